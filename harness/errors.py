@@ -1,0 +1,21 @@
+"""The errors that users meet, each naming the file or key, what was expected and what was found."""
+
+
+class HarnessError(Exception):
+    """Bad input from outside (a file, the configuration, the command line); printed without a traceback."""
+
+
+class ConfigError(HarnessError):
+    """A configuration key that is unknown, missing or of the wrong type."""
+
+
+class DataError(HarnessError):
+    """A data file that is not what it should be."""
+
+    def __init__(self, file: object, expected: object, found: object):
+        self.file, self.expected, self.found = file, expected, found
+        super().__init__(f"{file}: expected {expected}, found {found}")
+
+
+class DataUnavailableError(HarnessError):
+    """A data set that none of the sources has; the message says how to get it."""

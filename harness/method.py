@@ -1,0 +1,144 @@
+"""What a method is: the base class and the capabilities that the analyses look for.
+
+A method is one file of ``methods/`` with one subclass of :class:`Method`. It has those capabilities that make sense
+for it, each a ``Protocol`` below, and gets every analysis that needs no more than those: training needs ``loss`` (or
+``accumulate_gradients``, or ``fit`` for a closed form), likelihoods need ``log_prob`` or ``log_weights``, 2 log Z needs
+``log_z2_weights``, and so on. Randomness comes from the generator that is passed in, and from nowhere else, so that
+a seed decides a run. Log-probabilities are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of a data set on the device.
+
+    x: [B, D] float, 0/1 (or grey levels in [0, 1], read as Bernoulli probabilities).
+    y: [B] int64 class labels, -1 where the label is hidden; None for data without labels.
+    """
+
+    x: Tensor
+    y: Tensor | None = None
+
+
+class Method(nn.Module):
+    """Base of every method: names for the tables, and the number of visible columns.
+
+    Hyperparameters are the further keyword arguments of ``__init__``; the configuration's ``model`` section is
+    checked against their names and annotations. Parameters of two or more dimensions count as weights: the L1
+    penalty of the training loop falls on them, not on biases.
+    """
+
+    name: ClassVar[str]  # the file's name and the configuration's word for it
+    title: ClassVar[str]  # how tables write it
+    kind: ClassVar[str]  # "autoregressive", "latent", "control": the block of the tables it belongs to
+    source: ClassVar[str]  # where it was published
+
+    def __init__(self, n_visible: int):
+        super().__init__()
+        self.n_visible = n_visible
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """Fitted without a training loop."""
+
+    def fit(self, train: Batch) -> None:
+        """Set the parameters from all training rows at once."""
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """Trained by automatic differentiation of a loss."""
+
+    def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Mean over the batch of the quantity to minimise, nats a row; a scalar that can be differentiated."""
+
+
+@runtime_checkable
+class OwnGradients(Protocol):
+    """Computes its gradients itself (local rules, score functions), without a graph."""
+
+    def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Add the gradient of the mean loss to every parameter's ``.grad``; return the mean loss, a detached scalar."""
+
+
+@runtime_checkable
+class Tractable(Protocol):
+    """Exact likelihood."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) [B] for rows x [B, D]."""
+
+
+@runtime_checkable
+class ImportanceWeighted(Protocol):
+    """Likelihood by importance sampling from a recognition model."""
+
+    def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
+        """log p(x, h_k) - log q(h_k | x) for h_k ~ q(h | x), [B, K], for rows x [B, D]."""
+
+
+@runtime_checkable
+class Partitioned(Protocol):
+    """Unnormalised joint p* = sqrt(p q) / Z with an unbiased estimator of Z^2 (thesis, equation 3.11)."""
+
+    def log_z2_weights(self, n_outer: int, n_inner: int, generator: torch.Generator) -> Tensor:
+        """Logarithms of non-negative samples [n_outer, n_inner] whose mean is Z^2; rows are independent."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Ancestral sampling."""
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n rows x [n, D] drawn from the model."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """Joint model of rows and labels, p*(x, y)."""
+
+    def log_label_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
+        """log sqrt(p(x, h_k, y) q(y | h_k) / q(h_k | x)) for h_k ~ q(h | x) and every class y, [B, K, n_classes].
+
+        Its mean over k estimates B(x, y) (thesis, equation 4.5); summed over y as well, A(x).
+        """
+
+
+@runtime_checkable
+class Validated(Protocol):
+    """Chooses its own criterion for early stopping instead of -log p."""
+
+    def validation_loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Criterion per row [B], lower is better."""
+
+
+CAPABILITIES: dict[str, type] = {
+    "closed form": ClosedForm,
+    "loss": Differentiable,
+    "gradients": OwnGradients,
+    "exact log p": Tractable,
+    "importance weights": ImportanceWeighted,
+    "partition function": Partitioned,
+    "sampling": Sampler,
+    "classification": Classifier,
+}
+
+
+def capabilities(method: type[Method] | Method) -> tuple[str, ...]:
+    """Names of the capabilities that a method has, in the order of CAPABILITIES."""
+    return tuple(
+        name for name, protocol in CAPABILITIES.items() if all(hasattr(method, m) for m in _members(protocol))
+    )
+
+
+def _members(protocol: type) -> list[str]:
+    return [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]

@@ -1,0 +1,38 @@
+"""Bidirectional Helmholtz machine: p*(x, h) = sqrt(p(x, h) q(x, h)) / Z with any number of sigmoid belief layers."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.blocks.sigmoid_belief import BeliefStack
+from harness.method import Batch
+
+
+class BiHM(BeliefStack):
+    """Trained to maximise log p~*(x) = 2 log E_q sqrt(p(x, h) / q(h | x)) (thesis, equations 3.2 to 3.8)."""
+
+    name = "bihm"
+    title = "BiHM"
+    kind = "latent"
+    source = "Bornschein, Shabanian, Fischer, Bengio: Bidirectional Helmholtz Machines, ICML 2016"
+
+    def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Gradient of mean -log p~*(x), equation 3.7: weights softmax(lw / 2) for log p and for log q.
+
+        As E_q[d log q] = 0, the weights of log q may be centred by 1/K: the same mean, far less variance.
+        """
+        inferred = self.infer(batch.x, n_samples, generator)
+        half = 0.5 * (inferred.log_p - inferred.log_q)  # [B, K]
+        weights = torch.softmax(half, dim=1) / batch.x.shape[0]
+        self.add_p_gradients(inferred, -weights)
+        self.add_prior_gradients(inferred, -weights)
+        self.add_q_gradients(inferred, 1.0 / weights.numel() - weights)
+        return -2.0 * (torch.logsumexp(half, dim=1) - math.log(n_samples)).mean()
+
+    @torch.no_grad()
+    def log_z2_weights(self, n_outer: int, n_inner: int, generator: torch.Generator) -> Tensor:
+        """log sqrt(p(x, h') q(h | x) / (p(x, h) q(h' | x))), (x, h) ~ p, h' ~ q(h | x): equation 3.11, [outer, inner]."""
+        x, h = self.descend(self.sample_prior(n_outer, generator), generator)
+        log_ratio = self.log_recognition(x, h) - self.log_joint(x, h)  # [outer]
+        return 0.5 * (self.log_weights(x, n_inner, generator) + log_ratio[:, None])

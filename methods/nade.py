@@ -1,0 +1,90 @@
+"""Neural autoregressive distribution estimator: p(x) = prod_d p(x_d | x_<d) with one shared hidden layer.
+
+The hidden pre-activation before column d is c + sum_{j<d} W_j x_j. Columns are taken in blocks: within a block the
+running sums are one product with a triangular mask of x, between blocks one carried [B, H] sum. Forward and backward
+so stay in the processor's cache; the gradients are written out, since a graph would keep all [B, D, H] activations.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from harness.blocks.sigmoid_belief import sample_bernoulli
+from harness.method import Batch, Method
+
+COLUMNS_A_BLOCK = 16
+
+
+class NADE(Method):
+    """Fixed order of the columns, sigmoid hidden units, weights not shared between input and output."""
+
+    name = "nade"
+    title = "NADE"
+    kind = "autoregressive"
+    source = "Larochelle, Murray: The Neural Autoregressive Distribution Estimator, AISTATS 2011"
+
+    def __init__(self, n_visible: int, hidden: int):
+        super().__init__(n_visible)
+        bound = math.sqrt(6.0 / (n_visible + hidden))
+        self.input_weight = nn.Parameter(torch.empty(n_visible, hidden).uniform_(-bound, bound))  # W' [D, H]
+        self.output_weight = nn.Parameter(torch.empty(n_visible, hidden).uniform_(-bound, bound))  # V [D, H]
+        self.hidden_bias = nn.Parameter(torch.zeros(hidden))  # c [H]
+        self.visible_bias = nn.Parameter(torch.zeros(n_visible))  # b [D]
+
+    def _blocks(self) -> list[slice]:
+        return [slice(d, min(d + COLUMNS_A_BLOCK, self.n_visible)) for d in range(0, self.n_visible, COLUMNS_A_BLOCK)]
+
+    def _hidden(self, x_block: Tensor, carried: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
+        """Hidden activations [d, B, H] of a block given the carried sums [B, H], and the mask [d, B, d'] of x."""
+        size = x_block.shape[1]
+        earlier = torch.ones(size, size, dtype=x_block.dtype, device=x_block.device).tril_(-1)
+        mask = x_block[None, :, :] * earlier[:, None, :]  # [d, B, d']: x_d' where d' < d
+        activation = torch.matmul(mask, self.input_weight[columns]).add_(carried)
+        return activation.sigmoid_(), mask
+
+    @torch.no_grad()
+    def _logits(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits of p(x_d | x_<d), [D, B], and the carried sums at the start of every block."""
+        carried, starts, logits = self.hidden_bias.expand(x.shape[0], -1), [], []
+        for columns in self._blocks():
+            starts.append(carried)
+            hidden, _ = self._hidden(x[:, columns], carried, columns)
+            logits.append(torch.matmul(hidden, self.output_weight[columns][:, :, None]).squeeze(-1))
+            carried = torch.addmm(carried, x[:, columns], self.input_weight[columns])
+        return torch.cat(logits).add_(self.visible_bias[:, None]), starts
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Exact log p(x) [B]."""
+        logits, _ = self._logits(x)
+        return (x.t() * logits - nn.functional.softplus(logits)).sum(0)
+
+    @torch.no_grad()
+    def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Gradient of mean -log p(x); neither samples nor the generator are used."""
+        x = batch.x
+        logits, starts = self._logits(x)
+        missed = (torch.sigmoid(logits) - x.t()).div_(x.shape[0])  # d loss / d logits, [D, B]
+        self.visible_bias.grad.add_(missed.sum(1))
+        later = torch.zeros_like(starts[0])  # d loss / d pre-activation, summed over all later columns, [B, H]
+        for columns, carried in zip(reversed(self._blocks()), reversed(starts), strict=True):
+            hidden, mask = self._hidden(x[:, columns], carried, columns)
+            self.output_weight.grad[columns] += torch.matmul(missed[columns][:, None, :], hidden).squeeze(1)
+            slope = hidden.mul_(1.0 - hidden)
+            slope.mul_(self.output_weight[columns][:, None, :]).mul_(missed[columns][:, :, None])  # [d, B, H]
+            within = torch.matmul(mask.flatten(0, 1).t(), slope.flatten(0, 1))
+            self.input_weight.grad[columns] += torch.addmm(within, x[:, columns].t(), later)
+            later += slope.sum(0)
+        self.hidden_bias.grad.add_(later.sum(0))
+        return -(x.t() * logits - nn.functional.softplus(logits)).sum(0).mean()
+
+    @torch.no_grad()
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        """n rows [n, D], column by column, the hidden sums carried along."""
+        carried = self.hidden_bias.expand(n, -1).clone()
+        x = carried.new_empty(n, self.n_visible)
+        for d in range(self.n_visible):
+            logit = torch.sigmoid(carried) @ self.output_weight[d] + self.visible_bias[d]
+            x[:, d] = sample_bernoulli(torch.sigmoid(logit), generator)
+            carried.addr_(x[:, d], self.input_weight[d])
+        return x

@@ -1,0 +1,34 @@
+"""Reweighted wake-sleep with sigmoid belief layers."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.blocks.sigmoid_belief import BeliefStack
+from harness.method import Batch
+
+
+class RWS(BeliefStack):
+    """p climbs log p(x) by importance sampling; q follows half a wake and half a sleep update."""
+
+    name = "rws"
+    title = "RWS - SBN"
+    kind = "latent"
+    source = "Bornschein, Bengio: Reweighted Wake-Sleep, ICLR 2015"
+
+    def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Weights softmax(lw) for log p and, in the wake half, for log q; the sleep half fits q to draws from p.
+
+        The wake weights of q are centred by 1/K (E_q[d log q] = 0), as BiHM's are.
+        """
+        inferred = self.infer(batch.x, n_samples, generator)
+        log_weights = inferred.log_p - inferred.log_q  # [B, K]
+        n_rows = batch.x.shape[0]
+        weights = torch.softmax(log_weights, dim=1) / n_rows
+        self.add_p_gradients(inferred, -weights)
+        self.add_prior_gradients(inferred, -weights)
+        self.add_q_gradients(inferred, 0.5 * (1.0 / weights.numel() - weights))
+        x, h = self.descend(self.sample_prior(n_rows, generator), generator)
+        self.add_sleep_gradients(x, h, -0.5 / n_rows)
+        return -(torch.logsumexp(log_weights, dim=1) - math.log(n_samples)).mean()
