@@ -1,19 +1,14 @@
 """What data sets there are: sizes, the public homes and exact files that hold them, licences, and how to get them.
 
-A route is one way to obtain a data set: some files, each with what proves it right, and the function that makes rows
-of them. Its `digest` is that of the content it must end in (see `dataset.content_digest`), so every route to a data
-set is proven to give identical bits; None where nobody here has ever seen the content. "DEBD" is
-github.com/arranger1044/DEBD, "MADE" github.com/mgermain/MADE, both at a pinned commit.
+"DEBD" is github.com/arranger1044/DEBD, "MADE" github.com/mgermain/MADE, both at a pinned commit.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from harness.data import assembly, embedded
-from harness.data.assembly import Raw
-from harness.data.dataset import Content, Status
+from harness.data.dataset import PARTS, Status
+from harness.data.entry import OFFICIAL, Entry, RawFile, Route
 
 GITHUB = "https://raw.githubusercontent.com"
 DEBD = ("arranger1044/DEBD", "850908666388f1b1c766a304b37dae14613f1e51")
@@ -22,73 +17,6 @@ ARM = ("mingzhang-yin/ARM-gradient", "9b5f74da4e4009c5556e8d7a87c88c8e291c253d")
 SYLVESTER = ("riannevdberg/sylvester-flows", "32dde9b7d696fee94f946a338182e542779eecfe")
 LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets"
 MNIST_HOMES = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
-PARTS = ("train", "valid", "test")
-
-OFFICIAL = Status(official=True)
-
-
-@dataclass(frozen=True)
-class RawFile:
-    """A file of a public home: where a mirror folder keeps it, its addresses, and what proves it right."""
-
-    local: str  # relative to a mirror folder, where it may also be gzipped as `<local>.gz`
-    urls: tuple[str, ...] = ()
-    size: int | None = None
-    sha256: str | None = None
-    git_blob: str | None = None
-
-    @property
-    def verifiable(self) -> bool:
-        """Whether a digest of the file is known."""
-        return bool(self.sha256 or self.git_blob)
-
-
-@dataclass(frozen=True)
-class Route:
-    """One way to a data set; without files, one that needs nothing but the package itself."""
-
-    assemble: Callable[[list[Raw], int], Content]
-    files: tuple[RawFile, ...] = ()
-    status: Status = OFFICIAL
-    digest: str | None = None
-    rows: tuple[int | None, int | None, int | None] | None = None  # None: those of the entry
-
-    @property
-    def embedded(self) -> bool:
-        """Whether it can be taken without any file from outside."""
-        return not self.files
-
-    @property
-    def downloadable(self) -> bool:
-        """Whether every file has a public address and a digest that proves it."""
-        return bool(self.files) and all(file.urls and file.verifiable for file in self.files)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A data set of the catalogue; sizes are those of the official set."""
-
-    name: str
-    columns: int
-    rows: tuple[int | None, int | None, int | None]  # train, valid, test; None: not fixed
-    routes: tuple[Route, ...]
-    source: str
-    licence: str
-    how_to_get: str
-    grey: bool = False
-    unordered: tuple[str, ...] = ()  # the parts whose official order of rows is unknown
-    from_user: Route | None = None  # how to read a file that only users have; None: a bundle like the mirror's
-
-    @property
-    def status(self) -> Status:
-        """The status of the best that can be had."""
-        routes = [*self.routes, *filter(None, [self.from_user])]
-        return next((route.status for route in routes if route.status.official), routes[0].status)
-
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """Every public address that is tried."""
-        return tuple(url for route in self.routes for file in route.files for url in file.urls)
 
 
 def _github(home: tuple[str, str], path: str, size: int, sha256: str | None, git_blob: str | None = None) -> RawFile:
@@ -376,7 +304,7 @@ _ENTRIES = (
                 digest=WEB_STAND_IN,
                 status=Status(
                     official=False,
-                    note="all official rows under an approximated split, about 85% of the test rows expected to be official ones",
+                    note="official rows, approximated split: about 85% of the test rows are expected to be official",
                 ),
             ),
         ),
@@ -480,12 +408,3 @@ _ENTRIES = (
 )
 
 CATALOGUE: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
-
-
-def user_route(entry: Entry, file: Path) -> Route:
-    """How to read a file that the user supplies for this data set."""
-    if entry.from_user is not None:
-        return entry.from_user
-    status = Status(official=False, note=f"the user's file {file.name}, of unknown content")
-    assemble = assembly.from_grey_bundle if entry.grey else assembly.from_bundle
-    return Route(assemble, status=status, rows=(None, None, None))

@@ -4,6 +4,7 @@ A host that cannot be reached is not asked again by this process. Nothing is wri
 stays.
 """
 
+import contextlib
 import io
 import logging
 import socket
@@ -18,17 +19,20 @@ logger = logging.getLogger(__name__)
 CONNECT_S = 1.5  # time for a second attempt of TCP to open the connection
 CHUNK = 1 << 16
 
-_reachable: dict[tuple[str, int], bool] = {}
+_reachable: dict[str, bool] = {}  # by scheme, host and port
 
 
-class UnreachableError(Exception):
-    """The host of an address cannot be reached from here."""
+class UnobtainableError(Exception):
+    """The home cannot be reached from here, or does not hand out the file."""
 
 
 def download(url: str, timeout_s: float) -> bytes:
-    """The file at this address, not gzipped; UnreachableError without a connection, DataError if the transfer fails."""
-    if not _can_reach(_endpoint(url), min(timeout_s, CONNECT_S)):
-        raise UnreachableError(url)
+    """The file at this address, not gzipped; UnobtainableError if not to be had, DataError if only a part comes."""
+    home = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+    if home not in _reachable:
+        _reachable[home] = _connects(url, min(timeout_s, CONNECT_S))
+    if not _reachable[home]:
+        raise UnobtainableError(f"no connection to {home}")
     import pooch
     import requests
 
@@ -38,37 +42,30 @@ def download(url: str, timeout_s: float) -> bytes:
     try:
         transfer(url, content, None)
     except requests.HTTPError as error:
-        raise DataError(url, "the file", f"HTTP status {error.response.status_code}") from error
+        raise UnobtainableError(f"{url}: HTTP status {error.response.status_code}") from error
     except requests.RequestException as error:
+        if not content.tell() and not isinstance(error, requests.exceptions.ChunkedEncodingError):
+            raise UnobtainableError(f"{url}: {type(error).__name__}") from error
         found = f"a transfer that broke off after {content.tell()} bytes ({type(error).__name__})"
         raise DataError(url, "the whole file", found) from error
     return unzipped(url, content.getvalue())
 
 
-def _endpoint(url: str) -> tuple[str, int]:
-    """The host and port that a connection would go to: the proxy's, where one is set."""
+def _connects(url: str, wait_s: float) -> bool:
+    """Whether a connection to the host of this address, or to the proxy that is set for it, opens in time."""
     from requests.utils import get_environ_proxies, select_proxy
 
     address = urlsplit(select_proxy(url, get_environ_proxies(url)) or url)
-    return address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    endpoint = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    opened = threading.Event()
 
+    def connect() -> None:
+        with contextlib.suppress(OSError):
+            socket.create_connection(endpoint, timeout=wait_s).close()
+            opened.set()
 
-def _can_reach(endpoint: tuple[str, int], wait_s: float) -> bool:
-    if endpoint not in _reachable:
-        found: list[bool] = []
-
-        def connect() -> None:
-            try:
-                socket.create_connection(endpoint, timeout=wait_s).close()
-                found.append(True)
-            except OSError:
-                found.append(False)
-
-        # A thread, because looking up a name has no time limit of its own.
-        thread = threading.Thread(target=connect, daemon=True)
-        thread.start()
-        thread.join(wait_s)
-        _reachable[endpoint] = bool(found and found[0])
-        if not _reachable[endpoint]:
-            logger.info("%s port %d cannot be reached; it is not tried again", *endpoint)
-    return _reachable[endpoint]
+    # A thread, because looking up a name has no time limit of its own.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(wait_s)
+    return opened.is_set()

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from harness.data import cache
-from harness.data.catalogue import CATALOGUE, Entry, Route, user_route
+from harness.data.catalogue import CATALOGUE
+from harness.data.entry import Entry, Route, user_route
 from harness.data.retrieval import find, local_file
 from harness.data.settings import DataSettings
 

@@ -9,11 +9,14 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from harness.data import cache, verify
 from harness.data.assembly import Raw
-from harness.data.catalogue import CATALOGUE, Entry, RawFile, Route, user_route
-from harness.data.dataset import PARTS, Content, Dataset, Status, content_digest, pack
-from harness.data.download import UnreachableError, download
+from harness.data.catalogue import CATALOGUE
+from harness.data.dataset import PARTS, Dataset, Status, content_digest, pack
+from harness.data.download import UnobtainableError, download
+from harness.data.entry import Entry, RawFile, Route, user_route
 from harness.data.settings import DataSettings
 from harness.errors import DataError, DataUnavailableError
 
@@ -29,32 +32,43 @@ def fetch(name: str, settings: DataSettings) -> Dataset:
     entry = find(name)
     if name in settings.paths:
         return _from_user(entry, Path(settings.paths[name]), settings)
-    problems: list[DataError] = []
-    cached = None
-    try:
-        cached = _read_cache(entry, settings)
-    except DataError as error:
-        logger.warning("the cached copy is not used: %s", error)
-        problems.append(error)
-    if cached is not None and cached[0].status.official:
-        return cached[0]
+    problems = _Problems()
+    cached = _usable_cache(entry, settings, problems)
+    if cached is not None and cached.status.official:
+        return cached
     for official in (True, False):
         if cached is not None and not official:
-            return cached[0]
+            return cached
         routes = [route for route in entry.routes if route.status.official == official]
         for route, origin, files in _sources(routes, settings, problems):
             try:
                 dataset = _assembled(entry, route, origin, files)
             except DataError as error:
-                logger.warning("%s: not used: %s", origin, error)
-                problems.append(error)
+                problems.add_damage(origin, error)
                 continue
             cache.write(settings.cached(name), dataset)
             logger.info("%s: %s, from %s", name, dataset.status, origin)
             return dataset
-    if problems:
-        raise problems[0]
-    raise DataUnavailableError(f"{name} is not available here: {entry.how_to_get}")
+    if problems.damaged:
+        raise problems.damaged[0]
+    tried = f" ({'; '.join(dict.fromkeys(problems.refused))})" if problems.refused else ""
+    raise DataUnavailableError(f"{name} is not available here{tried}: {entry.how_to_get}")
+
+
+class _Problems:
+    """What went wrong with the sources tried so far: copies that are damaged, homes that gave none."""
+
+    def __init__(self) -> None:
+        self.damaged: list[DataError] = []
+        self.refused: list[str] = []
+
+    def add_damage(self, origin: str, error: DataError) -> None:
+        logger.warning("%s: not used: %s", origin, error)
+        self.damaged.append(error)
+
+    def add_refusal(self, origin: str, error: UnobtainableError) -> None:
+        logger.info("%s: not obtained: %s", origin, error)
+        self.refused.append(str(error))
 
 
 def load(name: str, settings: DataSettings) -> Dataset:
@@ -81,7 +95,7 @@ def local_file(folder: Path, file: RawFile) -> Path | None:
 
 
 def _sources(
-    routes: list[Route], settings: DataSettings, problems: list[DataError]
+    routes: list[Route], settings: DataSettings, problems: _Problems
 ) -> Iterator[tuple[Route, str, list[Raw]]]:
     """The files of each route from the mirrors, then from the homes, then nothing but the package; verified."""
     for folder in settings.mirrors:
@@ -96,18 +110,16 @@ def _sources(
                         [_read_local(path, file) for path, file in zip(paths, route.files, strict=True)],
                     )
                 except DataError as error:
-                    logger.warning("%s: not used: %s", origin, error)
-                    problems.append(error)
+                    problems.add_damage(origin, error)
     for route in routes:
         if settings.download and route.downloadable:
             origin = f"download: {_names(route)}"
             try:
                 yield route, origin, [_download(file, settings) for file in route.files]
-            except UnreachableError as error:
-                logger.info("%s: no connection to %s", origin, error)
+            except UnobtainableError as error:
+                problems.add_refusal(origin, error)
             except DataError as error:
-                logger.warning("%s: not used: %s", origin, error)
-                problems.append(error)
+                problems.add_damage(origin, error)
     for route in routes:
         if route.embedded:
             yield route, "embedded", []
@@ -131,7 +143,7 @@ def _download(file: RawFile, settings: DataSettings) -> Raw:
         url = settings.address(public)
         try:
             return _verified(url, download(url, settings.timeout_s), file)
-        except (UnreachableError, DataError) as error:
+        except (UnobtainableError, DataError) as error:
             # A home that answers wrongly tells more than one that does not answer.
             failure = error if failure is None or isinstance(error, DataError) else failure
     raise failure
@@ -144,27 +156,41 @@ def _verified(name: str, content: bytes, file: RawFile) -> Raw:
 
 
 def _assembled(entry: Entry, route: Route, origin: str, files: list[Raw]) -> Dataset:
-    content = route.assemble(files, entry.columns)
+    *parts, labels = route.assemble(files, entry.columns)
+    parts = [np.ascontiguousarray(rows) for rows in parts]
     where = ", ".join(file.name for file in files) or entry.name
-    for part, rows, expected in zip(PARTS, content[:3], route.rows or entry.rows, strict=True):
+    for part, rows, expected in zip(PARTS, parts, route.rows or entry.rows, strict=True):
         if expected is not None and len(rows) != expected:
             raise DataError(where, f"{expected} rows in {part}", f"{len(rows)}")
-    digest = _digest(entry, content)
+    packed = [pack(rows, entry.grey) for rows in parts]
+    digest = content_digest(packed, labels, entry.columns, entry.grey, entry.unordered)
     if route.digest is not None and digest != route.digest:
         raise DataError(where, f"content of digest {route.digest}", f"digest {digest}")
-    return Dataset(entry.name, *content[:3], entry.grey, *content.labels, route.status, origin, digest)
+    return Dataset(entry.name, *parts, entry.grey, *labels, route.status, origin, digest)
 
 
-def _digest(entry: Entry, content: Content) -> str:
-    packed = [pack(rows, entry.grey) for rows in content[:3]]
-    return content_digest(packed, content.labels, entry.columns, entry.grey, entry.unordered)
-
-
-def _read_cache(entry: Entry, settings: DataSettings) -> tuple[Dataset, str] | None:
-    stored = cache.read(settings.cached(entry.name), entry.name, entry.columns, entry.grey, entry.unordered)
+def _usable_cache(entry: Entry, settings: DataSettings, problems: _Problems) -> Dataset | None:
+    try:
+        stored = _read_cache(entry, settings)
+    except DataError as error:
+        problems.add_damage("cache", error)
+        return None
     if stored is None:
         return None
     dataset, stamp = stored
+    # A file of unknown content counts while the user points at it, no longer.
+    return None if stamp and not dataset.status.official else dataset
+
+
+def _read_cache(entry: Entry, settings: DataSettings) -> tuple[Dataset, str] | None:
+    path = settings.cached(entry.name)
+    stored = cache.read(path, entry.name, entry.columns, entry.grey, entry.unordered)
+    if stored is None:
+        return None
+    dataset, stamp = stored
+    routes = [route for route in entry.routes if route.status.official == dataset.status.official]
+    if not stamp and not any(route.digest in (dataset.digest, None) for route in routes):
+        raise DataError(path, f"content that the catalogue knows for {entry.name}", f"digest {dataset.digest}")
     return dataclasses.replace(dataset, status=_status_of(entry, dataset)), stamp
 
 
