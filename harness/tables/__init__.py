@@ -1,0 +1,45 @@
+"""Tables 3.1, 3.2, 3.3 and 4.1 of the thesis, ours beside the printed numbers, as csv, Markdown and TeX.
+
+``reported`` holds what the thesis prints, ``layout`` what its tables look like, ``pooling`` makes one number of a
+cell's seeds, ``build`` joins the three, ``page`` says it in words and digits, ``render`` writes it down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from harness import atomic
+from harness.tables.build import build, check_complete, tidy
+from harness.tables.layout import TABLES
+from harness.tables.page import page
+from harness.tables.pooling import rows_by_cell
+from harness.tables.render import markdown, tex
+from harness.tables.reported import PlannedCell
+
+__all__ = ["PlannedCell", "write_tables"]
+
+
+def write_tables(metrics: pd.DataFrame, planned: Sequence[PlannedCell], preset: str, out_dir: Path) -> list[Path]:
+    """Write ``table_3_1.{csv,md,tex}`` and the like to ``out_dir``; the paths written.
+
+    metrics: one row a measured number, columns ``harness.tables.pooling.COLUMNS``. planned: the configuration's cells.
+    All four are rendered before the first file is written. Raises HarnessError for a planned cell without a row.
+    """
+    planned = [PlannedCell(*cell) for cell in planned]
+    rows = rows_by_cell(metrics, preset)
+    check_complete(rows, planned)
+    texts = {}
+    for table in TABLES:
+        grid = build(table, rows, planned)
+        text = page(grid, preset)
+        texts[f"{table.name}.csv"] = tidy(grid).to_csv(index=False)
+        texts[f"{table.name}.md"] = markdown(text)
+        texts[f"{table.name}.tex"] = tex(text)
+    paths = []
+    for name, content in texts.items():
+        atomic.write_text(Path(out_dir) / name, content)
+        paths.append(Path(out_dir) / name)
+    return paths

@@ -1,0 +1,171 @@
+"""The cells of a table: every number that the thesis prints in it, joined with what was measured, plus rows of ours.
+
+Nothing is left empty silently: a planned cell without measurements is an error, and a printed number without a
+counterpart carries the reason as its status.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from harness.errors import HarnessError
+from harness.tables import layout
+from harness.tables.layout import Axis, Table
+from harness.tables.pooling import Measured, Row, pool
+from harness.tables.reported import Key, PlannedCell, reported
+
+NO_METHOD = "no method"  # the thesis' method is not in the configuration at all
+NOT_PLANNED = "not planned"  # it is, but not with this data set or variant
+CSV_COLUMNS = (
+    *("dataset", "method", "variant", "metric", "value", "sem", "reported", "n_seeds", "n_updates", "k"),
+    *("seconds", "status"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell: what was measured beside what the thesis prints (None where it prints nothing)."""
+
+    key: Key
+    reported: str | None
+    measured: Measured
+
+
+@dataclass(frozen=True)
+class GridRow:
+    axis: Axis
+    entries: tuple[Entry | None, ...]  # one a column; None: no such number, neither here nor in the thesis
+
+
+@dataclass(frozen=True)
+class GridBlock:
+    label: str
+    rows: tuple[GridRow, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table with its cells, and the rows of metrics that they came from."""
+
+    table: Table
+    blocks: tuple[GridBlock, ...]
+    rows: Mapping[PlannedCell, Sequence[Row]]
+
+    def entries(self) -> Iterator[Entry]:
+        """All cells, row by row."""
+        for block in self.blocks:
+            for row in block.rows:
+                yield from (entry for entry in row.entries if entry is not None)
+
+
+def check_complete(rows: Mapping[PlannedCell, Sequence[Row]], planned: Sequence[PlannedCell]) -> None:
+    """Raises HarnessError naming the planned cells that have no row at all."""
+    missing = [f"{cell.dataset}/{cell.method}/{cell.variant or 'default'}" for cell in planned if cell not in rows]
+    if missing:
+        raise HarnessError(f"metrics: expected rows for every planned cell, found none for {', '.join(missing)}")
+
+
+def build(table: Table, rows: Mapping[PlannedCell, Sequence[Row]], planned: Sequence[PlannedCell]) -> Grid:
+    """The cells of ``table``; raises HarnessError for a number that the thesis has and a healthy cell lacks."""
+    thesis_cells = {layout.key(row, column).cell for b in table.blocks for row in b.rows for column in table.columns}
+    extra = [
+        cell
+        for cell in dict.fromkeys(planned)
+        if cell not in thesis_cells and table.admits(cell, _measured_metrics(rows[cell]))
+    ]
+    blocks = [(block.label, block.rows, False) for block in table.blocks]
+    for label, cells in _by_block(extra, rows).items():
+        blocks.append((label, tuple(_extra_rows(table, cells, rows)), True))
+    known = set(planned)
+    return Grid(
+        table,
+        tuple(
+            GridBlock(
+                label,
+                tuple(
+                    GridRow(row, tuple(_entry(table, layout.key(row, c), rows, known, ours) for c in table.columns))
+                    for row in axes
+                ),
+            )
+            for label, axes, ours in blocks
+        ),
+        rows,
+    )
+
+
+def _entry(table: Table, key: Key, rows: Mapping, planned: set[PlannedCell], ours: bool) -> Entry | None:
+    printed = reported()[table.number].get(key)
+    if key.cell not in planned:
+        status = NOT_PLANNED if key.method in {cell.method for cell in planned} else NO_METHOD
+        return Entry(key, printed, Measured(status)) if printed is not None else None
+    measured = pool(rows[key.cell], key.metric)
+    if printed is not None and measured is None:
+        raise HarnessError(f"metrics: expected {key.metric} of {'/'.join(key.cell)}, found other metrics only")
+    if printed is None and (measured is None or (measured.value is None and not ours)):
+        return None
+    return Entry(key, printed, measured)
+
+
+def _measured_metrics(rows: Sequence[Row]) -> set[str]:
+    return {row["metric"] for row in rows if row["metric"]}
+
+
+def _by_block(cells: Sequence[PlannedCell], rows: Mapping) -> dict[str, list[PlannedCell]]:
+    blocks: dict[str, list[PlannedCell]] = {"controls": [], "added here": []}
+    for cell in cells:
+        control = any(row["kind"] == "control" for row in rows[cell])
+        blocks["controls" if control else "added here"].append(cell)
+    return {label: members for label, members in blocks.items() if members}
+
+
+def _extra_rows(table: Table, cells: Sequence[PlannedCell], rows: Mapping) -> Iterator[Axis]:
+    """Rows for cells of ours: one a model, or one a metric of a model where the table is laid out so."""
+    models: dict[tuple[str, str], list[PlannedCell]] = {}
+    for cell in cells:
+        models.setdefault((cell.method, cell.variant), []).append(cell)
+    for (method, variant), members in models.items():
+        label = display_name(members[0], rows)
+        if not table.extra_metrics:
+            yield layout.axis(label, dataset=members[0].dataset, method=method, variant=variant)
+            continue
+        measured = set().union(*(_measured_metrics(rows[cell]) for cell in members))
+        whole = measured.issuperset(table.extra_metrics)
+        for metric in table.extra_metrics if whole else (layout.NLL,):
+            yield layout.axis(f"{label} `{metric}`" if whole else label, method=method, variant=variant, metric=metric)
+
+
+def display_name(cell: PlannedCell, rows: Mapping[PlannedCell, Sequence[Row]]) -> str:
+    """The method's title, with the variant in brackets."""
+    title = next((row["title"] for row in rows.get(cell, ()) if row["title"]), cell.method)
+    return f"{title} ({cell.variant})" if cell.variant else title
+
+
+def tidy(grid: Grid) -> pd.DataFrame:
+    """One row a cell, columns CSV_COLUMNS; ``seconds`` of training and evaluation, a mean over seeds."""
+    records = []
+    for entry in grid.entries():
+        m = entry.measured
+        records.append(
+            (
+                *entry.key,
+                m.value,
+                _or_empty(m.sem),
+                entry.reported,
+                m.n_seeds,
+                _or_empty(m.n_updates, whole=True),
+                _or_empty(m.k, whole=True),
+                _or_empty(round(m.seconds, 3)),
+                m.status,
+            )
+        )
+    return pd.DataFrame(records, columns=list(CSV_COLUMNS), dtype=object)
+
+
+def _or_empty(number: float, whole: bool = False) -> float | int | None:
+    if not math.isfinite(number):
+        return None
+    return round(number) if whole else number

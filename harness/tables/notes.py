@@ -1,0 +1,96 @@
+"""The notes below a table: what its signs and words mean, and for which cells.
+
+The status of a data set comes from the rows of the cells that had the data, and is repeated here in full.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from harness.tables.build import NO_METHOD, NOT_PLANNED, Entry, Grid, display_name
+from harness.tables.cell_text import FEWER, NOT_COMPARABLE, NOTED, STAND_IN, STOPPED, WORDS
+from harness.tables.pooling import FAILURES, TIMEOUT
+
+
+@dataclass(frozen=True)
+class DataStatus:
+    """Whether a data set was the official one wherever it was read, and what was said about it."""
+
+    official: bool
+    notes: tuple[str, ...]
+
+    @property
+    def mark(self) -> str:
+        return STAND_IN if not self.official else NOTED if self.notes else ""
+
+
+def data_statuses(grid: Grid) -> dict[str, DataStatus]:
+    """Data set -> its status, for those that some cell had."""
+    datasets = dict.fromkeys(entry.key.dataset for entry in grid.entries())
+    return {dataset: status for dataset in datasets if (status := _data_status(grid, dataset)) is not None}
+
+
+def _data_status(grid: Grid, dataset: str) -> DataStatus | None:
+    """From the rows of all cells that had the data; None where none had them."""
+    cells = dict.fromkeys(entry.key.cell for entry in grid.entries() if entry.key.dataset == dataset)
+    rows = [row for cell in cells for row in grid.rows.get(cell, ()) if row["status"] != "unavailable"]
+    known = [row for row in rows if row["data_official"] is not None]
+    if not known:
+        return None
+    official = all(row["data_official"] for row in known)
+    notes = dict.fromkeys(row["data_note"] for row in known if row["data_note"] and row["data_official"] == official)
+    return DataStatus(official, tuple(notes))
+
+
+def notes(grid: Grid, data: Mapping[str, DataStatus]) -> tuple[str, ...]:
+    """Data sets, marks, statuses, then the remarks of the layout."""
+    return (*_data_notes(data), *_mark_notes(grid), *_status_notes(grid), *grid.table.remarks)
+
+
+def _data_notes(data: Mapping[str, DataStatus]) -> Iterator[str]:
+    for dataset, status in data.items():
+        said = "; ".join(status.notes)
+        if not status.official:
+            yield f"{STAND_IN} {dataset} is a stand-in" + (f": {said}" if said else ".")
+        elif said:
+            yield f"{NOTED} {dataset} is official: {said}"
+    if any(not status.official for status in data.values()):
+        yield f"{NOT_COMPARABLE}: not comparable; the thesis measured on the official data, ours is on a stand-in."
+
+
+def _mark_notes(grid: Grid) -> Iterator[str]:
+    stopped, fewer = {}, {}
+    for entry in grid.entries():
+        m, place = entry.measured, _place(entry, grid)
+        if m.value is not None and m.status == TIMEOUT:
+            stopped[place] = None
+        if m.value is not None and m.others:
+            fewer[place] = f"{place}: seeds used: {m.n_seeds}; {', '.join(m.others)}"
+    if stopped:
+        yield f"{STOPPED} stopped by the time limit and measured as it then was: {', '.join(stopped)}."
+    if fewer:
+        yield f"{FEWER} not every seed ended well; the value is of those that did. {'. '.join(fewer.values())}."
+
+
+def _status_notes(grid: Grid) -> Iterator[str]:
+    """One note a reason; which data sets and methods it holds for."""
+    reasons: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
+    for entry in grid.entries():
+        m = entry.measured
+        if m.value is None and m.status in FAILURES:
+            why = "; ".join(m.others) if len(m.others) > 1 else m.message
+            where = reasons.setdefault((m.status, why), {})
+            where.setdefault(entry.key.dataset, {})[display_name(entry.key.cell, grid.rows)] = None
+    for (status, why), where in reasons.items():
+        places = "; ".join(f"{dataset} ({', '.join(names)})" for dataset, names in where.items())
+        yield f"{status}: {places}" + (f": {why}" if why else ".")
+    statuses = {entry.measured.status for entry in grid.entries()}
+    if NO_METHOD in statuses:
+        yield f"{WORDS[NO_METHOD]}: the method is not part of this configuration; the thesis' value stands alone."
+    if NOT_PLANNED in statuses:
+        yield f"{NOT_PLANNED}: the method is part of this configuration, but not with this data set or variant."
+
+
+def _place(entry: Entry, grid: Grid) -> str:
+    return f"{display_name(entry.key.cell, grid.rows)} on {entry.key.dataset}"

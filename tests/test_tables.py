@@ -1,0 +1,437 @@
+"""The tables: pooling, joining with the thesis, words for every status, and text that stays well-formed."""
+
+import csv
+import math
+import re
+import subprocess
+import sys
+from io import StringIO
+
+import pandas as pd
+import pytest
+
+from harness import atomic, tables
+from harness.errors import HarnessError
+from harness.tables import PlannedCell, write_tables
+from harness.tables.build import CSV_COLUMNS, Entry
+from harness.tables.cell_text import difference_text, with_error
+from harness.tables.layout import TABLES, UCI, key
+from harness.tables.pooling import COLUMNS, Measured, pooled_error
+from harness.tables.reported import Key, reported
+
+MNIST = "binarized_mnist"
+TITLES = {"bihm": "BiHM", "rws": "RWS - SBN", "nade": "NADE", "factorised": "independent Bernoullis"}
+LIKELIHOODS = {"-log p": 2.0, "bound -log p": 5.0, "ess p": 3.0}
+BIHM = {"-log p~": 2.0, "-log p~*": 2.5, "-log p*": 2.3, "-2 log Z": 0.2, "ess p*": 60.0, **LIKELIHOODS}
+SSL = {"bound -log p*": 111.2, "-log p~*(y|x)": 0.66, "error": 0.1812}
+
+
+def row(cell, metric, value, **changes):
+    """A measured number, as the evaluation writes it."""
+    exact = cell.method in ("nade", "factorised")
+    values = {
+        "preset": "quick",
+        **cell._asdict(),
+        "title": TITLES.get(cell.method, cell.method),
+        "kind": "control" if cell.method == "factorised" else "latent",
+        "seed": 0,
+        "split": "test",
+        "metric": metric,
+        "value": value,
+        "sem": 0.05,
+        "mc_error": 0.01,
+        "k": 0 if exact else 1000,
+        "n_rows": 1000,
+        "estimator": "importance sampling",
+        "seconds": 2.0,
+        "train_seconds": 20.0,
+        "n_updates": 0 if cell.method == "factorised" else 5000,
+        "layers": "" if exact else "100-70-50-25",
+        "device": "cpu: Testor 3000",
+        "data_official": True,
+        "data_note": "",
+        "status": "ok",
+        "message": "",
+    }
+    return {**values, **changes}
+
+
+def ended(cell, status, message="", **changes):
+    """The one row of a run without numbers."""
+    gone = dict.fromkeys(("value", "sem", "mc_error", "k", "n_rows", "seconds", "train_seconds", "n_updates"), math.nan)
+    return {**row(cell, "", math.nan, status=status, message=message), **gone, **changes}
+
+
+def measured(cell, **changes):
+    """All rows of a run that went well."""
+    base = 100.0 if cell.dataset == MNIST else 10.0 + len(cell.dataset)
+    if cell.method == "ssl_bihm":
+        return [row(cell, metric, value, **changes) for metric, value in SSL.items()]
+    if cell.method == "bihm":
+        plain = ("-2 log Z", "ess p", "ess p*")
+        return [row(cell, m, v + base * (m not in plain), **changes) for m, v in BIHM.items()]
+    metrics = {"-log p": 2.0} if cell.method in ("nade", "factorised") else LIKELIHOODS
+    return [row(cell, metric, value + base, **changes) for metric, value in metrics.items()]
+
+
+PLANNED = [
+    *(PlannedCell(dataset, method, "") for dataset in UCI for method in ("nade", "rws", "bihm", "factorised")),
+    *(PlannedCell(MNIST, method, "") for method in ("nade", "vae", "factorised")),
+    PlannedCell(MNIST, "iwae", "2 layers"),
+    PlannedCell(MNIST, "rws", "5 layers"),
+    PlannedCell(MNIST, "bihm", "12 layers"),
+    *(PlannedCell(MNIST, "ssl_bihm", f"gamma={g}") for g in ("-0.001", "0", "0.001", "-0.01", "0.1", "0.01")),
+]
+RCV1 = {"data_official": False, "data_note": "10,000 rows of the official validation set, cut | in proportion_2"}
+
+
+def rows_of(planned=PLANNED):
+    """Every cell measured once; rcv1 is a stand-in, connect4 official with a remark."""
+    special = {"rcv1": RCV1, "connect4": {"data_note": "test rows in another order"}}
+    return [r for cell in planned for r in measured(cell, **special.get(cell.dataset, {}))]
+
+
+def without(rows, *cells):
+    return [r for r in rows if PlannedCell(r["dataset"], r["method"], r["variant"]) not in cells]
+
+
+def write(folder, rows, planned=PLANNED, preset="quick"):
+    """Write the tables; name of a file -> its text."""
+    paths = write_tables(pd.DataFrame(rows), planned, preset, folder)
+    return {path.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def cells(text):
+    """Key -> row of a written csv, in text."""
+    return {tuple(r[c] for c in CSV_COLUMNS[:4]): r for r in csv.DictReader(StringIO(text))}
+
+
+def markdown_row(text, label, kind="ours"):
+    """The cells of a row of a Markdown table."""
+    lines = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+    start = next(i for i, line in enumerate(lines) if line[0] == label)
+    return next(line[2:] for line in lines[start : start + 3] if line[1] == kind)
+
+
+def notes(text):
+    return [line for line in text.splitlines() if line.startswith("- ")]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("tables"), rows_of())
+
+
+def test_twelve_files(written):
+    stems = ("table_3_1", "table_3_2", "table_3_3", "table_4_1")
+    assert set(written) == {f"{stem}.{ending}" for stem in stems for ending in ("csv", "md", "tex")}
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_csv_has_the_contract_columns_and_every_number_of_the_thesis(written, table):
+    text = written[f"{table.name}.csv"]
+    assert tuple(text.splitlines()[0].split(",")) == CSV_COLUMNS
+    found = cells(text)
+    for wanted, printed in reported()[table.number].items():
+        assert found[wanted]["reported"] == printed
+        assert found[wanted]["status"] in ("ok", "no method")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_layout_covers_the_reference_file(table):
+    keys = {key(r, column) for block in table.blocks for r in block.rows for column in table.columns}
+    assert keys >= set(reported()[table.number])
+
+
+def test_remark_on_the_printed_identity():
+    printed = {(k.dataset, k.metric): float(v) for k, v in reported()["3.1"].items() if k.method == "bihm"}
+    miss = {d: printed[d, "-log p*"] - (printed[d, "-log p~*"] - printed[d, "-2 log Z"]) for d in UCI}
+    worst = max(miss, key=lambda d: abs(miss[d]))
+    remark = next(remark for remark in TABLES[0].remarks if "nats" in remark)
+    assert f"{abs(miss[worst]):.2f} nats ({worst})" in remark
+
+
+def test_values_of_the_csv(written):
+    found = cells(written["table_3_1.csv"])["adult", "bihm", "", "-log p*"]
+    expected = {"value": "17.3", "sem": "0.05", "n_seeds": "1", "n_updates": "5000", "k": "1000", "seconds": "22.0"}
+    assert expected.items() <= found.items()
+    assert cells(written["table_3_1.csv"])["adult", "nade", "", "-log p"]["k"] == "0"
+    missing = cells(written["table_3_1.csv"])["adult", "darn", "", "-log p"]
+    assert (missing["value"], missing["n_seeds"], missing["status"]) == ("", "0", "no method")
+    layers = cells(written["table_3_2.csv"])["adult", "bihm", "", "layers"]
+    assert layers["value"] == layers["reported"] == "100-70-50-25"
+    assert layers["seconds"] == "20.0"
+
+
+def test_monte_carlo_error_stands_in_for_a_missing_standard_error(tmp_path):
+    rows = [{**r, "sem": math.nan, "mc_error": 0.03} if r["metric"] == "-2 log Z" else r for r in rows_of()]
+    assert cells(write(tmp_path, rows)["table_3_1.csv"])["dna", "bihm", "", "-2 log Z"]["sem"] == "0.03"
+
+
+def test_difference_line(written):
+    ours, thesis, difference = (
+        markdown_row(written["table_3_1.md"], "NADE", kind) for kind in ("ours", "thesis", "ours − thesis")
+    )
+    assert (ours[0], thesis[0], difference[0]) == ("17.00 ± 0.05", "13.19", "+3.81")
+    assert markdown_row(written["table_3_1.md"], r"`-log p~*`", "ours − thesis")[3] == "+12.1"  # 21.50 - "9.4"
+    assert markdown_row(written["table_3_2.md"], "ADULT", "ours − thesis") == ["same", "differs", "−21.50"]
+    assert markdown_row(written["table_3_3.md"], "VAE", "ours − thesis") == ["+8.8", "+13.3"]
+    controls = written["table_3_1.md"].partition("**controls**")[2]
+    assert "| ours " in controls
+    assert "| thesis " not in controls
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        (13.674, 0.052, "13.67 ± 0.05"),
+        (276.881, 1.234, "276.9 ± 1.2"),
+        (276.881, 14.2, "277 ± 14"),
+        (13.67, 0.0012, "13.67 ± <0.01"),
+        (13.67, math.nan, "13.67 ± n/a"),
+        (13.67, 0.0, "13.67 ± 0.00"),
+        (-0.0012, 0.02, "0.00 ± 0.02"),
+        (-0.52, 0.02, "−0.52 ± 0.02"),
+    ],
+)
+def test_digits_follow_the_error(value, error, text):
+    assert with_error(value, error, 2) == text
+
+
+def test_pooled_error_is_test_set_error_plus_spread_over_seeds():
+    values, errors = [10.0, 10.4, 10.6], [0.1, 0.2, 0.3]
+    mean = sum(values) / 3
+    spread = sum((v - mean) ** 2 for v in values) / 2
+    assert pooled_error(values, errors) == pytest.approx(math.sqrt((0.01 + 0.04 + 0.09) / 3 + spread / 3))
+    assert pooled_error([3.0], [0.2]) == pytest.approx(0.2)
+    assert pooled_error([3.0, 3.0], [math.nan, 0.2]) == pytest.approx(0.2)
+    assert math.isnan(pooled_error([3.0], [math.nan]))
+
+
+def test_seeds_are_pooled_and_failed_ones_told(tmp_path):
+    cell = PlannedCell("adult", "nade", "")
+    rows = without(rows_of(), cell)
+    rows += [row(cell, "-log p", value, seed=seed, sem=0.1) for seed, value in enumerate((13.0, 13.4))]
+    rows.append(ended(cell, "diverged", "loss is nan at update 7", seed=2))
+    texts = write(tmp_path, rows)
+    found = cells(texts["table_3_1.csv"])[(*cell, "-log p")]
+    assert float(found["value"]) == pytest.approx(13.2)
+    assert float(found["sem"]) == pytest.approx(math.sqrt(0.01 + 0.08 / 2))
+    assert (found["n_seeds"], found["status"]) == ("2", "ok")
+    assert markdown_row(texts["table_3_1.md"], "NADE")[0] == "13.20 ± 0.22¶"
+    assert any("seed 2: diverged (loss is nan at update 7)" in note for note in notes(texts["table_3_1.md"]))
+    assert "seeds a cell: 1 to 2;" in texts["table_3_1.md"]
+
+
+def test_stand_ins_are_marked_and_not_compared(written):
+    text = written["table_3_1.md"]
+    header = next(line for line in text.splitlines() if line.startswith("| Model"))
+    assert "RCV1†" in header
+    assert "CONNE§" in header
+    assert "WEB " in header
+    for label in ("NADE", "RWS - SBN", "`-log p*`"):
+        assert markdown_row(text, label, "ours − thesis")[6] == "n/c"
+    assert any(r"10,000 rows of the official validation set, cut | in proportion_2" in note for note in notes(text))
+    assert any(note.startswith("- n/c: not comparable") for note in notes(text))
+    assert any("test rows in another order" in note for note in notes(text))
+    assert "n/c" not in written["table_3_3.md"]
+    assert r"cut \textbar{} in proportion\_2" in written["table_3_1.tex"]
+
+
+@pytest.mark.parametrize("status", ["unavailable", "diverged", "failed"])
+def test_failures_are_words_with_their_message(tmp_path, status):
+    gone = PlannedCell("nips", "rws", "")
+    texts = write(tmp_path, [*without(rows_of(), gone), ended(gone, status, "why_not 100%")])
+    found = cells(texts["table_3_1.csv"])[(*gone, "-log p")]
+    assert (found["value"], found["n_seeds"], found["status"]) == ("", "0", status)
+    assert markdown_row(texts["table_3_1.md"], "RWS - SBN")[4] == status
+    assert markdown_row(texts["table_3_2.md"], "NIPS-0-12")[1] == status
+    assert f"- {status}: nips (RWS - SBN): why_not 100%" in notes(texts["table_3_1.md"])
+    assert r"why\_not 100\%" in texts["table_3_1.tex"]
+
+
+def test_a_data_set_that_nobody_had(tmp_path):
+    gone = [cell for cell in PLANNED if cell.dataset == "web"]
+    lost = [ended(cell, "unavailable", "get it from X", data_official=None) for cell in gone]
+    text = write(tmp_path, without(rows_of(), *gone) + lost)["table_3_1.md"]
+    assert "- unavailable: web (NADE, RWS - SBN, BiHM, independent Bernoullis): get it from X" in notes(text)
+    assert "web is a stand-in" not in text
+
+
+def test_all_failed(tmp_path):
+    texts = write(tmp_path, [ended(cell, "failed", "no disk") for cell in PLANNED])
+    assert "no cell could be measured" in texts["table_3_1.md"]
+    assert markdown_row(texts["table_3_1.md"], "independent Bernoullis")[0] == "failed"
+    assert markdown_row(texts["table_3_3.md"], "NADE") == ["–", "failed"]
+    assert markdown_row(texts["table_4_1.md"], "0") == ["failed"] * 4
+
+
+def test_time_limit_is_marked_and_compared(tmp_path):
+    cell = PlannedCell("dna", "bihm", "")
+    rows = without(rows_of(), cell) + measured(cell, status="timeout", message="600 s")
+    texts = write(tmp_path, rows)
+    assert cells(texts["table_3_1.csv"])[(*cell, "-log p")]["status"] == "timeout"
+    assert markdown_row(texts["table_3_1.md"], "`-log p`")[2] == "15.00 ± 0.05‡"
+    assert markdown_row(texts["table_3_1.md"], "`-log p`", "ours − thesis")[2] == "−71.49"
+    assert any("BiHM on dna" in note for note in notes(texts["table_3_1.md"]) if note.startswith("- ‡"))
+
+
+def test_a_value_that_is_no_number_is_a_divergence(tmp_path):
+    rows = [{**r, "value": math.inf} if (r["dataset"], r["method"]) == ("web", "nade") else r for r in rows_of()]
+    assert markdown_row(write(tmp_path, rows)["table_3_1.md"], "NADE")[7] == "diverged"
+
+
+def test_methods_that_come_later_and_cells_that_are_not_planned(tmp_path):
+    planned = [cell for cell in PLANNED if cell != ("web", "nade", "")]
+    texts = write(tmp_path, rows_of(planned), planned)
+    assert markdown_row(texts["table_3_1.md"], "DARN") == ["no method yet"] * 8
+    assert markdown_row(texts["table_3_1.md"], "NADE")[7] == "not planned"
+    assert markdown_row(texts["table_3_3.md"], "NVIL (2 latent layers)") == ["no method yet", "–"]
+    assert sum(note.startswith(("- no method yet:", "- not planned:")) for note in notes(texts["table_3_1.md"])) == 2
+
+
+def test_planned_cell_without_rows_is_an_error_naming_it(tmp_path):
+    gone = PlannedCell(MNIST, "rws", "5 layers")
+    with pytest.raises(HarnessError, match="binarized_mnist/rws/5 layers"):
+        write(tmp_path, without(rows_of(), gone))
+    with pytest.raises(HarnessError, match="adult/nade/default"):
+        write(tmp_path, rows_of(), preset="full")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_metric_of_a_healthy_cell_is_an_error_naming_it(tmp_path):
+    rows = [r for r in rows_of() if (r["dataset"], r["metric"]) != ("ocr_letters", "-2 log Z")]
+    with pytest.raises(HarnessError, match="-2 log Z of ocr_letters/bihm"):
+        write(tmp_path, rows)
+
+
+def test_a_number_measured_twice_is_an_error(tmp_path):
+    with pytest.raises(HarnessError, match="adult/nade//0/-log p"):
+        write(tmp_path, [*rows_of(), row(PlannedCell("adult", "nade", ""), "-log p", 3.0)])
+
+
+def test_missing_column_is_an_error_naming_it(tmp_path):
+    frame = pd.DataFrame(rows_of()).drop(columns="mc_error")
+    with pytest.raises(HarnessError, match="none named mc_error"):
+        write_tables(frame, PLANNED, "quick", tmp_path)
+    assert set(COLUMNS) <= set(pd.DataFrame(rows_of()).columns)
+
+
+def test_new_methods_get_rows_of_their_own(tmp_path):
+    new = [
+        PlannedCell("adult", "newbie", ""),
+        PlannedCell(MNIST, "newbie", "deep"),
+        PlannedCell("adult", "bihm", "3 layers"),
+        PlannedCell(MNIST, "ssl_bihm", "gamma=0.5"),
+    ]
+    planned = PLANNED + new
+    texts = write(tmp_path, rows_of(planned), planned)
+    for name, cell, metric in [
+        ("table_3_1", new[0], "-log p"),
+        ("table_3_1", PlannedCell("adult", "factorised", ""), "-log p"),
+        ("table_3_1", new[2], "-log p~*"),
+        ("table_3_3", new[1], "-log p"),
+        ("table_3_3", new[1], "bound -log p"),
+        ("table_3_3", PlannedCell(MNIST, "factorised", ""), "-log p"),
+        ("table_4_1", new[3], "error"),
+    ]:
+        found = cells(texts[f"{name}.csv"])[(*cell, metric)]
+        assert (found["reported"], found["status"]) == ("", "ok")
+        assert float(found["value"]) > 0
+    assert markdown_row(texts["table_3_1.md"], "newbie")[:2] == ["17.00 ± 0.05", "–"]
+    assert markdown_row(texts["table_3_1.md"], "BiHM (3 layers) `-2 log Z`")[0] == "0.20 ± 0.05"
+    assert markdown_row(texts["table_3_3.md"], "newbie (deep)") == ["105.00 ± 0.05", "102.00 ± 0.05"]
+    assert markdown_row(texts["table_4_1.md"], "ssl_bihm (gamma=0.5)")[3] == "0.181 ± 0.050"
+    assert texts["table_3_1.md"].index("**controls**") < texts["table_3_1.md"].index("**added here**")
+    assert "ssl_bihm" not in texts["table_3_3.csv"]
+
+
+def test_caption_says_how_it_was_made(written):
+    caption = written["table_3_1.md"].splitlines()[2]
+    for fact in (
+        "Preset quick",
+        "updates: 5,000 (0 where",
+        "seeds a cell: 1",
+        "samples `K`: 1,000",
+        "cpu: Testor 3000",
+        "measured in this run",
+    ):
+        assert fact in caption
+
+
+def test_caption_tells_parts_of_test_sets(tmp_path):
+    rows = [{**r, "n_test": 1000 if r["dataset"] == "dna" else 26147} for r in rows_of()]
+    caption = write(tmp_path, rows)["table_3_1.md"].splitlines()[2]
+    assert "1,000 of 26,147 (a random part) for adult" in caption
+    assert "all 1,000 for dna" in caption
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_markdown_columns_are_aligned(written, table):
+    lines = [line for line in written[f"{table.name}.md"].splitlines() if line.startswith("|")]
+    bars = {tuple(m.start() for m in re.finditer(r"(?<!\\)\|", line)) for line in lines}
+    assert len(bars) == 1
+    assert len(bars.pop()) == len(table.columns) + 3
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_tex_is_well_formed(written, table):
+    text = "\n".join(line for line in written[f"{table.name}.tex"].splitlines() if not line.startswith("%"))
+    depth = 0
+    for token in re.findall(r"\\.|[{}]", text):
+        depth += {"{": 1, "}": -1}.get(token, 0)
+        assert depth >= 0
+    assert depth == 0
+    open_environments = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if kind == "begin":
+            open_environments.append(name)
+        else:
+            assert open_environments.pop() == name
+    assert not open_environments
+    assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+    assert not re.search(r"(?<!\\)[%#]", text)
+    assert not re.search(r"(?<!\\)[_^]", re.sub(r"\$[^$]*\$|\\(?:label|begin|end)\{[^}]*\}", "", text))
+    assert text.isascii()
+    body = text.partition(r"\toprule")[2].partition(r"\bottomrule")[0]
+    for line in body.splitlines():
+        if line.endswith(r"\\") and not line.startswith(r"\multicolumn"):
+            assert len(re.findall(r"(?<!\\)&", line)) == len(table.columns) + 1
+
+
+def test_an_error_leaves_nothing_half_written(tmp_path, monkeypatch):
+    before = write(tmp_path, rows_of())
+
+    def fail(page):
+        raise RuntimeError("boom")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tables, "tex", fail)
+        with pytest.raises(RuntimeError, match="boom"):
+            write(tmp_path, [{**r, "value": r["value"] + 1} for r in rows_of()])
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == before
+
+    def full_disk(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(atomic.os, "fsync", full_disk)
+    with pytest.raises(HarnessError, match="No space left"):
+        write(tmp_path, [{**r, "value": r["value"] + 1} for r in rows_of()])
+    assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == before
+
+
+def test_the_frame_may_have_been_through_parquet(tmp_path, written):
+    path = tmp_path / "metrics.parquet"
+    pd.DataFrame(rows_of()).to_parquet(path)
+    paths = write_tables(pd.read_parquet(path), PLANNED, "quick", tmp_path / "tables")
+    assert {p.name: p.read_text(encoding="utf-8") for p in paths} == written
+
+
+def test_importing_does_not_need_torch():
+    code = "import sys, harness.tables; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_difference_of_a_zero_has_no_sign():
+    entry = Entry(Key("adult", "nade", "", "-log p"), "13.19", Measured("ok", 13.1899, 0.05, 1))
+    assert difference_text(entry, official=True) == "0.00"
