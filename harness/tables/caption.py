@@ -56,7 +56,7 @@ def _test_rows(rows: Sequence[Row]) -> dict[str, str]:
             by_dataset.setdefault(row["dataset"], []).append(row)
     texts = {}
     for dataset, used in by_dataset.items():
-        total = max((row["n_test"] for row in used if _positive(row.get("n_test"))), default=None)
+        total = max((row["n_test"] for row in used if _positive(row["n_test"])), default=None)
         count = _range(row["n_rows"] for row in used)
         if total is None:
             texts[dataset] = f"{count} (a random part where the set has more)"

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 
 from harness.tables.build import NO_METHOD, Entry
-from harness.tables.pooling import TIMEOUT
+from harness.tables.pooling import OK, TIMEOUT
 
-STAND_IN, NOTED, STOPPED, FEWER = "†", "§", "‡", "¶"
+STAND_IN, NOTED, STOPPED, FEWER, REMARKED = "†", "§", "‡", "¶", "‖"
 NOTHING = "–"
 NOT_COMPARABLE = "n/c"
 WORDS = {NO_METHOD: "no method yet"}  # other statuses are words already
@@ -53,7 +53,8 @@ def ours_text(entry: Entry) -> str:
     if m.value is None:
         return WORDS.get(m.status, m.status)
     text = m.value if isinstance(m.value, str) else with_error(m.value, m.sem, _most_decimals(entry))
-    return text + (STOPPED if m.status == TIMEOUT else "") + (FEWER if m.others else "")
+    marks = {STOPPED: m.status == TIMEOUT, FEWER: bool(m.others), REMARKED: m.status == OK and bool(m.message)}
+    return text + "".join(mark for mark, holds in marks.items() if holds)
 
 
 def difference_text(entry: Entry, official: bool) -> str:

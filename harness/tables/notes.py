@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.tables.build import NO_METHOD, NOT_PLANNED, Entry, Grid, display_name
-from harness.tables.cell_text import FEWER, NOT_COMPARABLE, NOTED, STAND_IN, STOPPED, WORDS
-from harness.tables.pooling import FAILURES, TIMEOUT
+from harness.tables.build import NO_METHOD, NOT_PLANNED, Grid, display_name
+from harness.tables.cell_text import FEWER, NOT_COMPARABLE, NOTED, REMARKED, STAND_IN, STOPPED, WORDS
+from harness.tables.pooling import FAILURES, OK, TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -60,17 +60,28 @@ def _data_notes(data: Mapping[str, DataStatus]) -> Iterator[str]:
 
 
 def _mark_notes(grid: Grid) -> Iterator[str]:
-    stopped, fewer = {}, {}
+    """One note a sign, with the cells that carry it."""
+    said: dict[str, dict[str, None]] = {STOPPED: {}, FEWER: {}, REMARKED: {}}
     for entry in grid.entries():
-        m, place = entry.measured, _place(entry, grid)
-        if m.value is not None and m.status == TIMEOUT:
-            stopped[place] = None
-        if m.value is not None and m.others:
-            fewer[place] = f"{place}: seeds used: {m.n_seeds}; {', '.join(m.others)}"
-    if stopped:
-        yield f"{STOPPED} stopped by the time limit and measured as it then was: {', '.join(stopped)}."
-    if fewer:
-        yield f"{FEWER} not every seed ended well; the value is of those that did. {'. '.join(fewer.values())}."
+        m = entry.measured
+        if m.value is None:
+            continue
+        place = f"{display_name(entry.key.cell, grid.rows)} on {entry.key.dataset}"
+        why = f" ({m.message})" if m.message else ""
+        if m.status == TIMEOUT:
+            said[STOPPED][place + why] = None
+        if m.others:
+            said[FEWER][f"{place}: seeds used: {m.n_seeds}; {', '.join(m.others)}"] = None
+        if m.status == OK and why:
+            said[REMARKED][f"`{entry.key.metric}` of {place}{why}"] = None
+    meanings = {
+        STOPPED: "stopped by the time limit and measured as it then was",
+        FEWER: "not every seed ended well, and the value is of those that did",
+        REMARKED: "measured, with a reservation",
+    }
+    for mark, meaning in meanings.items():
+        if said[mark]:
+            yield f"{mark} {meaning}: {'; '.join(said[mark])}."
 
 
 def _status_notes(grid: Grid) -> Iterator[str]:
@@ -90,7 +101,3 @@ def _status_notes(grid: Grid) -> Iterator[str]:
         yield f"{WORDS[NO_METHOD]}: the method is not part of this configuration; the thesis' value stands alone."
     if NOT_PLANNED in statuses:
         yield f"{NOT_PLANNED}: the method is part of this configuration, but not with this data set or variant."
-
-
-def _place(entry: Entry, grid: Grid) -> str:
-    return f"{display_name(entry.key.cell, grid.rows)} on {entry.key.dataset}"

@@ -23,10 +23,10 @@ from harness.tables.reported import PlannedCell
 OK, TIMEOUT = "ok", "timeout"
 FAILURES = ("failed", "diverged", "unavailable", TIMEOUT)  # where seeds differ, the first of these is the cell's
 LAYERS = "layers"
-COLUMNS = (
-    *("preset", "dataset", "method", "title", "kind", "variant", "seed", "split", "metric", "value", "sem", "mc_error"),
-    *("k", "n_rows", "estimator", "seconds", "train_seconds", "n_updates", "layers", "device"),
-    *("data_official", "data_note", "status", "message"),
+REQUIRED = ("preset", "dataset", "method", "variant", "seed", "metric", "value", "status")
+OPTIONAL = (  # absent where no run got far enough to have any
+    *("title", "kind", "split", "sem", "mc_error", "k", "n_rows", "n_test", "seconds", "train_seconds", "n_updates"),
+    *("layers", "device", "data_official", "data_note", "message"),
 )
 TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message")
 
@@ -35,7 +35,11 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell of a table. ``others``: what became of the seeds that are not in the value."""
+    """A cell of a table.
+
+    message: why there is no value, or what to know about the one there is. others: what became of the seeds that are
+    not in the value.
+    """
 
     status: str
     value: float | str | None = None
@@ -50,12 +54,12 @@ class Measured:
 
 def rows_by_cell(metrics: pd.DataFrame, preset: str) -> dict[PlannedCell, list[Row]]:
     """The preset's test rows; raises HarnessError for a missing column and for a number measured twice."""
-    missing = [column for column in COLUMNS if column not in metrics.columns]
+    missing = [column for column in REQUIRED if column not in metrics.columns]
     if missing:
-        raise HarnessError(f"metrics: expected the columns {', '.join(COLUMNS)}, found none named {', '.join(missing)}")
+        raise HarnessError(f"metrics: expected columns {', '.join(REQUIRED)}, found none named {', '.join(missing)}")
     cells: dict[PlannedCell, list[Row]] = {}
     seen = set()
-    for raw in metrics.to_dict("records"):
+    for raw in metrics.reindex(columns=[*REQUIRED, *OPTIONAL]).to_dict("records"):
         row = {**raw, **{column: "" if pd.isna(raw[column]) else str(raw[column]) for column in TEXT}}
         row["data_official"] = None if pd.isna(raw["data_official"]) else bool(raw["data_official"])
         if row["preset"] != preset or (row["metric"] and row["split"] != "test"):
@@ -97,7 +101,7 @@ def _combined(status: str, used: Sequence[Row], rows: Sequence[Row]) -> Measured
         n_updates=_mean(row["n_updates"] for row in used),
         k=math.nan if textual else max(row["k"] if is_finite(row["k"]) else 0 for row in used),
         seconds=_mean(_total_seconds(row) for row in used),
-        message=next((row["message"] for row in used if row["message"]), ""),
+        message="; ".join(dict.fromkeys(row["message"] for row in used if row["message"])),
         others=_described([row for row in rows if row["seed"] not in seeds]),
     )
 

@@ -33,6 +33,7 @@ TEX_TEXT = {
     "‡": r"\textdaggerdbl{}",
     "§": r"\textsection{}",
     "¶": r"\textparagraph{}",
+    "‖": r"$\Vert$",
     "\n": " ",
 }
 MARKDOWN_TEXT = {"*": r"\*", "\\": r"\\", "\n": " "}
