@@ -135,9 +135,7 @@ CAPABILITIES: dict[str, type] = {
 
 def capabilities(method: type[Method] | Method) -> tuple[str, ...]:
     """Names of the capabilities that a method has, in the order of CAPABILITIES."""
-    return tuple(
-        name for name, protocol in CAPABILITIES.items() if all(hasattr(method, m) for m in _members(protocol))
-    )
+    return tuple(name for name, protocol in CAPABILITIES.items() if all(hasattr(method, m) for m in _members(protocol)))
 
 
 def _members(protocol: type) -> list[str]:

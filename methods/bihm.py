@@ -32,7 +32,7 @@ class BiHM(BeliefStack):
 
     @torch.no_grad()
     def log_z2_weights(self, n_outer: int, n_inner: int, generator: torch.Generator) -> Tensor:
-        """log sqrt(p(x, h') q(h | x) / (p(x, h) q(h' | x))), (x, h) ~ p, h' ~ q(h | x): equation 3.11, [outer, inner]."""
+        """log sqrt(p(x, h') q(h | x) / (p(x, h) q(h' | x))) for (x, h) ~ p, h' ~ q(h | x): equation 3.11."""
         x, h = self.descend(self.sample_prior(n_outer, generator), generator)
         log_ratio = self.log_recognition(x, h) - self.log_joint(x, h)  # [outer]
         return 0.5 * (self.log_weights(x, n_inner, generator) + log_ratio[:, None])

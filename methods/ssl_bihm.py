@@ -49,8 +49,7 @@ class SemiSupervisedBiHM(BeliefStack):
 
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
         """log p(x, h_k, y_k) - log q(h_k, y_k | x), (h_k, y_k) ~ q, [B, K]."""
-        inferred, log_weights, _ = self._infer_with_labels(x, n_samples, generator)
-        return log_weights
+        return self._infer_with_labels(x, n_samples, generator)[1]
 
     @torch.no_grad()
     def _infer_with_labels(

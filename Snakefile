@@ -1,0 +1,12 @@
+# The workflow: data -> train -> evaluate -> tables. Rules are thin, each calls one verb of the `harness` command line;
+# cells and settings come from workflows/config.yaml, workflows/presets/ and your --config / --configfile.
+include: "workflows/rules/common.smk"
+include: "workflows/rules/data.smk"
+include: "workflows/rules/models.smk"
+include: "workflows/rules/tables.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.tables.input,

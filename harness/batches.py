@@ -1,0 +1,105 @@
+"""Training rows on the device, and the order in which updates visit them.
+
+The order is a function of (seed, update) alone, so a resumed run needs no more than the number of its next update.
+An epoch is a fresh permutation; rows that do not fill a last batch wait for the next one. With hidden labels a batch
+holds a fixed number of labelled rows, which cycle on their own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.config import Labels
+from harness.data import Dataset
+from harness.errors import ConfigError
+from harness.method import Batch
+from harness.seeds import seed_for
+
+
+class Rows:
+    """One split of a data set on the device, as bytes; batches become floats when they are asked for."""
+
+    def __init__(self, values: np.ndarray, labels: np.ndarray | None, grey: bool, device: torch.device):
+        self.values = torch.from_numpy(np.ascontiguousarray(values)).to(device)  # [N, D] uint8
+        self.labels = None if labels is None else torch.from_numpy(labels.astype(np.int64)).to(device)  # [N]
+        self.scale = 1.0 / 255.0 if grey else 1.0
+
+    @classmethod
+    def of_split(cls, data: Dataset, split: str, device: torch.device) -> Rows:
+        """The rows of ``train``, ``valid`` or ``test``, with labels where the data set has them."""
+        return cls(getattr(data, split), getattr(data, f"{split}_labels"), data.grey, device)
+
+    def __len__(self) -> int:
+        return self.values.shape[0]
+
+    def batch(self, rows: Tensor | slice) -> Batch:
+        """The given rows; grey levels as probabilities."""
+        x = self.values[rows].float()
+        if self.scale != 1.0:
+            x *= self.scale
+        return Batch(x, None if self.labels is None else self.labels[rows])
+
+    def random_part(self, n: int | None, seed: int) -> Batch:
+        """n rows drawn without replacement by the seed, in their original order; all of them for None or n >= N."""
+        if n is None or n >= len(self):
+            return self.batch(slice(None))
+        chosen = np.random.default_rng(seed).choice(len(self), size=n, replace=False)
+        return self.batch(torch.from_numpy(np.sort(chosen)).to(self.values.device))
+
+
+class _Cycle:
+    """Batches of ``size`` out of ``rows``, epoch after epoch, each epoch in an order of its own."""
+
+    def __init__(self, rows: np.ndarray, size: int, seed: int):
+        self.rows, self.size, self.seed = rows, min(size, len(rows)), seed
+        self.per_epoch = len(rows) // self.size
+        self._epoch, self._order = -1, rows
+
+    def at(self, update: int) -> np.ndarray:
+        epoch, position = divmod(update, self.per_epoch)
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+        return self._order[position * self.size : (position + 1) * self.size]
+
+
+class TrainingBatches:
+    """The batch of every update, 0, 1, 2 ...; hides all labels but those of ``labels.rows`` rows."""
+
+    def __init__(self, rows: Rows, batch_size: int, seed: int, labels: Labels | None):
+        self.rows = rows
+        n = len(rows)
+        if labels is None:
+            self._cycles = [_Cycle(np.arange(n), batch_size, seed_for(seed, "all"))]
+            return
+        if rows.labels is None:
+            raise ConfigError(f"training.labels: expected labelled data, found none for {labels.rows} rows")
+        if labels.per_batch >= batch_size:
+            raise ConfigError(f"training.labels.per_batch: expected below {batch_size}, found {labels.per_batch}")
+        known = balanced_rows(rows.labels.cpu().numpy(), labels.rows, seed_for(seed, "labelled"))
+        hidden = np.setdiff1d(np.arange(n), known)
+        self._cycles = [
+            _Cycle(known, labels.per_batch, seed_for(seed, "known")),
+            _Cycle(hidden, batch_size - labels.per_batch, seed_for(seed, "hidden")),
+        ]
+        rows.labels[torch.from_numpy(hidden).to(rows.labels.device)] = -1
+
+    def at(self, update: int) -> Batch:
+        """The batch of an update."""
+        chosen = np.concatenate([cycle.at(update) for cycle in self._cycles])
+        return self.rows.batch(torch.from_numpy(chosen).to(self.rows.values.device))
+
+
+def balanced_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """n row numbers, equally many of each class, drawn by the seed; raises ConfigError where that cannot be."""
+    classes = np.unique(labels)
+    per_class, rest = divmod(n, len(classes))
+    smallest = min(np.count_nonzero(labels == c) for c in classes)
+    if rest or per_class > smallest:
+        raise ConfigError(
+            f"training.labels.rows: expected a multiple of {len(classes)} classes of at most {smallest} rows each, found {n}"
+        )
+    rng = np.random.default_rng(seed)
+    return np.sort(np.concatenate([rng.choice(np.flatnonzero(labels == c), per_class, replace=False) for c in classes]))

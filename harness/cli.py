@@ -1,0 +1,297 @@
+"""The ``harness`` command line: every rule of the workflow calls one of these verbs, so each step can be run by hand.
+
+Errors that a user can mend are one line on standard error and exit code 1; a run that ends in an expected way
+(unavailable data, divergence, time limit) exits 0 and says so in its ``status.json``. Imports that cost time happen
+in the verb that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import __version__
+from harness.errors import ConfigError, DataUnavailableError, HarnessError
+
+if TYPE_CHECKING:
+    from harness.config import Cell
+
+STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return options.verb(options) or 0
+    except HarnessError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="harness", description=__doc__.partition("\n")[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    datasets = _verb(verbs, "datasets", _datasets, "list the data sets, or fetch some into the cache")
+    datasets.add_argument("--fetch", nargs="+", metavar="NAME", help="data sets to find, verify and cache")
+    datasets.add_argument("--record", type=Path, help="write what was fetched (one data set) to this JSON file")
+    datasets.add_argument("--attempt", type=int, default=0, help="number kept in the record; a new one is a new try")
+
+    _verb(verbs, "methods", _methods, "list the methods", settings=False)
+
+    settings = _verb(verbs, "settings", _settings, "print the merged settings as JSON")
+    settings.add_argument("--output", type=Path, help="write them to this file instead")
+
+    train = _verb(verbs, "train", _train, "train one model")
+    _add_cell(train)
+    train.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
+    train.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes a run repeatable")
+    train.add_argument("--digest", help="stop unless the cell has this training digest")
+
+    evaluate = _verb(verbs, "evaluate", _evaluate, "measure one trained model on the test set")
+    _add_cell(evaluate)
+    evaluate.add_argument("--device", help="as for train")
+    evaluate.add_argument("--threads", type=int, default=1, help="CPU threads")
+
+    failure = _verb(verbs, "record-failure", _record_failure, "note that a run's training or evaluation crashed")
+    _add_cell(failure)
+    failure.add_argument("--stage", choices=("train", "evaluate"), required=True)
+    failure.add_argument("--exit-code", type=int, required=True)
+    failure.add_argument("--log", type=Path, help="where the crash is told")
+
+    tables = _verb(verbs, "tables", _tables, "gather all measurements and render Tables 3.1, 3.2, 3.3 and 4.1")
+    tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
+    tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
+    tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
+    return parser
+
+
+def _verb(verbs: Any, name: str, function: Any, text: str, settings: bool = True) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(verb=function)
+    if settings:
+        parser.add_argument("--preset", help="smoke, quick or full (default: that of the settings)")
+        parser.add_argument(
+            "--settings",
+            default="{}",
+            metavar="FILE|JSON",
+            help="your settings, laid over workflows/config.yaml and the preset",
+        )
+    return parser
+
+
+def _add_cell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--variant", default="")
+    parser.add_argument("--seed", type=int, default=0, help="repetition")
+    parser.add_argument(
+        "--attempt", type=int, default=0, help="number of tries that crashed before, kept with the result"
+    )
+    parser.add_argument("--run", type=Path, help="folder of the run (default: results/PRESET/runs/...)")
+
+
+def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
+    from harness.config import load_settings, read_yaml
+
+    text = options.settings
+    if text.lstrip().startswith("{"):
+        try:
+            overrides = json.loads(text)
+        except ValueError as error:
+            raise ConfigError(f"--settings: expected JSON, found {text!r} ({error})") from error
+    else:
+        overrides = read_yaml(Path(text))
+    if options.preset:
+        overrides = {**overrides, "preset": options.preset}
+    return load_settings(overrides)
+
+
+def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
+    from harness.config import ROOT, resolve
+
+    cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
+    return cell, options.run or ROOT / "results" / settings["preset"] / "runs" / cell.path
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    from harness.config import data_settings
+    from harness.data import describe
+
+    settings = _load_settings(options)
+    if not options.fetch:
+        from tabulate import tabulate
+
+        print(tabulate(describe(data_settings(settings)), headers="keys", maxcolwidths=40))
+        return 0
+    if options.record and len(options.fetch) > 1:
+        raise ConfigError(f"--record: expected one data set, found {len(options.fetch)}")
+    for name in options.fetch:
+        record = _fetch(name, settings)
+        if options.record:
+            from harness import atomic
+
+            atomic.write_json(options.record, {**record, "attempt": options.attempt})
+    return 0
+
+
+def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Fetch one data set; what is known of it. Raises DataUnavailableError only when the settings are strict."""
+    from harness.config import data_settings
+    from harness.data import fetch
+
+    try:
+        data = fetch(name, data_settings(settings))
+    except DataUnavailableError as error:
+        if settings["strict"]:
+            raise
+        print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
+        return {"name": name, "available": False, "message": str(error)}
+    rows = {split: len(getattr(data, split)) for split in ("train", "valid", "test")}
+    status = "official" if data.status.official else f"stand-in: {data.status.note}"
+    print(f"{name}: {rows}, {data.n_features} columns, {status} (from {data.origin})", file=sys.stderr)
+    return {
+        "name": name,
+        "available": True,
+        "digest": data.digest,
+        "n_features": data.n_features,
+        "rows": rows,
+        "official": data.status.official,
+        "note": data.status.note,
+    }
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from harness.method import capabilities
+    from harness.registry import method_class, method_names
+
+    rows = []
+    for name in method_names():
+        cls = method_class(name)
+        rows.append((name, cls.title, cls.kind, ", ".join(capabilities(cls)), cls.source))
+    headers = ("name", "title", "kind", "capabilities", "source")
+    print(tabulate(rows, headers, maxcolwidths=[None, None, None, 40, 50]))
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> int:
+    from harness import atomic
+
+    settings = _load_settings(options)
+    if options.output:
+        atomic.write_json(options.output, settings)
+    else:
+        print(json.dumps(settings, indent=2))
+    return 0
+
+
+def _prepare_torch(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
+    import torch
+
+    from harness.provenance import choose_device
+
+    torch.set_num_threads(options.threads)
+    return choose_device(options.device or settings["device"])
+
+
+def _train(options: argparse.Namespace) -> int:
+    from harness import runs
+    from harness.config import data_settings
+    from harness.data import load
+
+    settings = _load_settings(options)
+    cell, run = _cell(options, settings)
+    if options.digest and options.digest != cell.training_digest:
+        raise ConfigError(f"{cell.path}: expected training digest {options.digest}, found {cell.training_digest}")
+    try:
+        data = load(cell.dataset, data_settings(settings))
+    except DataUnavailableError as error:
+        if settings["strict"]:
+            raise
+        runs.write_config(run, cell)
+        runs.write_status(run, runs.UNAVAILABLE, str(error), attempt=options.attempt)
+        print(f"harness: {cell.path}: unavailable: {error}", file=sys.stderr)
+        return 0
+    device = _prepare_torch(options, settings)
+    from harness.training import InterruptedRunError, train
+
+    try:
+        status = train(cell, data, run, device, options.attempt)
+    except InterruptedRunError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 143
+    print(f"{cell.path}: {status}", file=sys.stderr)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from harness import runs
+    from harness.config import data_settings
+    from harness.data import load
+
+    settings = _load_settings(options)
+    cell, run = _cell(options, settings)
+    data = None
+    if runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL:
+        data = load(cell.dataset, data_settings(settings))
+    device = _prepare_torch(options, settings)
+    from harness.evaluation import evaluate
+
+    for row in evaluate(run, cell, data, device, settings["preset"], options.attempt):
+        if row["metric"]:
+            sem = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
+            print(f"{cell.path}: {row['metric']} = {row['value']:.4f}{sem}", file=sys.stderr)
+    return 0
+
+
+def _record_failure(options: argparse.Namespace) -> int:
+    """Make a crash a status that the tables render; a stop asked for by the user stays a stop."""
+    if options.exit_code in STOPPED_BY_USER:
+        return options.exit_code
+    from harness import runs
+
+    settings = _load_settings(options)
+    if settings["strict"]:
+        return options.exit_code
+    cell, run = _cell(options, settings)
+    message = f"{options.stage} ended with exit code {options.exit_code}" + (
+        f", see {options.log}" if options.log else ""
+    )
+    print(f"harness: {cell.path}: failed: {message}", file=sys.stderr)
+    if options.stage == "train":
+        runs.write_config(run, cell)
+        runs.write_status(run, runs.FAILED, message, attempt=options.attempt + 1)
+    else:
+        from harness.evaluation import record_failed_evaluation
+
+        record_failed_evaluation(run, cell, settings["preset"], message, options.attempt + 1)
+    return 0
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from harness.collect import read_metrics, write_metrics
+    from harness.config import cells
+    from harness.tables import PlannedCell, write_tables
+
+    settings = _load_settings(options)
+    planned = cells(settings)
+    metrics = read_metrics(planned, options.runs)
+    write_metrics(metrics, options.metrics)
+    unique = dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in planned)
+    for path in write_tables(metrics, list(unique), settings["preset"], options.output):
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

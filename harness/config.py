@@ -1,0 +1,258 @@
+"""Configuration: read once at the edge, checked against a schema, resolved into frozen cells.
+
+Settings are ``workflows/config.yaml``, overlaid by ``workflows/presets/PRESET.yaml``, overlaid by what the user gives
+(Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``). A *cell* is one model to train: a data set,
+a method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a
+preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
+more specific entry wins. Everything that decides a trained model is in its :class:`Cell`, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import yaml
+
+from harness.data import CATALOGUE, DataSettings
+from harness.errors import ConfigError
+from harness.schema import check
+
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = ROOT / "workflows"
+ANY = "*"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``updates`` steps of Adam at one learning rate with ``n_samples`` importance samples a row."""
+
+    updates: int
+    learning_rate: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How many training rows keep their label (equally many a class), and how many of these a batch holds."""
+
+    rows: int
+    per_batch: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """The budget of a training run.
+
+    l1: the thesis' lambda, for gradients *summed* over a batch of ``batch_size``. validate_every: updates between two
+    looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
+    end a phase.
+    """
+
+    batch_size: int
+    l1: float
+    phases: tuple[Phase, ...]
+    validate_every: int
+    validation_rows: int
+    validation_samples: int
+    patience: int
+    checkpoint_every_s: float
+    time_limit_s: float | None
+    labels: Labels | None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Training:
+        labels = values["labels"]
+        phases = tuple(Phase(**phase) for phase in values["phases"])
+        return cls(**{**values, "phases": phases, "labels": None if labels is None else Labels(**labels)})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured: importance samples a row, test rows (None: all), draws for 2 log Z."""
+
+    n_samples: int
+    rows: int | None
+    z_outer: int
+    z_inner: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model to train and measure; ``model`` holds the hyperparameters of the method."""
+
+    dataset: str
+    method: str
+    variant: str
+    seed: int
+    model: Mapping[str, Any]
+    training: Training
+    evaluation: Evaluation
+
+    @property
+    def path(self) -> str:
+        """DATASET/METHOD/VARIANT/SEED, the folder of the run below ``runs/``."""
+        return f"{self.dataset}/{self.method}/{variant_folder(self.variant)}/{self.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Cell:
+        """From what ``to_dict`` gave; raises ConfigError for anything else."""
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != fields:
+            raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
+        schema = _schema()["$defs"]
+        for part in ("training", "evaluation"):
+            check(values[part], {**schema[part], "$defs": schema}, f"cell: {part}")
+        training, evaluation = Training.from_dict(values["training"]), Evaluation(**values["evaluation"])
+        return cls(**{**values, "training": training, "evaluation": evaluation})
+
+    @property
+    def training_digest(self) -> str:
+        """sha256 of all that decides the trained weights; two cells of one digest train the same model."""
+        values = self.to_dict()
+        del values["evaluation"], values["training"]["checkpoint_every_s"]
+        return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """One line, sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def variant_folder(variant: str) -> str:
+    """A variant's name in paths: ``default`` for '', blanks as underscores."""
+    return variant.replace(" ", "_") or "default"
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return json.loads(files("harness").joinpath("schemas/settings.json").read_text(encoding="utf-8"))
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid on top, mappings merged key by key, everything else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping; raises ConfigError that names the file."""
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: expected a readable YAML file, found {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a mapping, found {type(value).__name__}")
+    return value
+
+
+def presets() -> list[str]:
+    """Names of the presets that exist."""
+    return sorted(path.stem for path in (WORKFLOWS / "presets").glob("*.yaml"))
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The merged settings, checked against the schema.
+
+    ``overrides`` is the user's part; its ``preset`` chooses the preset. Raises ConfigError that names the key.
+    """
+    overrides = overrides or {}
+    base = read_yaml(WORKFLOWS / "config.yaml")
+    preset = overrides.get("preset", base.get("preset"))
+    if preset not in presets():
+        raise ConfigError(f"preset: expected one of {', '.join(presets())}, found {preset!r}")
+    settings = merged(merged(base, read_yaml(WORKFLOWS / "presets" / f"{preset}.yaml")), overrides)
+    check(settings, _schema(), f"settings (preset {preset})")
+    return settings
+
+
+def data_settings(settings: Mapping[str, Any]) -> DataSettings:
+    """Where data are looked for; relative folders count from the repository's root."""
+    data = settings["data"]
+    cache_folder = data["cache"] or platformdirs.user_cache_dir("bihm-harness")
+    return DataSettings(
+        cache=ROOT / Path(cache_folder).expanduser(),
+        mirrors=tuple(ROOT / Path(mirror).expanduser() for mirror in data["mirrors"]),
+        download=data["download"],
+        paths={name: ROOT / Path(path).expanduser() for name, path in data["paths"].items()},
+        timeout_s=data["timeout_s"],
+    )
+
+
+def cells(settings: Mapping[str, Any]) -> list[Cell]:
+    """All cells of the grid, every repetition, in the order of the configuration.
+
+    Raises ConfigError for a key that names neither a data set nor a group, or a cell without a complete budget.
+    """
+    return [
+        resolve(settings, dataset, method, variant, seed)
+        for method, dataset, variant in _grid_keys(settings)
+        for seed in range(settings["repetitions"])
+    ]
+
+
+def _grid_keys(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    groups = settings["groups"]
+    for section in ("grid", "budgets"):
+        for method, entries in settings[section].items():
+            for key in entries:
+                name = key.partition("/")[0]
+                if name not in CATALOGUE and key not in groups and not (section == "budgets" and key == ANY):
+                    known = ", ".join([*CATALOGUE, *groups])
+                    raise ConfigError(f"{section}.{method}.{key}: expected a data set or group ({known})")
+    seen = {}
+    for method, entries in settings["grid"].items():
+        for key in entries:
+            for name in groups.get(key, [key]):
+                dataset, _, variant = name.partition("/")
+                seen[method, dataset, variant] = None
+    yield from seen
+
+
+def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str = "", seed: int = 0) -> Cell:
+    """The cell with everything that applies to it, general to specific: defaults, then grid, then budgets.
+
+    ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the grid does not have.
+    """
+    variants = [v for m, d, v in _grid_keys(settings) if (m, d) == (method, dataset)]
+    chosen = [v for v in variants if variant_folder(v) == variant_folder(variant)]
+    if not chosen:
+        known = [f"{m}/{d}/{variant_folder(v)}" for m, d, v in _grid_keys(settings)]
+        asked = f"{method}/{dataset}/{variant_folder(variant)}"
+        raise ConfigError(f"cell {asked}: expected method/data set/variant out of {', '.join(known)}")
+    variant = chosen[0]
+    key = f"{dataset}/{variant}" if variant else dataset
+    names = [ANY, *(group for group, members in settings["groups"].items() if dataset in members), dataset, key]
+    values = settings["defaults"]
+    for section in ("grid", "budgets"):
+        for name in dict.fromkeys(names):
+            values = merged(values, settings[section].get(method, {}).get(name, {}))
+    where = f"cell {method}:{key}"
+    required = _schema()["$defs"]
+    for part in ("training", "evaluation"):
+        missing = sorted(set(required[part]["properties"]) - set(values.get(part, {})))
+        if missing:
+            raise ConfigError(f"{where}: {part}: expected {', '.join(missing)}, found none")
+    return Cell(
+        dataset=dataset,
+        method=method,
+        variant=variant,
+        seed=seed,
+        model=values.get("model", {}),
+        training=Training.from_dict(values["training"]),
+        evaluation=Evaluation(**values["evaluation"]),
+    )

@@ -1,0 +1,187 @@
+"""Streaming estimators: everything the tables report about a model, from samples that are seen once and dropped.
+
+Importance weights arrive in chunks ``lw = log p(x, h_k) - log q(h_k | x)``; four running sums a row (of exp(lw / 2),
+exp(lw), exp(2 lw) in the log domain, and of lw) give every estimate at once, so memory does not grow with K. Sums are
+in double precision. Equations are the thesis'; log-probabilities are in nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.method import Classifier, ImportanceWeighted, Partitioned, Tractable
+
+
+class RunningLogSumExp:
+    """log sum_k exp(a_k) over the last axis of the chunks seen, element by element of the other axes."""
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+
+    def add(self, values: Tensor) -> None:
+        """Take in a chunk [..., k]."""
+        chunk = torch.logsumexp(values, dim=-1)
+        self.total = chunk if self.total is None else torch.logaddexp(self.total, chunk)
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Per-row estimates, each a double tensor [B], from K importance samples."""
+
+    n_samples: int
+    log_p: Tensor  # log p~(x), equation 3.6
+    log_p_star: Tensor  # log p~*(x), equation 3.5: log p*(x) up to -2 log Z
+    bound: Tensor  # E_q[lw], the K = 1 estimate: a lower bound of log p(x)
+    ess_p: Tensor  # effective sample size for p(h | x), in percent of K
+    ess_p_star: Tensor  # effective sample size for p*(h | x), in percent of K
+
+    @property
+    def log_p_variance(self) -> Tensor:
+        """Monte-Carlo variance of log_p by the delta method, [B]: (100 / ess - 1) / K."""
+        return _delta_variance(self.ess_p, self.n_samples)
+
+    @property
+    def log_p_star_variance(self) -> Tensor:
+        """Monte-Carlo variance of log_p_star, [B]: that of twice the log of a mean."""
+        return 4.0 * _delta_variance(self.ess_p_star, self.n_samples)
+
+
+def _delta_variance(ess_percent: Tensor, n_samples: int) -> Tensor:
+    # var(mean w) / mean(w)^2 = (mean(w^2) / mean(w)^2 - 1) / K, and ess = 100 mean(w)^2 / mean(w^2); the unbiased
+    # variance divides by K - 1. One sample carries no information on its variance.
+    if n_samples == 1:
+        return torch.full_like(ess_percent, math.nan)
+    return (100.0 / ess_percent - 1.0) / (n_samples - 1)
+
+
+class ImportanceSums:
+    """The running sums behind :class:`Estimates` for a fixed set of rows."""
+
+    def __init__(self) -> None:
+        self.n_samples = 0
+        self._half, self._full, self._double = RunningLogSumExp(), RunningLogSumExp(), RunningLogSumExp()
+        self._sum: Tensor | float = 0.0
+
+    def add(self, log_weights: Tensor) -> None:
+        """Take in a chunk of log-weights [B, k]."""
+        log_weights = log_weights.double()
+        self.n_samples += log_weights.shape[1]
+        self._half.add(0.5 * log_weights)
+        self._full.add(log_weights)
+        self._double.add(2.0 * log_weights)
+        self._sum = self._sum + log_weights.sum(1)
+
+    def estimates(self) -> Estimates:
+        """What the samples so far say."""
+        log_k = math.log(self.n_samples)
+        half, full, double = self._half.total, self._full.total, self._double.total
+        return Estimates(
+            n_samples=self.n_samples,
+            log_p=full - log_k,
+            log_p_star=2.0 * (half - log_k),
+            bound=self._sum / self.n_samples,
+            ess_p=100.0 * torch.exp(2.0 * full - double - log_k),
+            ess_p_star=100.0 * torch.exp(2.0 * half - full - log_k),
+        )
+
+
+def _parts(total: int, size: int) -> Iterator[int]:
+    for start in range(0, total, size):
+        yield min(size, total - start)
+
+
+@torch.no_grad()
+def importance_estimates(
+    method: ImportanceWeighted, x: Tensor, n_samples: int, generator: torch.Generator, chunk: int
+) -> Estimates:
+    """Estimates for rows x [B, D] from K = n_samples draws a row, at most ``chunk`` (row, sample) pairs at once.
+
+    A chunk's samples belong to one block of rows, so memory is bounded by ``chunk`` whatever B and K are.
+    """
+    per_row = min(n_samples, chunk)
+    blocks = []
+    for rows in x.split(max(1, chunk // per_row)):
+        sums = ImportanceSums()
+        for k in _parts(n_samples, per_row):
+            sums.add(method.log_weights(rows, k, generator))
+        blocks.append(sums.estimates())
+    fields = ("log_p", "log_p_star", "bound", "ess_p", "ess_p_star")
+    return Estimates(n_samples, *(torch.cat([getattr(b, f) for b in blocks]) for f in fields))
+
+
+@torch.no_grad()
+def exact_log_prob(method: Tractable, x: Tensor, chunk: int) -> Tensor:
+    """log p(x) [B] in double, for rows x [B, D], ``chunk`` rows at once."""
+    return torch.cat([method.log_prob(rows).double() for rows in x.split(chunk)])
+
+
+@dataclass(frozen=True)
+class LogZ2:
+    """2 log Z with its error.
+
+    value: log of the mean of the samples of Z^2 (biased low by about standard_error^2 / 2, as the log is concave).
+    standard_error: by the delta method. ess: of the outer samples, percent. reliable: False where so few samples
+    carry the mean that the error bar itself cannot be trusted (relative error above 0.3 or fewer than 100 effective
+    outer samples).
+    """
+
+    value: float
+    standard_error: float
+    ess: float
+    n_outer: int
+    n_inner: int
+
+    @property
+    def reliable(self) -> bool:
+        return self.standard_error < 0.3 and self.ess / 100.0 * self.n_outer > 100
+
+
+@torch.no_grad()
+def log_z2(method: Partitioned, n_outer: int, n_inner: int, generator: torch.Generator, chunk: int) -> LogZ2:
+    """2 log Z from n_outer draws (x, h) ~ p, each with n_inner draws h' ~ q(h | x) (equation 3.11).
+
+    The error is that of the mean over the independent outer draws, each averaged over its inner ones.
+    """
+    if n_outer < 2:
+        raise ValueError(f"n_outer: expected at least 2 samples for an error bar, found {n_outer}")
+    first, second = RunningLogSumExp(), RunningLogSumExp()
+    inner = min(n_inner, chunk)
+    for outer in _parts(n_outer, max(1, chunk // inner)):
+        mean = torch.logsumexp(method.log_z2_weights(outer, n_inner, generator).double(), dim=1) - math.log(n_inner)
+        first.add(mean)
+        second.add(2.0 * mean)
+    log_sum, log_sum_squares = first.total.item(), second.total.item()
+    ess = math.exp(2.0 * log_sum - log_sum_squares) / n_outer
+    error = math.sqrt(max(0.0, (1.0 / ess - 1.0) / (n_outer - 1)))
+    return LogZ2(log_sum - math.log(n_outer), error, 100.0 * ess, n_outer, n_inner)
+
+
+@dataclass(frozen=True)
+class LabelEstimates:
+    """Per-row estimates of a joint model of rows and labels, from K samples that all classes share."""
+
+    n_samples: int
+    log_p_star: Tensor  # 2 log A(x) [B], a lower bound of log p*(x) (thesis, equation 4.8)
+    log_label: Tensor  # log p~*(y | x) = log B(x, y) - log A(x) [B, n_classes]; never above 0 as A = sum_y B
+
+
+@torch.no_grad()
+def label_estimates(
+    method: Classifier, x: Tensor, n_samples: int, generator: torch.Generator, chunk: int
+) -> LabelEstimates:
+    """A(x) and B(x, y) of every class from the same draws h ~ q(h | x) (equations 4.3 to 4.5, y summed exactly)."""
+    per_row = min(n_samples, chunk)
+    tops, labels = [], []
+    for rows in x.split(max(1, chunk // per_row)):
+        running = RunningLogSumExp()
+        for k in _parts(n_samples, per_row):
+            running.add(method.log_label_weights(rows, k, generator).double().transpose(1, 2))
+        log_a = torch.logsumexp(running.total, dim=1)
+        tops.append(2.0 * (log_a - math.log(n_samples)))
+        labels.append(running.total - log_a[:, None])
+    return LabelEstimates(n_samples, torch.cat(tops), torch.cat(labels))

@@ -1,0 +1,319 @@
+"""The training loop, one for all methods: Adam, an L1 penalty, learning-rate phases, early stopping.
+
+A run is a function of its cell and the data alone. The order of rows, the samples and the initial weights come from
+seeds that are hashes of the cell; validation draws from a generator of its own, seeded alike every time, so that looks
+at the validation set are comparable and leave the training samples untouched. A checkpoint holds the rest, and a
+killed run goes on from it bit for bit. The clock stops while validating.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness import atomic, checkpoint, runs
+from harness.batches import Rows, TrainingBatches
+from harness.config import Cell
+from harness.data import Dataset
+from harness.errors import ConfigError
+from harness.flat import FlatParameters
+from harness.method import Batch, ClosedForm, Differentiable, Method, OwnGradients, Tractable, Validated
+from harness.progress import Progress
+from harness.provenance import describe_device, git_commit, versions
+from harness.registry import build
+from harness.seeds import generator_for, seed_for
+
+VALIDATION_CHUNK = 2048  # (row, sample) pairs evaluated at once
+
+
+class InterruptedRunError(Exception):
+    """The process was asked to end; a checkpoint was written."""
+
+
+@dataclass
+class Position:
+    """Where a run stands; everything here is in the checkpoint.
+
+    update: the next one. phase: index. phase_end: update at which the phase is over. misses: looks at the validation
+    set since the best one. seconds: of training, without validation.
+    """
+
+    update: int = 0
+    phase: int = 0
+    phase_end: int = 0
+    best: float = math.inf
+    best_update: int = 0
+    misses: int = 0
+    seconds: float = 0.0
+    since_look: int = 0
+    curve: list[dict[str, Any]] = field(default_factory=list)
+
+
+def new_model(cell: Cell, n_visible: int) -> Method:
+    """The untrained model of a cell, its initial weights drawn by the cell's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(*_axes(cell), "initial weights"))
+        return build(cell.method, n_visible, dict(cell.model))
+
+
+def _axes(cell: Cell) -> tuple[object, ...]:
+    return cell.dataset, cell.method, cell.variant, cell.seed
+
+
+def train(cell: Cell, data: Dataset, run: Path, device: torch.device, attempt: int = 0) -> str:
+    """Train the model of ``cell`` in the folder ``run``; returns the status, which ``status.json`` holds as well.
+
+    Continues from a checkpoint of the same configuration. Raises InterruptedRunError, after writing a checkpoint,
+    when the process receives SIGTERM or SIGINT.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    runs.write_config(run, cell)
+    training = _Run(cell, data, run, device)
+    status, message = training.to_the_end()
+    facts = {
+        "attempt": attempt,
+        "n_updates": training.position.update,
+        "best_update": training.position.best_update,
+        "best_validation": training.position.best if math.isfinite(training.position.best) else None,
+        "train_seconds": training.position.seconds,
+        "n_parameters": sum(p.numel() for p in training.model.parameters()),
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "data_digest": data.digest,
+        "training_digest": cell.training_digest,
+        **versions(),
+        "git_commit": git_commit(),
+    }
+    model_file = run / "model.safetensors"
+    model_file.unlink(missing_ok=True)
+    if status in runs.HAVE_MODEL:
+        runs.save_model(model_file, training.model, cell)
+        facts["model_sha256"] = runs.file_digest(model_file)
+    curve = pd.DataFrame(training.position.curve)
+    atomic.write(run / "curve.csv", lambda temporary: curve.to_csv(temporary, index=False))
+    runs.write_status(run, status, message, **facts)
+    (run / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    return status
+
+
+class _Run:
+    """State of one training run and its steps."""
+
+    def __init__(self, cell: Cell, data: Dataset, run: Path, device: torch.device):
+        self.cell, self.budget, self.checkpoint_file = cell, cell.training, run / checkpoint.FILE_NAME
+        # a checkpoint of other data, or of another configuration, must not be continued
+        self.digest = f"{cell.training_digest} {data.digest} {device.type}"
+        self.model = new_model(cell, data.n_features).to(device)
+        self.rows = Rows.of_split(data, "train", device)
+        if not isinstance(self.model, ClosedForm):
+            self.batches = TrainingBatches(
+                self.rows, self.budget.batch_size, seed_for(*_axes(cell), "order"), self.budget.labels
+            )
+        self.valid = Rows.of_split(data, "valid", device).random_part(
+            self.budget.validation_rows, seed_for(cell.dataset, "validation rows")
+        )
+        self.device = device
+        self.generator = generator_for(device, *_axes(cell), "training")
+        self.parameters = FlatParameters(self.model)
+        self.optimizer = torch.optim.Adam([self.parameters.values], lr=1.0, fused=True)
+        self.best_state = self._copy_state()
+        self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
+        self.position = Position()
+        self._last_checkpoint = time.monotonic()
+        self._stop_requested = False
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def to_the_end(self) -> tuple[str, str]:
+        """Train until the budget is spent; (status, message). The model then holds the best weights."""
+        if isinstance(self.model, ClosedForm):
+            self.model.fit(self.rows.batch(slice(None)))
+            self._look(phase_index=0)
+            return runs.OK, ""
+        if not isinstance(self.model, OwnGradients | Differentiable):
+            raise ConfigError(f"method {self.cell.method}: expected fit, loss or accumulate_gradients, found none")
+        self._restore()
+        with self._signals(), Progress(self.cell.path, self._total_updates()) as progress:
+            return self._phases(progress)
+
+    def _total_updates(self) -> int:
+        return sum(phase.updates for phase in self.budget.phases)
+
+    def _phases(self, progress: Progress) -> tuple[str, str]:
+        position, budget = self.position, self.budget
+        if not position.curve:
+            position.phase_end = budget.phases[0].updates
+            self._look(phase_index=0)
+        while position.phase < len(budget.phases):
+            while position.update < position.phase_end and position.misses < budget.patience:
+                self._update()
+                due = position.since_look >= budget.validate_every or position.update == position.phase_end
+                if due and not self._look(position.phase):
+                    return runs.DIVERGED, f"not finite at update {position.update}"
+                if due:
+                    progress.show(position.update, position.curve[-1])
+                if budget.time_limit_s is not None and position.seconds > budget.time_limit_s:
+                    self._load_state(self.best_state)
+                    return runs.TIMEOUT, f"time limit of {budget.time_limit_s:g} s reached"
+                self._checkpoint_if_due()
+            self._load_state(self.best_state)
+            position.phase += 1
+            position.misses = 0
+            if position.phase < len(budget.phases):
+                position.phase_end = position.update + budget.phases[position.phase].updates
+        return runs.OK, ""
+
+    def _update(self) -> None:
+        """One step of Adam on one batch."""
+        started = time.perf_counter()
+        position = self.position
+        phase = self.budget.phases[position.phase]
+        batch = self.batches.at(position.update)
+        self.parameters.values.grad.zero_()
+        if isinstance(self.model, OwnGradients):
+            loss = self.model.accumulate_gradients(batch, phase.n_samples, self.generator)
+        else:
+            loss = self.model.loss(batch, phase.n_samples, self.generator)
+            loss.backward()
+        # lambda belongs to gradients summed over the batch; ours are means
+        self.parameters.add_l1_gradient(self.budget.l1 / batch.x.shape[0])
+        self.optimizer.param_groups[0]["lr"] = phase.learning_rate
+        self.optimizer.step()
+        self.loss_sum += loss.detach()
+        position.update += 1
+        position.since_look += 1
+        position.seconds += time.perf_counter() - started
+
+    def _look(self, phase_index: int) -> bool:
+        """Measure on the validation rows, keep the weights if they are the best; False when something is not finite."""
+        position, budget = self.position, self.budget
+        losses = self._validation_losses()
+        value = losses.mean().item()
+        train_loss = self.loss_sum.item() / position.since_look if position.since_look else math.nan
+        finite = math.isfinite(value) and (math.isfinite(train_loss) or position.since_look == 0)
+        is_best = finite and value < position.best
+        if is_best:
+            position.best, position.best_update, position.misses = value, position.update, 0
+            self.best_state = self._copy_state()
+        else:
+            position.misses += 1
+        phase = budget.phases[phase_index] if budget.phases else None
+        position.curve.append(
+            {
+                "update": position.update,
+                "seconds": round(position.seconds, 3),
+                "phase": phase_index,
+                "learning_rate": phase.learning_rate if phase else math.nan,
+                "n_samples": phase.n_samples if phase else 0,
+                "train_loss": train_loss,
+                "valid_loss": value,
+                "valid_sem": losses.std().item() / math.sqrt(len(losses)),
+                "best": is_best,
+            }
+        )
+        self.loss_sum.zero_()
+        position.since_look = 0
+        return finite
+
+    @torch.no_grad()
+    def _validation_losses(self) -> Tensor:
+        """Criterion of early stopping for every validation row, [B] double, nats."""
+        generator = generator_for(self.device, *_axes(self.cell), "validation")
+        x, y = self.valid.x, self.valid.y
+        n_samples = 1 if isinstance(self.model, Tractable) else self.budget.validation_samples
+        size = max(1, VALIDATION_CHUNK // n_samples)
+        parts = []
+        for start in range(0, x.shape[0], size):
+            rows = slice(start, start + size)
+            part = Batch(x[rows], None if y is None else y[rows])
+            parts.append(validation_loss(self.model, part, n_samples, generator).double())
+        return torch.cat(parts)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def _copy_state(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
+
+    def _load_state(self, state: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(state)  # copies into the existing views
+
+    def _checkpoint_if_due(self) -> None:
+        due = time.monotonic() - self._last_checkpoint >= self.budget.checkpoint_every_s
+        if due or self._stop_requested:
+            self._checkpoint()
+        if self._stop_requested:
+            raise InterruptedRunError(f"{self.cell.path}: stopped at update {self.position.update}, checkpoint written")
+
+    def _checkpoint(self) -> None:
+        moments = self.optimizer.state[self.parameters.values]
+        tensors = {
+            **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
+            **{f"best.{name}": tensor for name, tensor in self.best_state.items()},
+            **{f"adam.{name}": tensor for name, tensor in moments.items()},
+            "generator": self.generator.get_state(),
+            "loss_sum": self.loss_sum,
+        }
+        checkpoint.save(self.checkpoint_file, tensors, asdict(self.position), self.digest)
+        self._last_checkpoint = time.monotonic()
+
+    def _restore(self) -> None:
+        loaded = checkpoint.load(self.checkpoint_file, self.digest)
+        if loaded is None:
+            return
+        tensors, state = loaded
+        self._load_state(_below("model.", tensors))
+        self.best_state = {name: tensor.to(self.device) for name, tensor in _below("best.", tensors).items()}
+        # "step" stays where the fused optimiser keeps it, with the moments
+        moments = {name: tensor.to(self.device) for name, tensor in _below("adam.", tensors).items()}
+        self.optimizer.state[self.parameters.values] = moments
+        self.generator.set_state(tensors["generator"])
+        self.loss_sum.copy_(tensors["loss_sum"])
+        self.position = Position(**state)
+
+    def _signals(self) -> _StopOnSignal:
+        return _StopOnSignal(self)
+
+    def request_stop(self) -> None:
+        """End after the current update, with a checkpoint."""
+        self._stop_requested = True
+
+
+def validation_loss(model: Method, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+    """What early stopping watches, [B]: the method's own criterion, else -log p, exact or estimated (equation 3.6)."""
+    if isinstance(model, Validated):
+        return model.validation_loss(batch, n_samples, generator)
+    if isinstance(model, Tractable):
+        return -model.log_prob(batch.x)
+    return math.log(n_samples) - torch.logsumexp(model.log_weights(batch.x, n_samples, generator), dim=1)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+class _StopOnSignal:
+    """Turns SIGTERM and SIGINT into a request to stop after the current update."""
+
+    def __init__(self, run: _Run):
+        self.run = run
+        self.previous: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.previous[number] = signal.signal(number, self._handle)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.run.request_stop()
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)

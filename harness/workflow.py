@@ -1,0 +1,50 @@
+"""What the Snakefile asks for: how many jobs fit the machine, and which earlier results deserve another try.
+
+A result that is unavailable or failed is a file like any other, so Snakemake would keep it for ever. Each such file
+holds the number of its attempt; the rule that makes it has that number as a parameter, and a number that grows makes
+Snakemake run the rule again. Results that are fine keep their number, so a second call does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from harness import runs
+from harness.config import data_settings
+from harness.data import is_local
+from harness.errors import DataError
+
+
+def use_this_python() -> None:
+    """Let jobs find the python that runs Snakemake, whether or not its environment was activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def cores_per_job(cores: int | None) -> int:
+    """Snakemake cores that a single-threaded job takes: ``--cores 8`` on 2 processors then runs 2 jobs at once."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, -(-(cores or 1) // processors))
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        return runs.read_json(path)
+    except DataError:
+        return {}
+
+
+def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any]) -> int:
+    """One more than last time when the data set was unavailable then and can be had without network now."""
+    last = _record(record)
+    number = last.get("attempt", 0)
+    missing = last and not last["available"]
+    return number + 1 if missing and is_local(dataset, data_settings(settings)) else number
+
+
+def run_attempt(result: Path) -> int:
+    """Number kept in ``status.json`` or ``metrics.json``; whoever records a crash puts in one more than before."""
+    return _record(result).get("attempt", 0)
