@@ -286,8 +286,17 @@ def test_a_reservation_is_marked_and_told(tmp_path):
     ]
     text = write(tmp_path, rows)["table_3_1.md"]
     assert markdown_row(text, "`-2 log Z`")[3] == "0.20 ± 0.05‖"
+    assert "‖" not in write(tmp_path, rows)["table_3_2.md"]
     note = next(note for note in notes(text) if note.startswith("- ‖"))
     assert "`-2 log Z` of BiHM on mushrooms (not reliable: 0.1% effective samples)" in note
+
+
+def test_a_model_that_failed_once_keeps_one_row(tmp_path):
+    gone = PlannedCell("adult", "factorised", "")
+    rows = [*without(rows_of(), gone), ended(gone, "failed", kind="", title="")]
+    text = write(tmp_path, rows)["table_3_1.md"]
+    assert markdown_row(text, "independent Bernoullis")[:2] == ["failed", "20.00 ± 0.05"]
+    assert text.count("| independent Bernoullis") == 1
 
 
 def test_nothing_but_statuses_is_known(tmp_path):
@@ -381,8 +390,7 @@ def test_caption_says_how_it_was_made(written):
 def test_caption_tells_parts_of_test_sets(tmp_path):
     rows = [{**r, "n_test": 1000 if r["dataset"] == "dna" else 26147} for r in rows_of()]
     caption = write(tmp_path, rows)["table_3_1.md"].splitlines()[2]
-    assert "1,000 of 26,147 (a random part) for adult" in caption
-    assert "all 1,000 for dna" in caption
+    assert "test rows: all of a set or 1,000 drawn at random;" in caption
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.tables import layout
-from harness.tables.layout import Axis, Table
+from harness.tables.layout import Axis, Block, Table
 from harness.tables.pooling import Measured, Row, pool
 from harness.tables.reported import Key, PlannedCell, reported
 
@@ -77,24 +77,19 @@ def build(table: Table, rows: Mapping[PlannedCell, Sequence[Row]], planned: Sequ
         for cell in dict.fromkeys(planned)
         if cell not in thesis_cells and table.admits(cell, _measured_metrics(rows[cell]))
     ]
-    blocks = [(block.label, block.rows, False) for block in table.blocks]
-    for label, cells in _by_block(extra, rows).items():
-        blocks.append((label, tuple(_extra_rows(table, cells, rows)), True))
     known = set(planned)
-    return Grid(
-        table,
-        tuple(
-            GridBlock(
-                label,
-                tuple(
-                    GridRow(row, tuple(_entry(table, layout.key(row, c), rows, known, ours) for c in table.columns))
-                    for row in axes
-                ),
-            )
-            for label, axes, ours in blocks
-        ),
-        rows,
-    )
+
+    def filled(block: Block, ours: bool) -> GridBlock:
+        return GridBlock(
+            block.label,
+            tuple(
+                GridRow(row, tuple(_entry(table, layout.key(row, c), rows, known, ours) for c in table.columns))
+                for row in block.rows
+            ),
+        )
+
+    thesis_blocks = [filled(block, False) for block in table.blocks]
+    return Grid(table, (*thesis_blocks, *(filled(block, True) for block in _extra_blocks(table, extra, rows))), rows)
 
 
 def _entry(table: Table, key: Key, rows: Mapping, planned: set[PlannedCell], ours: bool) -> Entry | None:
@@ -114,28 +109,32 @@ def _measured_metrics(rows: Sequence[Row]) -> set[str]:
     return {row["metric"] for row in rows if row["metric"]}
 
 
-def _by_block(cells: Sequence[PlannedCell], rows: Mapping) -> dict[str, list[PlannedCell]]:
-    blocks: dict[str, list[PlannedCell]] = {"controls": [], "added here": []}
-    for cell in cells:
-        control = any(row["kind"] == "control" for row in rows[cell])
-        blocks["controls" if control else "added here"].append(cell)
-    return {label: members for label, members in blocks.items() if members}
-
-
-def _extra_rows(table: Table, cells: Sequence[PlannedCell], rows: Mapping) -> Iterator[Axis]:
-    """Rows for cells of ours: one a model, or one a metric of a model where the table is laid out so."""
+def _extra_blocks(table: Table, extra: Sequence[PlannedCell], rows: Mapping) -> Iterator[Block]:
+    """Blocks of the cells that the thesis has no row for."""
     models: dict[tuple[str, str], list[PlannedCell]] = {}
-    for cell in cells:
+    for cell in extra:
         models.setdefault((cell.method, cell.variant), []).append(cell)
-    for (method, variant), members in models.items():
-        label = display_name(members[0], rows)
-        if not table.extra_metrics:
-            yield layout.axis(label, dataset=members[0].dataset, method=method, variant=variant)
-            continue
-        measured = set().union(*(_measured_metrics(rows[cell]) for cell in members))
-        whole = measured.issuperset(table.extra_metrics)
-        for metric in table.extra_metrics if whole else (layout.NLL,):
-            yield layout.axis(f"{label} `{metric}`" if whole else label, method=method, variant=variant, metric=metric)
+    axes: dict[str, list[Axis]] = {"controls": [], "added here": []}
+    for cells in models.values():
+        control = any(row["kind"] == "control" for cell in cells for row in rows[cell])
+        axes["controls" if control else "added here"] += _extra_rows(table, cells, rows)
+    yield from (Block(label, tuple(members)) for label, members in axes.items() if members)
+
+
+def _extra_rows(table: Table, cells: Sequence[PlannedCell], rows: Mapping) -> list[Axis]:
+    """The row of a model, or its rows, one a metric, where the table is laid out so."""
+    dataset, method, variant = cells[0]
+    titled = next((cell for cell in cells if any(row["title"] for row in rows[cell])), cells[0])
+    label = display_name(titled, rows)
+    if not table.extra_metrics:
+        return [layout.axis(label, dataset=dataset, method=method, variant=variant)]
+    measured = set().union(*(_measured_metrics(rows[cell]) for cell in cells))
+    if not measured.issuperset(table.extra_metrics):
+        return [layout.axis(label, method=method, variant=variant, metric=layout.NLL)]
+    return [
+        layout.axis(f"{label} `{metric}`", method=method, variant=variant, metric=metric)
+        for metric in table.extra_metrics
+    ]
 
 
 def display_name(cell: PlannedCell, rows: Mapping[PlannedCell, Sequence[Row]]) -> str:

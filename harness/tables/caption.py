@@ -49,22 +49,19 @@ def _facts(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _test_rows(rows: Sequence[Row]) -> dict[str, str]:
-    """Data set -> how many of its test rows were used; of how many, where the metrics know (column ``n_test``)."""
-    by_dataset: dict[str, list[Row]] = {}
-    for row in rows:
-        if _positive(row["n_rows"]):
-            by_dataset.setdefault(row["dataset"], []).append(row)
+    """How many test rows the exact numbers and the estimates used: all of a set, or some drawn at random."""
     texts = {}
-    for dataset, used in by_dataset.items():
-        total = max((row["n_test"] for row in used if _positive(row["n_test"])), default=None)
-        count = _range(row["n_rows"] for row in used)
-        if total is None:
-            texts[dataset] = f"{count} (a random part where the set has more)"
-        elif all(row["n_rows"] == total for row in used):
-            texts[dataset] = f"all {count}"
-        else:
-            texts[dataset] = f"{count} of {total:,.0f} (a random part)"
-    return texts
+    for kind, exact in (("estimates", False), ("exact numbers", True)):
+        used = [row for row in rows if _positive(row["n_rows"]) and _positive(row["k"]) != exact]
+        unknown = _range(row["n_rows"] for row in used if not _positive(row["n_test"]))
+        part = _range(row["n_rows"] for row in used if _positive(row["n_test"]) and row["n_rows"] < row["n_test"])
+        whole = any(row["n_rows"] == row["n_test"] for row in used)
+        texts[kind] = " or ".join(
+            ["all of a set"] * whole
+            + [f"{part} drawn at random"] * bool(part)
+            + [f"{unknown} (drawn at random where a set has more)"] * bool(unknown)
+        )
+    return {kind: text for kind, text in texts.items() if text}
 
 
 def _grouped(texts: dict[str, str]) -> str:

@@ -114,9 +114,12 @@ def pooled_error(values: Sequence[float], errors: Sequence[float]) -> float:
 
 
 def _layer_rows(rows: Sequence[Row]) -> list[Row]:
-    """A row a seed whose value is the architecture; its ``seconds`` are of no number."""
+    """A row a seed whose value is the architecture; seconds and remarks of a measurement are not its own."""
     by_seed = {row["seed"]: row for row in rows if row["layers"] and row["metric"]}
-    return [{**row, "value": row["layers"], "seconds": math.nan} for row in by_seed.values()]
+    return [
+        {**row, "value": row["layers"], "seconds": math.nan, "message": "" if row["status"] == OK else row["message"]}
+        for row in by_seed.values()
+    ]
 
 
 def _error(row: Row) -> float:
