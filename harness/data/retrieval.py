@@ -101,25 +101,26 @@ def _sources(
     for folder in settings.mirrors:
         for route in routes:
             paths = [local_file(folder, file) for file in route.files]
-            if paths and all(paths):
-                origin = f"mirror: {_names(route)}"
-                try:
-                    yield (
-                        route,
-                        origin,
-                        [_read_local(path, file) for path, file in zip(paths, route.files, strict=True)],
-                    )
-                except DataError as error:
-                    problems.add_damage(origin, error)
+            if not paths or not all(paths):
+                continue
+            origin = f"mirror: {_names(route)}"
+            try:
+                files = [_read_local(path, file) for path, file in zip(paths, route.files, strict=True)]
+            except DataError as error:
+                problems.add_damage(origin, error)
+            else:
+                yield route, origin, files
     for route in routes:
         if settings.download and route.downloadable:
             origin = f"download: {_names(route)}"
             try:
-                yield route, origin, [_download(file, settings) for file in route.files]
+                files = [_download(file, settings) for file in route.files]
             except UnobtainableError as error:
                 problems.add_refusal(origin, error)
             except DataError as error:
                 problems.add_damage(origin, error)
+            else:
+                yield route, origin, files
     for route in routes:
         if route.embedded:
             yield route, "embedded", []
