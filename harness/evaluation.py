@@ -150,6 +150,7 @@ def evaluate(
         "best_update": status.get("best_update"),
         "train_seconds": status.get("train_seconds"),
         "data_digest": data.digest if data else "",
+        "n_test": len(data.test) if data else None,
         "data_official": data.status.official if data else None,
         "data_note": data.status.note if data else "",
         "device": describe_device(device),

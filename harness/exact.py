@@ -1,0 +1,48 @@
+"""Exact sums over models small enough to enumerate: the yardstick for estimators, gradients and samplers.
+
+Everything here is differentiable and works by brute force over all 2^D rows and 2^(sum of n_l) latent states.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.blocks.sigmoid_belief import BeliefStack
+
+
+def all_binary(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """All 0/1 vectors of length n, [2^n, n], in counting order."""
+    return ((torch.arange(2**n)[:, None] >> torch.arange(n - 1, -1, -1)) & 1).to(dtype)
+
+
+def latent_states(model: BeliefStack) -> list[Tensor]:
+    """All joint states of the latent layers: L tensors [2^(sum of n_l), n_l]."""
+    sizes = [bias.shape[0] for bias in model.q_bias]
+    return list(all_binary(sum(sizes), model.prior_bias.dtype).split(sizes, dim=1))
+
+
+def joint_tables(model: BeliefStack, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log p(x, h) and log q(h | x), each [N, H], for rows x [N, D] and all H latent states."""
+    h = latent_states(model)
+    n_rows, n_states = x.shape[0], h[0].shape[0]
+    rows = x.repeat_interleave(n_states, dim=0)
+    states = [layer.repeat(n_rows, 1) for layer in h]
+    shape = (n_rows, n_states)
+    return model.log_joint(rows, states).view(shape), model.log_recognition(rows, states).view(shape)
+
+
+def log_p(model: BeliefStack, x: Tensor) -> Tensor:
+    """log p(x) = log sum_h p(x, h), [N]."""
+    return torch.logsumexp(joint_tables(model, x)[0], dim=1)
+
+
+def log_p_star_unnormalised(model: BeliefStack, x: Tensor) -> Tensor:
+    """log p~*(x) = 2 log sum_h sqrt(p(x, h) q(h | x)), [N] (thesis, equation 3.2)."""
+    log_p_joint, log_q = joint_tables(model, x)
+    return 2.0 * torch.logsumexp(0.5 * (log_p_joint + log_q), dim=1)
+
+
+def log_z2(model: BeliefStack) -> Tensor:
+    """2 log Z = log sum_x p~*(x), a scalar."""
+    return torch.logsumexp(log_p_star_unnormalised(model, all_binary(model.n_visible, model.prior_bias.dtype)), dim=0)

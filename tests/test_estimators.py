@@ -1,0 +1,282 @@
+"""Every estimator against brute-force sums on enumerable models, by z-scores over repeats."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from enumerable import N_VISIBLE, STACKS, small_model, small_stack, z_scores
+
+from harness import estimators, exact
+
+REPEATS = 400
+
+
+@pytest.fixture(name="x")
+def all_rows():
+    return exact.all_binary(N_VISIBLE)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_probabilities_of_all_rows_sum_to_one(name, x):
+    assert exact.log_p(small_stack(name), x).exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(("name", "hyperparameters"), [("nade", {"hidden": 6}), ("factorised", {})])
+def test_exact_likelihoods_sum_to_one(name, hyperparameters):
+    model = small_model(name, n_visible=8, **hyperparameters)
+    log_p = estimators.exact_log_prob(model, exact.all_binary(8), chunk=100)
+    assert log_p.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_nade_blocks_of_columns_do_not_matter(monkeypatch):
+    import methods.nade
+
+    model, rows = small_model("nade", n_visible=8, hidden=6), exact.all_binary(8)
+    whole = model.log_prob(rows)
+    monkeypatch.setattr(methods.nade, "COLUMNS_A_BLOCK", 3)
+    assert torch.allclose(model.log_prob(rows), whole, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_p_estimate_is_unbiased(name, x):
+    model = small_stack(name)
+    generator = torch.Generator().manual_seed(1)
+    repeats = torch.stack(
+        [estimators.importance_estimates(model, x, 4, generator, 1000).log_p.exp() for _ in range(REPEATS)]
+    )
+    assert z_scores(repeats, exact.log_p(model, x).exp()).abs().max() < 4
+
+
+def test_square_root_form_of_p_star_estimate_is_unbiased(x):
+    model = small_stack("bihm")
+    generator = torch.Generator().manual_seed(2)
+    repeats = torch.stack(
+        [(0.5 * estimators.importance_estimates(model, x, 4, generator, 1000).log_p_star).exp() for _ in range(REPEATS)]
+    )
+    assert z_scores(repeats, (0.5 * exact.log_p_star_unnormalised(model, x)).exp()).abs().max() < 4
+
+
+def test_bound_is_the_mean_log_weight(x):
+    model = small_stack("bihm")
+    log_p, log_q = exact.joint_tables(model, x)
+    expected = (log_q.exp() * (log_p - log_q)).sum(1)
+    generator = torch.Generator().manual_seed(3)
+    repeats = torch.stack(
+        [estimators.importance_estimates(model, x, 5, generator, 1000).bound for _ in range(REPEATS)]
+    )
+    assert z_scores(repeats, expected).abs().max() < 4
+
+
+def test_exact_chain_of_bounds(x):
+    """log p~* <= log p and Z <= 1 (thesis, section 3.2); the sum over x of p* is one."""
+    model = small_stack("bihm")
+    log_p_star = exact.log_p_star_unnormalised(model, x)
+    assert (log_p_star <= exact.log_p(model, x) + 1e-12).all()
+    assert exact.log_z2(model).item() < 0
+    assert (log_p_star - exact.log_z2(model)).exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_inner", [1, 3])
+def test_z2_estimate_is_unbiased(n_inner):
+    model = small_stack("bihm")
+    generator = torch.Generator().manual_seed(4)
+    repeats = torch.stack(
+        [
+            torch.tensor(math.exp(estimators.log_z2(model, 50, n_inner, generator, 1000).value), dtype=torch.float64)
+            for _ in range(REPEATS)
+        ]
+    )
+    assert abs(z_scores(repeats, exact.log_z2(model).exp().detach()).item()) < 4
+
+
+def test_z2_error_bar_covers():
+    """The delta-method error of 2 log Z: standardised deviations over repeats have unit variance (chi-square)."""
+    model = small_stack("bihm")
+    generator = torch.Generator().manual_seed(5)
+    truth = exact.log_z2(model).item()
+    results = [estimators.log_z2(model, 2000, 1, generator, 1000) for _ in range(200)]
+    deviations = np.array([(result.value - truth) / result.standard_error for result in results])
+    # sum of squares of 200 unit normals: 200 +- sqrt(400); five of these either way
+    assert 100 < (deviations**2).sum() < 300
+    assert all(result.reliable for result in results)
+
+
+def test_z2_of_few_samples_is_called_unreliable():
+    model = small_stack("bihm")
+    result = estimators.log_z2(model, 20, 1, torch.Generator().manual_seed(6), 1000)
+    assert not result.reliable
+
+
+@pytest.mark.parametrize("field", ["log_p", "log_p_star"])
+def test_monte_carlo_variances_cover(field, x):
+    model = small_stack("bihm")
+    generator = torch.Generator().manual_seed(7)
+    runs = [estimators.importance_estimates(model, x, 500, generator, 20000) for _ in range(200)]
+    predicted = torch.stack([getattr(run, f"{field}_variance") for run in runs]).mean(0)
+    seen = torch.stack([getattr(run, field) for run in runs]).var(0)
+    # a variance over 200 repeats has relative error sqrt(2 / 199) = 0.1 (more with heavy tails); five of these
+    assert ((seen / predicted - 1).abs() < 0.5).all()
+
+
+def test_streaming_equals_the_formulas_on_all_weights_at_once():
+    log_weights = torch.randn(7, 300, dtype=torch.float64, generator=torch.Generator().manual_seed(8)) * 3 - 50
+    sums = estimators.ImportanceSums()
+    for chunk in log_weights.split([1, 99, 200], dim=1):
+        sums.add(chunk)
+    found = sums.estimates()
+    w, root = log_weights.exp(), (0.5 * log_weights).exp()
+    assert torch.allclose(found.log_p, w.mean(1).log())
+    assert torch.allclose(found.log_p_star, 2 * root.mean(1).log())
+    assert torch.allclose(found.bound, log_weights.mean(1))
+    assert torch.allclose(found.ess_p, 100 * w.sum(1) ** 2 / (w**2).sum(1) / 300)
+    assert torch.allclose(found.ess_p_star, 100 * root.sum(1) ** 2 / (root**2).sum(1) / 300)
+
+
+def test_no_chunk_is_larger_than_asked_for():
+    class Recorder:
+        pairs = 0
+
+        def log_weights(self, x, n_samples, generator):
+            self.pairs = max(self.pairs, x.shape[0] * n_samples)
+            return torch.zeros(x.shape[0], n_samples)
+
+    for n_samples in (1, 30, 5000):
+        recorder = Recorder()
+        estimates = estimators.importance_estimates(recorder, torch.zeros(37, 3), n_samples, None, chunk=100)
+        assert recorder.pairs <= 100
+        assert estimates.n_samples == n_samples
+        assert torch.allclose(estimates.ess_p, torch.tensor(100.0, dtype=torch.float64))
+
+
+def gauss_hermite(n_latent, n_points=60):
+    """Nodes [points^n, n] and weights of the standard normal in n dimensions."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(n_points)
+    weights = weights / weights.sum()
+    grids = np.meshgrid(*[nodes] * n_latent, indexing="ij")
+    products = np.meshgrid(*[weights] * n_latent, indexing="ij")
+    return (
+        torch.tensor(np.stack([g.ravel() for g in grids], axis=1)),
+        torch.tensor(np.prod([p.ravel() for p in products], axis=0)),
+    )
+
+
+def quadrature_p(model, x):
+    """p(x) [N] of a Gaussian stack by quadrature over the noise of its ancestral sampler (reparametrised layers)."""
+    sizes = [encoder[-1].out_features // 2 for encoder in model.encoders]
+    nodes, weights = gauss_hermite(sum(sizes))
+    noise = list(nodes.split(sizes, dim=1))
+    h = noise.pop()
+    for decoder in reversed(model.decoders[1:]):
+        mean, log_std = decoder(h).chunk(2, dim=-1)
+        h = mean + log_std.exp() * noise.pop()
+    log_likelihood = model.log_likelihood(x, h.expand(x.shape[0], *h.shape))
+    return (log_likelihood.exp() * weights).sum(1)
+
+
+GAUSSIAN = {
+    "vae": {"latent": 2, "hidden": [3]},
+    "iwae": {"layers": [1, 1], "hidden": [[3], [2]]},
+}
+
+
+@pytest.mark.parametrize("name", GAUSSIAN)
+def test_gaussian_models_are_unbiased_for_the_quadrature_value(name):
+    # q must not be much narrower than the posterior, or weights have no variance and z-scores no meaning: small weights
+    model, x = small_model(name, seed=3, n_visible=4, scale=0.3, **GAUSSIAN[name]), exact.all_binary(4)
+    with torch.no_grad():
+        expected = quadrature_p(model, x)
+        assert expected.sum().item() == pytest.approx(1.0, abs=1e-5)
+        generator = torch.Generator().manual_seed(9)
+        repeats = torch.stack(
+            [estimators.importance_estimates(model, x, 50, generator, 10000).log_p.exp() for _ in range(REPEATS)]
+        )
+    assert z_scores(repeats, expected).abs().max() < 4
+
+
+SAMPLERS = {
+    **{name: (name, settings) for name, settings in STACKS.items()},
+    "nade": ("nade", {"hidden": 4}),
+    "factorised": ("factorised", {}),
+    "ssl_bihm": ("ssl_bihm", {"layers": [3, 2], "gamma": 0.1, "n_classes": 3}),
+    **{name: (name, settings) for name, settings in GAUSSIAN.items()},
+}
+
+
+@pytest.mark.parametrize("case", SAMPLERS)
+def test_samples_have_the_exact_distribution(case):
+    """Chi-square over all 2^4 rows of 20,000 draws: the statistic's z-score, 15 degrees of freedom."""
+    name, hyperparameters = SAMPLERS[case]
+    n_visible, n = 4, 20_000
+    model, x = small_model(name, seed=3, n_visible=n_visible, **hyperparameters), exact.all_binary(n_visible)
+    with torch.no_grad():
+        if hasattr(model, "log_prob"):
+            p = model.log_prob(x).exp()
+        elif name in GAUSSIAN:
+            p = quadrature_p(model, x)
+        elif name == "ssl_bihm":
+            p = exact_label_tables(model, x)[0].exp().sum((1, 2))
+        else:
+            p = exact.log_p(model, x).exp()
+    draws = model.sample(n, torch.Generator().manual_seed(10))
+    again = model.sample(n, torch.Generator().manual_seed(10))
+    assert torch.equal(draws, again)
+    codes = (draws.long() * 2 ** torch.arange(n_visible - 1, -1, -1)).sum(1)
+    counts = torch.bincount(codes, minlength=2**n_visible)
+    chi_square = ((counts - n * p) ** 2 / (n * p)).sum().item()
+    degrees = 2**n_visible - 1
+    assert chi_square < degrees + 4 * math.sqrt(2 * degrees)
+
+
+def exact_label_tables(model, x):
+    """log p(x, h, y) and log q(h, y | x), each [N, H, n_classes], of a semi-supervised model."""
+    h = exact.latent_states(model)
+    n_rows, n_states = x.shape[0], h[0].shape[0]
+    rows = x.repeat_interleave(n_states, dim=0)
+    states = [layer.repeat(n_rows, 1) for layer in h]
+    below = model.log_joint(rows, states) - model.log_prior(states[-1])  # without the prior that y replaces
+    shape = (n_rows, n_states, -1)
+    log_p = (below[:, None] + model._log_p_tops(states[-1])).view(shape)
+    log_q = (model.log_recognition(rows, states)[:, None] + model._log_q_labels(states[-1])).view(shape)
+    return log_p, log_q
+
+
+@pytest.fixture(name="ssl")
+def semi_supervised():
+    return small_model("ssl_bihm", layers=[3, 2], gamma=0.3, n_classes=3)
+
+
+def test_semi_supervised_p_sums_to_one(ssl, x):
+    assert exact_label_tables(ssl, x)[0].exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_label_estimates_are_unbiased(ssl, x):
+    log_p, log_q = exact_label_tables(ssl, x)
+    b = (0.5 * (log_p + log_q)).exp().sum(1)  # B(x, y), [N, n_classes]
+    generator = torch.Generator().manual_seed(11)
+    roots, labels = [], []
+    for _ in range(REPEATS):
+        found = estimators.label_estimates(ssl, x, 4, generator, 1000)
+        root = (0.5 * found.log_p_star).exp()
+        roots.append(root)
+        labels.append(root[:, None] * found.log_label.exp())
+    assert z_scores(torch.stack(roots), b.sum(1).detach()).abs().max() < 4
+    assert z_scores(torch.stack(labels), b.detach()).abs().max() < 4
+
+
+def test_label_probabilities_are_normalised(ssl, x):
+    found = estimators.label_estimates(ssl, x, 3, torch.Generator().manual_seed(12), 1000)
+    assert torch.allclose(found.log_label.exp().sum(1), torch.ones(len(x), dtype=torch.float64))
+
+
+def test_semi_supervised_weights_give_p(ssl, x):
+    """With y drawn as well, the plain weights estimate p(x) = sum_{h, y} p(x, h, y).
+
+    Their tail is long (ESS below 10 %), so that means over few samples are skewed: 100 samples a repeat.
+    """
+    log_p, _ = exact_label_tables(ssl, x)
+    generator = torch.Generator().manual_seed(13)
+    repeats = torch.stack(
+        [estimators.importance_estimates(ssl, x, 100, generator, 4000).log_p.exp() for _ in range(REPEATS)]
+    )
+    assert z_scores(repeats, log_p.exp().sum((1, 2)).detach()).abs().max() < 4
