@@ -23,7 +23,8 @@ FILE_NAME = "checkpoint.safetensors"
 def save(path: Path, tensors: dict[str, Tensor], state: dict[str, Any], digest: str) -> None:
     """Write atomically."""
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"state": json.dumps(state), "digest": digest}
+    # one entry: the library keeps several in no fixed order
+    metadata = {"bihm-harness": json.dumps({"state": state, "digest": digest})}
     atomic.write(path, lambda temporary: save_file(on_cpu, temporary, metadata))
 
 
@@ -33,9 +34,9 @@ def load(path: Path, digest: str) -> tuple[dict[str, Tensor], dict[str, Any]] | 
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("digest") != digest:
+            metadata = json.loads(file.metadata()["bihm-harness"])
+            if metadata["digest"] != digest:
                 return None
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(metadata["state"])  # noqa: SIM118
-    except (SafetensorError, KeyError, ValueError):
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata["state"]  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError):
         return None

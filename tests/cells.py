@@ -1,0 +1,60 @@
+"""Small cells for tests of training: real configuration objects with tiny budgets, and a small data set in memory."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+
+from harness.config import Cell, Evaluation, Phase, Training
+from harness.data import Dataset, Status
+
+TRAINING = Training(
+    batch_size=20,
+    l1=1e-3,
+    phases=(Phase(60, 1e-2, 4), Phase(30, 1e-3, 4)),
+    validate_every=20,
+    validation_rows=50,
+    validation_samples=5,
+    patience=10,
+    checkpoint_every_s=0.0,
+    time_limit_s=None,
+    labels=None,
+)
+MODELS = {
+    "bihm": {"layers": [6, 4]},
+    "rws": {"layers": [6, 4]},
+    "nade": {"hidden": 5},
+    "vae": {"latent": 3, "hidden": [6]},
+    "iwae": {"layers": [3, 2], "hidden": [[6], [4]]},
+    "ssl_bihm": {"layers": [6, 4], "gamma": 0.1, "n_classes": 3},
+    "factorised": {},
+}
+
+
+def cell(method="bihm", model=None, **training):
+    """A cell of the data set that ``patterns`` makes."""
+    return Cell(
+        dataset="patterns",
+        method=method,
+        variant="",
+        seed=0,
+        model=MODELS[method] if model is None else model,
+        training=replace(TRAINING, **training),
+        evaluation=Evaluation(n_samples=30, rows=40, z_outer=500, z_inner=1),
+    )
+
+
+def patterns(n_features=12) -> Dataset:
+    """Three noisy prototypes with labels, 200 / 60 / 60 rows."""
+    rng = np.random.default_rng(0)
+    prototypes = rng.random((3, n_features)) < 0.5
+    splits = SimpleNamespace()
+    for split, n in (("train", 200), ("valid", 60), ("test", 60)):
+        labels = np.arange(n) % 3
+        flipped = rng.random((n, n_features)) < 0.1
+        setattr(splits, split, (prototypes[labels] ^ flipped).astype(np.uint8))
+        setattr(splits, f"{split}_labels", labels.astype(np.uint8))
+    return Dataset(
+        name="patterns", grey=False, status=Status(official=False, note="made for tests"), origin="test", digest="0",
+        **vars(splits),
+    )
