@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import ConfigError, DataUnavailableError, HarnessError
+from harness.errors import ConfigError, DataError, HarnessError
 
 if TYPE_CHECKING:
     from harness.config import Cell
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_cell(train)
     train.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
     train.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes a run repeatable")
+    train.add_argument("--data-record", type=Path, help="what `datasets --record` wrote; unavailable data end the run")
     train.add_argument("--digest", help="stop unless the cell has this training digest")
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "measure one trained model on the test set")
@@ -144,13 +145,13 @@ def _datasets(options: argparse.Namespace) -> int:
 
 
 def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Fetch one data set; what is known of it. Raises DataUnavailableError only when the settings are strict."""
+    """Fetch one data set; what is known of it. Only with strict settings is it an error when it cannot be had."""
     from harness.config import data_settings
     from harness.data import fetch
 
     try:
         data = fetch(name, data_settings(settings))
-    except DataUnavailableError as error:
+    except HarnessError as error:
         if settings["strict"]:
             raise
         print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
@@ -198,9 +199,11 @@ def _settings(options: argparse.Namespace) -> int:
 def _prepare_torch(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
     import torch
 
+    from harness.precision import choose_float32_products
     from harness.provenance import choose_device
 
     torch.set_num_threads(options.threads)
+    choose_float32_products()
     return choose_device(options.device or settings["device"])
 
 
@@ -213,15 +216,15 @@ def _train(options: argparse.Namespace) -> int:
     cell, run = _cell(options, settings)
     if options.digest and options.digest != cell.training_digest:
         raise ConfigError(f"{cell.path}: expected training digest {options.digest}, found {cell.training_digest}")
-    try:
-        data = load(cell.dataset, data_settings(settings))
-    except DataUnavailableError as error:
-        if settings["strict"]:
-            raise
+    record = runs.read_json(options.data_record) if options.data_record else {"available": True}
+    if not record["available"]:
         runs.write_config(run, cell)
-        runs.write_status(run, runs.UNAVAILABLE, str(error), attempt=options.attempt)
-        print(f"harness: {cell.path}: unavailable: {error}", file=sys.stderr)
+        runs.write_status(run, runs.UNAVAILABLE, record["message"], attempt=options.attempt)
+        print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
         return 0
+    data = load(cell.dataset, data_settings(settings))
+    if record.get("digest", data.digest) != data.digest:
+        raise DataError(f"cached {cell.dataset}", f"content digest {record['digest']} of {options.data_record}", data.digest)
     device = _prepare_torch(options, settings)
     from harness.training import InterruptedRunError, train
 

@@ -209,17 +209,18 @@ def _grid_keys(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     groups = settings["groups"]
     for section in ("grid", "budgets"):
         for method, entries in settings[section].items():
-            for key in entries:
+            for key in entries or {}:
                 name = key.partition("/")[0]
                 if name not in CATALOGUE and key not in groups and not (section == "budgets" and key == ANY):
                     known = ", ".join([*CATALOGUE, *groups])
                     raise ConfigError(f"{section}.{method}.{key}: expected a data set or group ({known})")
     seen = {}
     for method, entries in settings["grid"].items():
-        for key in entries:
-            for name in groups.get(key, [key]):
-                dataset, _, variant = name.partition("/")
-                seen[method, dataset, variant] = None
+        for key, entry in (entries or {}).items():
+            if entry is not None:  # null takes out what an earlier file put in
+                for name in groups.get(key, [key]):
+                    dataset, _, variant = name.partition("/")
+                    seen[method, dataset, variant] = None
     yield from seen
 
 
@@ -240,7 +241,7 @@ def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str
     values = settings["defaults"]
     for section in ("grid", "budgets"):
         for name in dict.fromkeys(names):
-            values = merged(values, settings[section].get(method, {}).get(name, {}))
+            values = merged(values, (settings[section].get(method) or {}).get(name) or {})
     where = f"cell {method}:{key}"
     required = _schema()["$defs"]
     for part in ("training", "evaluation"):

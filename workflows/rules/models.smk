@@ -19,7 +19,7 @@ rule train_model:
     shell:
         "cell=(--settings {input.settings} --dataset {wildcards.dataset} --method {wildcards.method}"
         " --variant {wildcards.variant:q} --seed {wildcards.seed} --run {params.run:q} --attempt {params.attempt});"
-        ' python -m harness train "${{cell[@]}}" --digest {params.digest} 2> {log}'
+        ' python -m harness train "${{cell[@]}}" --digest {params.digest} --data-record {input.data} 2> {log}'
         ' || python -m harness record-failure "${{cell[@]}}" --stage train --exit-code $? --log {log} 2>> {log}'
 
 

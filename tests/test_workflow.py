@@ -1,0 +1,266 @@
+"""The workflow as its users meet it: Snakemake in a subprocess on small grids, real data only.
+
+connect4 is rebuilt from the rules of the game, so these tests need neither mirror nor network.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from harness import runs, workflow
+from harness.config import ROOT, load_settings
+
+PRESET = "smoke"
+BUDGET = {
+    "training": {
+        "validate_every": 10,
+        "validation_rows": 100,
+        "phases": [{"updates": 20, "learning_rate": 0.01, "n_samples": 2}],
+    }
+}
+
+
+def only(**grid):
+    """A grid with these cells alone."""
+    return {**dict.fromkeys(load_settings()["grid"]), **grid}
+
+
+class Workflow:
+    """A folder with the Snakefile where results, cache and Snakemake's own notes are private to the test."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        for name in ("Snakefile", "workflows"):
+            (folder / name).symlink_to(ROOT / name)
+        self.settings = {
+            "preset": PRESET,
+            "data": {"cache": str(folder / "cache"), "mirrors": [], "download": False},
+            "grid": only(
+                factorised={"connect4": {}, "adult": {}},
+                bihm={"connect4": {"model": {"layers": [8, 4]}}},
+                nade={"connect4": {"model": {"hidden": 4}}},
+            ),
+            "budgets": {"bihm": {"*": BUDGET}, "nade": {"*": BUDGET}},
+        }
+
+    @property
+    def results(self):
+        return self.folder / "results" / PRESET
+
+    def command(self, *arguments):
+        configuration = self.folder / "mine.yaml"
+        configuration.write_text(yaml.safe_dump(self.settings))
+        return [sys.executable, "-m", "snakemake", *arguments, "--cores", "8", "--configfile", str(configuration)]
+
+    def __call__(self, *arguments, code=0):
+        done = subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, check=False, timeout=300
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == code, output
+        return output
+
+    def jobs(self, *arguments):
+        """How often each rule would run."""
+        lines = self("--dry-run", *arguments).splitlines()
+        if any("Nothing to be done" in line for line in lines):
+            return {}
+        table = [line.split() for line in lines]
+        return {words[0]: int(words[1]) for words in table if len(words) == 2 and words[1].isdigit()}
+
+    def table(self, name="table_3_1"):
+        frame = pd.read_csv(self.results / "tables" / f"{name}.csv", keep_default_na=False)
+        return frame.set_index(["dataset", "method", "variant", "metric"])
+
+    def status(self, path):
+        return runs.read_json(self.results / "runs" / path / "status.json")
+
+
+@pytest.fixture(scope="module", name="done")
+def finished(tmp_path_factory):
+    """A workflow that ran once to its tables."""
+    flow = Workflow(tmp_path_factory.mktemp("workflow"))
+    flow.first_output = flow("tables")
+    return flow
+
+
+def test_tables_are_made_in_all_forms(done):
+    for name in ("table_3_1", "table_3_2", "table_3_3", "table_4_1"):
+        for form in ("csv", "md", "tex"):
+            assert (done.results / "tables" / f"{name}.{form}").stat().st_size > 0
+    table = done.table()
+    for method, metric in (("bihm", "-log p"), ("bihm", "-log p*"), ("nade", "-log p"), ("factorised", "-log p")):
+        row = table.loc["connect4", method, "", metric]
+        assert row.status == "ok"
+        assert float(row.value) > 0
+        assert float(row.sem) > 0
+    metrics = pd.read_parquet(done.results / "metrics.parquet")
+    measured = metrics[metrics.status == "ok"]
+    origin = ["config_digest", "data_digest", "seed", "estimator", "n_rows", "seconds", "device", "torch", "git_commit"]
+    assert measured[origin].notna().all().all()
+
+
+def test_unavailable_data_never_block_the_tables(done):
+    row = done.table().loc["adult", "factorised", "", "-log p"]
+    assert (row.status, row.value) == ("unavailable", "")
+    assert "DEBD" in done.status("adult/factorised/default/0")["message"]
+    log = (done.results / "logs" / "data" / "adult.log").read_text()
+    assert "unavailable" in log
+    assert "stand-in" in (done.results / "tables" / "table_3_1.md").read_text()
+
+
+def test_methods_that_come_later_say_so(done):
+    assert done.table().loc["adult", "darn", "", "-log p"].status == "no method"
+
+
+def test_a_second_call_does_nothing(done):
+    assert "Nothing to be done" in done("tables")
+
+
+def test_changing_one_hyperparameter_reruns_that_cell_alone(done):
+    before = done.settings
+    changed = json.loads(json.dumps(before))
+    changed["budgets"]["bihm"]["connect4"] = {"training": {"l1": 0.5}}
+    done.settings = changed
+    jobs = done.jobs("tables")
+    done.settings = before
+    assert jobs["train_model"] == 1
+    assert jobs["evaluate_model"] == 1
+
+
+def test_changing_the_evaluation_trains_nothing(done):
+    before = done.settings
+    changed = json.loads(json.dumps(before))
+    changed["budgets"]["bihm"]["connect4"] = {"evaluation": {"n_samples": 7}}
+    done.settings = changed
+    jobs = done.jobs("tables")
+    done.settings = before
+    assert "train_model" not in jobs
+    assert jobs["evaluate_model"] == 1
+
+
+def test_where_data_are_looked_for_reruns_nothing_that_is_fine(done, tmp_path):
+    before = done.settings
+    done.settings = {**before, "data": {**before["data"], "mirrors": [str(tmp_path)]}}
+    jobs = done.jobs("tables")
+    done.settings = before
+    assert not set(jobs) & {"fetch", "train_model", "evaluate_model"}
+
+
+def test_every_step_can_be_repeated_by_hand(done, tmp_path):
+    """The command line with the recorded settings gives the same weights and the same numbers."""
+    arguments = ["--settings", str(done.results / "settings.json"), "--dataset", "connect4", "--method", "bihm"]
+    run = tmp_path / "by_hand"
+    for verb in ("train", "evaluate"):
+        command = [sys.executable, "-m", "harness", verb, *arguments, "--run", str(run)]
+        subprocess.run(command, check=True, capture_output=True)
+    original = done.results / "runs" / "connect4" / "bihm" / "default" / "0"
+    assert (run / "model.safetensors").read_bytes() == (original / "model.safetensors").read_bytes()
+    values = [
+        [(row["metric"], row["value"]) for row in runs.read_json(folder / "metrics.json")["rows"]]
+        for folder in (run, original)
+    ]
+    assert values[0] == values[1]
+
+
+def test_a_crash_becomes_a_status_and_is_tried_again(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["grid"] = only(
+        factorised={"connect4": {}}, vae={"connect4": {"model": {"latent": 2, "hidden": [3]}}}
+    )
+    # training.labels without labelled data is a mistake that only the job can notice: it ends with exit code 1
+    flow.settings["budgets"] = {
+        "vae": {"*": {"training": {**BUDGET["training"], "labels": {"rows": 10, "per_batch": 2}}}}
+    }
+    flow("tables")
+    row = flow.table().loc["connect4", "vae", "", "-log p"]
+    assert (row.status, row.value) == ("failed", "")
+    assert flow.table().loc["connect4", "factorised", "", "-log p"].status == "ok"
+    assert flow.status("connect4/vae/default/0")["attempt"] == 1
+    assert flow.jobs("tables")["train_model"] == 1
+    flow.settings["budgets"]["vae"]["*"]["training"]["labels"] = None
+    flow("tables")
+    assert flow.table().loc["connect4", "vae", "", "-log p"].status == "ok"
+    assert "Nothing to be done" in flow("tables")
+
+
+def test_data_that_turn_up_later_are_used(tmp_path, mirror_of_adult):
+    flow = Workflow(tmp_path)
+    flow.settings["grid"] = only(factorised={"adult": {}})
+    flow("tables")
+    assert flow.table().loc["adult", "factorised", "", "-log p"].status == "unavailable"
+    assert "Nothing to be done" in flow("tables")
+    flow.settings["data"]["mirrors"] = [str(mirror_of_adult)]
+    flow("tables")
+    assert flow.table().loc["adult", "factorised", "", "-log p"].status == "ok"
+    assert "Nothing to be done" in flow("tables")
+
+
+@pytest.fixture
+def mirror_of_adult(tmp_path):
+    source = Path(os.environ.get("HARNESS_MIRROR", ROOT / "../shared/data")) / "adult.npz"
+    if not source.exists():
+        pytest.skip("no mirror folder with adult.npz")
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    shutil.copy(source, folder)
+    return folder
+
+
+def test_strict_makes_unavailable_data_an_error(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings.update(grid=only(factorised={"adult": {}}), strict=True)
+    flow("tables", code=1)
+    assert "adult" in (flow.results / "logs" / "data" / "adult.log").read_text()
+
+
+def test_a_killed_workflow_goes_on_from_the_checkpoint(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["grid"] = only(bihm={"connect4": {"model": {"layers": [100, 50]}}})
+    training = {
+        "validate_every": 20,
+        "checkpoint_every_s": 0.01,
+        "phases": [{"updates": 1500, "learning_rate": 0.01, "n_samples": 5}],
+    }
+    flow.settings["budgets"] = {"bihm": {"*": {"training": training}}}
+    run = flow.results / "runs" / "connect4" / "bihm" / "default" / "0"
+    process = subprocess.Popen(
+        flow.command("train"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    end = time.monotonic() + 60
+    while not (run / "checkpoint.safetensors").exists():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (run / "checkpoint.safetensors").exists()
+    assert not (run / "status.json").exists()
+    flow("--unlock")
+    flow("train", "--rerun-incomplete")
+    killed = (run / "model.safetensors").read_bytes()
+    shutil.rmtree(flow.results)
+    flow("train")
+    assert (run / "model.safetensors").read_bytes() == killed
+
+
+def test_lint_has_nothing_to_say():
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--lint"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "good condition" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("cores", "processors", "expected"), [(8, 2, 4), (8, 8, 1), (2, 8, 1), (3, 2, 2), (None, 4, 1)])
+def test_jobs_never_outnumber_processors(cores, processors, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
+    assert workflow.cores_per_job(cores) == expected
