@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import runs
+from harness import atomic, runs
 from harness.config import data_settings
 from harness.data import is_local
 from harness.errors import DataError
@@ -22,6 +22,12 @@ from harness.errors import DataError
 def use_this_python() -> None:
     """Let jobs find the python that runs Snakemake, whether or not its environment was activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def record_settings(settings: Mapping[str, Any], path: Path) -> None:
+    """Write the settings of this call for its jobs, unless the file says the same already."""
+    if _record(path) != settings:
+        atomic.write_json(path, settings)
 
 
 def cores_per_job(cores: int | None) -> int:

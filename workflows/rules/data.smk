@@ -1,21 +1,7 @@
-# Settings of this call, and data sets: found, verified and cached.
-rule settings:
-    output:
-        f"{RESULTS}/settings.json",
-    log:
-        f"{RESULTS}/logs/settings.log",
-    localrule: True
-    conda:
-        "../envs/harness.yaml"
-    params:
-        settings=canonical_json(SETTINGS),
-    shell:
-        "python -m harness settings --settings {params.settings:q} --output {output} 2> {log}"
-
-
+# Data sets: found, verified and cached.
 rule fetch:
     input:
-        settings=ancient(rules.settings.output),
+        settings=ancient(SETTINGS_FILE),
     output:
         f"{RESULTS}/data/{{dataset}}.json",
     log:
@@ -24,7 +10,9 @@ rule fetch:
         "../envs/harness.yaml"
     threads: cores_per_job(workflow.cores)
     params:
-        attempt=lambda wildcards, output: data_attempt(Path(output[0]), wildcards.dataset, SETTINGS),
+        attempt=lambda wildcards: data_attempt(
+            Path(f"{RESULTS}/data/{wildcards.dataset}.json"), wildcards.dataset, SETTINGS
+        ),
     shell:
         "python -m harness datasets --settings {input.settings} --fetch {wildcards.dataset}"
         " --record {output} --attempt {params.attempt} 2> {log}"

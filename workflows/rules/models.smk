@@ -3,7 +3,7 @@
 # output, since Snakemake removes those of a killed job.
 rule train_model:
     input:
-        settings=ancient(rules.settings.output),
+        settings=ancient(SETTINGS_FILE),
         data=rules.fetch.output,
     output:
         f"{RESULTS}/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}/status.json",
@@ -15,7 +15,7 @@ rule train_model:
     params:
         digest=lambda wildcards: cell_of(wildcards).training_digest,
         run=lambda wildcards, output: str(Path(output[0]).parent),
-        attempt=lambda wildcards, output: run_attempt(Path(output[0])),
+        attempt=lambda wildcards: run_attempt(run_folder(wildcards) / "status.json"),
     shell:
         "cell=(--settings {input.settings} --dataset {wildcards.dataset} --method {wildcards.method}"
         " --variant {wildcards.variant:q} --seed {wildcards.seed} --run {params.run:q} --attempt {params.attempt});"
@@ -25,7 +25,7 @@ rule train_model:
 
 rule evaluate_model:
     input:
-        settings=ancient(rules.settings.output),
+        settings=ancient(SETTINGS_FILE),
         status=rules.train_model.output,
     output:
         f"{RESULTS}/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}/metrics.json",
@@ -37,7 +37,7 @@ rule evaluate_model:
     params:
         evaluation=lambda wildcards: canonical_json(cell_of(wildcards).to_dict()["evaluation"]),
         run=lambda wildcards, output: str(Path(output[0]).parent),
-        attempt=lambda wildcards, output: run_attempt(Path(output[0])),
+        attempt=lambda wildcards: run_attempt(run_folder(wildcards) / "metrics.json"),
     shell:
         "cell=(--settings {input.settings} --dataset {wildcards.dataset} --method {wildcards.method}"
         " --variant {wildcards.variant:q} --seed {wildcards.seed} --run {params.run:q} --attempt {params.attempt});"

@@ -4,7 +4,7 @@ TABLES = ("table_3_1", "table_3_2", "table_3_3", "table_4_1")
 
 rule render_tables:
     input:
-        settings=ancient(rules.settings.output),
+        settings=ancient(SETTINGS_FILE),
         metrics=[f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS],
     output:
         metrics=f"{RESULTS}/metrics.parquet",
