@@ -98,8 +98,7 @@ def balanced_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
     per_class, rest = divmod(n, len(classes))
     smallest = min(np.count_nonzero(labels == c) for c in classes)
     if rest or per_class > smallest:
-        raise ConfigError(
-            f"training.labels.rows: expected a multiple of {len(classes)} classes of at most {smallest} rows each, found {n}"
-        )
+        expected = f"a multiple of {len(classes)} classes of at most {smallest} rows each"
+        raise ConfigError(f"training.labels.rows: expected {expected}, found {n}")
     rng = np.random.default_rng(seed)
     return np.sort(np.concatenate([rng.choice(np.flatnonzero(labels == c), per_class, replace=False) for c in classes]))

@@ -224,7 +224,9 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     data = load(cell.dataset, data_settings(settings))
     if record.get("digest", data.digest) != data.digest:
-        raise DataError(f"cached {cell.dataset}", f"content digest {record['digest']} of {options.data_record}", data.digest)
+        raise DataError(
+            f"cached {cell.dataset}", f"content digest {record['digest']} of {options.data_record}", data.digest
+        )
     device = _prepare_torch(options, settings)
     from harness.training import InterruptedRunError, train
 

@@ -55,6 +55,10 @@ def patterns(n_features=12) -> Dataset:
         setattr(splits, split, (prototypes[labels] ^ flipped).astype(np.uint8))
         setattr(splits, f"{split}_labels", labels.astype(np.uint8))
     return Dataset(
-        name="patterns", grey=False, status=Status(official=False, note="made for tests"), origin="test", digest="0",
+        name="patterns",
+        grey=False,
+        status=Status(official=False, note="made for tests"),
+        origin="test",
+        digest="0",
         **vars(splits),
     )

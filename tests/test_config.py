@@ -46,7 +46,11 @@ def test_the_grid_holds_the_cells_of_the_tables():
         ({"defaults": {"training": {"batchsize": 3}}}, "defaults.training: unknown key 'batchsize'"),
         ({"budgets": {"bihm": {"adult": {"training": {"l1": "big"}}}}}, "budgets.bihm.adult.training.l1: expected"),
         (
-            {"budgets": {"bihm": {"*": {"training": {"phases": [{"updates": 0, "learning_rate": 1, "n_samples": 1}]}}}}},
+            {
+                "budgets": {
+                    "bihm": {"*": {"training": {"phases": [{"updates": 0, "learning_rate": 1, "n_samples": 1}]}}}
+                }
+            },
             "phases.0.updates: 0 is less than",
         ),
         ({"grid": {"bihm": {"adlut": {}}}}, "grid.bihm.adlut: expected a data set or group"),
@@ -76,7 +80,9 @@ def test_specific_entries_win_over_general_ones():
     }
     settings = load_settings({"preset": "smoke", "budgets": {"bihm": phases}})
     updates = {
-        (cell.dataset, cell.variant): cell.training.phases[0].updates for cell in cells(settings) if cell.method == "bihm"
+        (cell.dataset, cell.variant): cell.training.phases[0].updates
+        for cell in cells(settings)
+        if cell.method == "bihm"
     }
     assert updates["adult", ""] == 3
     assert updates["dna", ""] == 2
@@ -120,9 +126,9 @@ def test_only_what_decides_the_weights_is_in_the_training_digest():
 
 
 def test_incomplete_budgets_are_named():
+    values = resolve(load_settings(), "adult", "bihm").to_dict()
+    values["training"]["patients"] = 3
     with pytest.raises(ConfigError, match="cell: training"):
-        values = resolve(load_settings(), "adult", "bihm").to_dict()
-        values["training"]["patients"] = 3
         Cell.from_dict(values)
     with pytest.raises(ConfigError, match="expected keys"):
         Cell.from_dict({})

@@ -62,9 +62,7 @@ def test_bound_is_the_mean_log_weight(x):
     log_p, log_q = exact.joint_tables(model, x)
     expected = (log_q.exp() * (log_p - log_q)).sum(1)
     generator = torch.Generator().manual_seed(3)
-    repeats = torch.stack(
-        [estimators.importance_estimates(model, x, 5, generator, 1000).bound for _ in range(REPEATS)]
-    )
+    repeats = torch.stack([estimators.importance_estimates(model, x, 5, generator, 1000).bound for _ in range(REPEATS)])
     assert z_scores(repeats, expected).abs().max() < 4
 
 

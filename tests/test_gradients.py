@@ -140,7 +140,7 @@ def test_nade_equals_the_textbook_loop():
     [("vae", {"latent": 2, "hidden": [3]}), ("iwae", {"layers": [2], "hidden": [[3]]})],
 )
 def test_losses_bound_the_likelihood_with_the_right_sample_count(name, hyperparameters):
-    """E[VAE loss] = -E[lw] whatever K; E[IWAE loss] falls with K towards -log p: both compared with streamed weights."""
+    """E[VAE loss] = -E[lw] whatever K, E[IWAE loss] is the K-sample bound: both compared with their log-weights."""
     model = small_model(name, scale=0.3, n_visible=4, **hyperparameters)
     x = exact.all_binary(4)
     with torch.no_grad():

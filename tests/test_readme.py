@@ -3,12 +3,12 @@
 import re
 from dataclasses import replace
 
-import methods
 import pytest
 import torch
 import yaml
 from cells import cell, patterns
 
+import methods
 from harness import config, runs
 from harness.evaluation import evaluate
 from harness.registry import method_class

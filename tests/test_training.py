@@ -167,7 +167,9 @@ def test_sigterm_leaves_a_checkpoint_and_the_code_of_a_stop(tmp_path):
     }
     run = tmp_path / "run"
     arguments = ["--dataset", "connect4", "--method", "nade", "--run", str(run), "--settings", json.dumps(settings)]
-    process = subprocess.Popen([sys.executable, "-m", "harness", "train", *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "train", *arguments], stderr=subprocess.PIPE, text=True
+    )
     lines = []
     while "update" not in (line := process.stderr.readline()):
         lines.append(line)

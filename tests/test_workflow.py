@@ -177,9 +177,7 @@ def test_every_step_can_be_repeated_by_hand(done, tmp_path):
 
 def test_a_crash_becomes_a_status_and_is_tried_again(tmp_path):
     flow = Workflow(tmp_path)
-    flow.settings["grid"] = only(
-        factorised={"connect4": {}}, vae={"connect4": {"model": {"latent": 2, "hidden": [3]}}}
-    )
+    flow.settings["grid"] = only(factorised={"connect4": {}}, vae={"connect4": {"model": {"latent": 2, "hidden": [3]}}})
     # training.labels without labelled data is a mistake that only the job can notice: it ends with exit code 1
     flow.settings["budgets"] = {
         "vae": {"*": {"training": {**BUDGET["training"], "labels": {"rows": 10, "per_batch": 2}}}}
@@ -237,7 +235,11 @@ def test_a_killed_workflow_goes_on_from_the_checkpoint(tmp_path):
     flow.settings["budgets"] = {"bihm": {"*": {"training": training}}}
     run = flow.results / "runs" / "connect4" / "bihm" / "default" / "0"
     process = subprocess.Popen(
-        flow.command("train"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        flow.command("train"),
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     end = time.monotonic() + 60
     while not (run / "checkpoint.safetensors").exists():
@@ -263,7 +265,9 @@ def test_lint_has_nothing_to_say():
     assert "good condition" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(("cores", "processors", "expected"), [(8, 2, 4), (8, 8, 1), (2, 8, 1), (3, 2, 2), (None, 4, 1)])
+@pytest.mark.parametrize(
+    ("cores", "processors", "expected"), [(8, 2, 4), (8, 8, 1), (2, 8, 1), (3, 2, 2), (None, 4, 1)]
+)
 def test_jobs_never_outnumber_processors(cores, processors, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
     assert workflow.cores_per_job(cores) == expected

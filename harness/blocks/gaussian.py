@@ -7,6 +7,8 @@ through them. Constants of the normal densities cancel between p and q and are l
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ def perceptron(sizes: list[int], activation: str) -> nn.Sequential:
     if activation not in ACTIVATIONS:
         raise ConfigError(f"activation: expected one of {', '.join(ACTIVATIONS)}, found {activation!r}")
     modules: list[nn.Module] = []
-    for below, above in zip(sizes[:-1], sizes[1:], strict=True):
+    for below, above in pairwise(sizes):
         linear = nn.Linear(below, above)
         nn.init.xavier_uniform_(linear.weight)
         nn.init.zeros_(linear.bias)

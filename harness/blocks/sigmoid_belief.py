@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +71,7 @@ class BeliefStack(Method):
     def __init__(self, n_visible: int, layers: list[int]):
         super().__init__(n_visible)
         sizes = [n_visible, *layers]
-        pairs = list(zip(sizes[:-1], sizes[1:], strict=True))
+        pairs = list(pairwise(sizes))
         self.p_weight = nn.ParameterList(initial_weight(below, above) for below, above in pairs)
         self.p_bias = nn.ParameterList(initial_bias(below) for below, _ in pairs)
         self.q_weight = nn.ParameterList(initial_weight(above, below) for below, above in pairs)
@@ -189,7 +190,7 @@ class BeliefStack(Method):
     def add_sleep_gradients(self, x: Tensor, h: list[Tensor], weight: float) -> None:
         """Add weight * sum_n d log q(h_n | x_n) for complete samples x [N, D], h_l [N, n_l]."""
         layers = [x, *h]
-        for level, (below, above) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
+        for level, (below, above) in enumerate(pairwise(layers)):
             predicted = torch.sigmoid(F.linear(below, self.q_weight[level], self.q_bias[level]))
             missed = (above - predicted).mul_(weight)
             self.q_weight[level].grad.addmm_(missed.t(), below)

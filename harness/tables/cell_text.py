@@ -14,7 +14,7 @@ STAND_IN, NOTED, STOPPED, FEWER, REMARKED = "†", "§", "‡", "¶", "‖"
 NOTHING = "–"
 NOT_COMPARABLE = "n/c"
 WORDS = {NO_METHOD: "no method yet"}  # other statuses are words already
-DECIMALS = {"error": 4}  # at most; nats and percent have MOST_DECIMALS
+DECIMALS = {"error": 3}  # at most; nats and percent have MOST_DECIMALS
 MOST_DECIMALS = 2
 
 
