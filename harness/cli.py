@@ -42,7 +42,9 @@ def _parser() -> argparse.ArgumentParser:
 
     datasets = _verb(verbs, "datasets", _datasets, "list the data sets, or fetch some into the cache")
     datasets.add_argument("--fetch", nargs="+", metavar="NAME", help="data sets to find, verify and cache")
-    datasets.add_argument("--record", type=Path, help="write what was fetched (one data set) to this JSON file")
+    datasets.add_argument(
+        "--record", type=Path, help="write what was found (one data set) to this file; not to find it is then no error"
+    )
     datasets.add_argument("--attempt", type=int, default=0, help="number kept in the record; a new one is a new try")
 
     _verb(verbs, "methods", _methods, "list the methods", settings=False)
@@ -136,7 +138,13 @@ def _datasets(options: argparse.Namespace) -> int:
     if options.record and len(options.fetch) > 1:
         raise ConfigError(f"--record: expected one data set, found {len(options.fetch)}")
     for name in options.fetch:
-        record = _fetch(name, settings)
+        try:
+            record = _fetch(name, settings)
+        except HarnessError as error:
+            if settings["strict"] or not options.record:
+                raise
+            print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
+            record = {"name": name, "available": False, "message": str(error)}
         if options.record:
             from harness import atomic
 
@@ -145,17 +153,11 @@ def _datasets(options: argparse.Namespace) -> int:
 
 
 def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """Fetch one data set; what is known of it. Only with strict settings is it an error when it cannot be had."""
+    """Fetch one data set; what is known of it."""
     from harness.config import data_settings
     from harness.data import fetch
 
-    try:
-        data = fetch(name, data_settings(settings))
-    except HarnessError as error:
-        if settings["strict"]:
-            raise
-        print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
-        return {"name": name, "available": False, "message": str(error)}
+    data = fetch(name, data_settings(settings))
     rows = {split: len(getattr(data, split)) for split in ("train", "valid", "test")}
     status = "official" if data.status.official else f"stand-in: {data.status.note}"
     print(f"{name}: {rows}, {data.n_features} columns, {status} (from {data.origin})", file=sys.stderr)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from harness import atomic, runs
 from harness.config import data_settings
 from harness.data import is_local
@@ -22,6 +24,11 @@ from harness.errors import DataError
 def use_this_python() -> None:
     """Let jobs find the python that runs Snakemake, whether or not its environment was activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Snakemake's config with the words of its command line read as YAML: ``--config strict=true`` is a boolean."""
+    return {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in overrides.items()}
 
 
 def record_settings(settings: Mapping[str, Any], path: Path) -> None:

@@ -198,6 +198,15 @@ def test_a_digest_that_no_longer_fits_stops_training(capsys, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_fetching_by_hand_fails_where_a_record_only_says_so(capsys, tmp_path):
+    nowhere = {"data": {"cache": str(tmp_path / "cache"), "mirrors": [], "download": False}}
+    arguments = ["datasets", "--settings", json.dumps(nowhere), "--fetch", "adult"]
+    assert main(arguments) == 1
+    assert "adult is not available" in capsys.readouterr().err
+    assert main([*arguments, "--record", str(tmp_path / "adult.json")]) == 0
+    assert json.loads((tmp_path / "adult.json").read_text())["available"] is False
+
+
 def test_lists_print_all_names(capsys):
     assert main(["methods"]) == 0
     printed = capsys.readouterr().out

@@ -219,8 +219,8 @@ def mirror_of_adult(tmp_path):
 
 def test_strict_makes_unavailable_data_an_error(tmp_path):
     flow = Workflow(tmp_path)
-    flow.settings.update(grid=only(factorised={"adult": {}}), strict=True)
-    flow("tables", code=1)
+    flow.settings["grid"] = only(factorised={"adult": {}})
+    flow("tables", "--config", "strict=true", code=1)
     assert "adult" in (flow.results / "logs" / "data" / "adult.log").read_text()
 
 

@@ -2,10 +2,10 @@
 from pathlib import Path
 
 from harness.config import canonical_json, cells, load_settings
-from harness.workflow import cores_per_job, data_attempt, record_settings, run_attempt, use_this_python
+from harness.workflow import cores_per_job, data_attempt, record_settings, run_attempt, typed, use_this_python
 
 use_this_python()
-SETTINGS = load_settings(config)
+SETTINGS = load_settings(typed(config))
 RESULTS = f"results/{SETTINGS['preset']}"
 # What jobs read. It must not be the output of a job: below a job that has to run, even where its output is an
 # ancient() input, Snakemake looks for no other reason to run. The digests among params tell which jobs a change concerns.
