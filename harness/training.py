@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -98,8 +97,7 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device, attempt: i
     if status in runs.HAVE_MODEL:
         runs.save_model(model_file, training.model, cell)
         facts["model_sha256"] = runs.file_digest(model_file)
-    curve = pd.DataFrame(training.position.curve)
-    atomic.write(run / "curve.csv", lambda temporary: curve.to_csv(temporary, index=False))
+    atomic.write_csv(run / "curve.csv", training.position.curve)
     runs.write_status(run, status, message, **facts)
     (run / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return status
