@@ -1,8 +1,8 @@
 """What the Snakefile asks for: how many jobs fit the machine, and which earlier results deserve another try.
 
-A result that is unavailable or failed is a file like any other, so Snakemake would keep it for ever. Each such file
-holds the number of its attempt; the rule that makes it has that number as a parameter, and a number that grows makes
-Snakemake run the rule again. Results that are fine keep their number, so a second call does nothing.
+A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it for ever. Each
+such file holds the number of its attempt; the rule that makes it has that number as a parameter, and a number that
+grows makes Snakemake run the rule again. Results that are fine keep their number, so a second call does nothing.
 """
 
 from __future__ import annotations
@@ -51,11 +51,15 @@ def _record(path: Path) -> dict[str, Any]:
 
 
 def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any]) -> int:
-    """One more than last time when the data set was unavailable then and can be had without network now."""
+    """One more than last time when a better answer can be had without network now.
+
+    That is any data where there were none, and official data where there was a stand-in.
+    """
     last = _record(record)
     number = last.get("attempt", 0)
-    missing = last and not last["available"]
-    return number + 1 if missing and is_local(dataset, data_settings(settings)) else number
+    if not last or last.get("official"):
+        return number
+    return number + is_local(dataset, data_settings(settings), official=last["available"])
 
 
 def run_attempt(result: Path) -> int:

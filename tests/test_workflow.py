@@ -194,26 +194,30 @@ def test_a_crash_becomes_a_status_and_is_tried_again(tmp_path):
     assert "Nothing to be done" in flow("tables")
 
 
-def test_data_that_turn_up_later_are_used(tmp_path, mirror_of_adult):
+def test_data_that_turn_up_later_are_used(tmp_path, small_mirror):
     flow = Workflow(tmp_path)
-    flow.settings["grid"] = only(factorised={"adult": {}})
+    flow.settings["grid"] = only(factorised={"adult": {}, "connect4": {}})
     flow("tables")
     assert flow.table().loc["adult", "factorised", "", "-log p"].status == "unavailable"
+    assert runs.read_json(flow.results / "data" / "connect4.json")["official"] is False
     assert "Nothing to be done" in flow("tables")
-    flow.settings["data"]["mirrors"] = [str(mirror_of_adult)]
+    flow.settings["data"]["mirrors"] = [str(small_mirror)]
     flow("tables")
     assert flow.table().loc["adult", "factorised", "", "-log p"].status == "ok"
-    assert "Nothing to be done" in flow("tables")
+    assert runs.read_json(flow.results / "data" / "connect4.json")["official"] is True
+    assert flow.jobs("tables") == {}
 
 
 @pytest.fixture
-def mirror_of_adult(tmp_path):
-    source = Path(os.environ.get("HARNESS_MIRROR", ROOT / "../shared/data")) / "adult.npz"
+def small_mirror(tmp_path):
+    """adult, which is nowhere else, and the official connect4, for which there is a stand-in."""
+    source = Path(os.environ.get("HARNESS_MIRROR", ROOT / "../shared/data"))
     if not source.exists():
-        pytest.skip("no mirror folder with adult.npz")
+        pytest.skip("no mirror folder")
     folder = tmp_path / "mirror"
     folder.mkdir()
-    shutil.copy(source, folder)
+    for name in ("adult.npz", "connect4.npz"):
+        shutil.copy(source / name, folder)
     return folder
 
 

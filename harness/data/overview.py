@@ -9,9 +9,11 @@ from harness.data.retrieval import find, local_file
 from harness.data.settings import DataSettings
 
 
-def is_local(name: str, settings: DataSettings) -> bool:
-    """Whether `fetch` can succeed now without a network; looks at names of files only."""
-    return _where(find(name), settings)[0] in ("cache", "user", "mirror", "embedded")
+def is_local(name: str, settings: DataSettings, official: bool = False) -> bool:
+    """Whether `fetch` can succeed now without a network, with official data if asked for; looks at names of files."""
+    available, route = _where(find(name), settings)
+    here = available in ("cache", "user", "mirror", "embedded")
+    return here and (not official or (route is not None and route.status.official))
 
 
 def describe(settings: DataSettings) -> list[dict]:
