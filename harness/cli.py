@@ -49,8 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
     _verb(verbs, "methods", _methods, "list the methods", settings=False)
 
-    settings = _verb(verbs, "settings", _settings, "print the merged settings as JSON")
-    settings.add_argument("--output", type=Path, help="write them to this file instead")
+    _verb(verbs, "settings", _settings, "print the merged settings as JSON")
 
     train = _verb(verbs, "train", _train, "train one model")
     _add_cell(train)
@@ -188,13 +187,7 @@ def _methods(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> int:
-    from harness import atomic
-
-    settings = _load_settings(options)
-    if options.output:
-        atomic.write_json(options.output, settings)
-    else:
-        print(json.dumps(settings, indent=2))
+    print(json.dumps(_load_settings(options), indent=2))
     return 0
 
 

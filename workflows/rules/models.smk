@@ -1,5 +1,5 @@
 # One model a cell: train it, then measure it on the test set. A crash becomes a status, so that it never blocks the
-# tables; the next call tries again (see harness/attempts.py). Checkpoints lie in the run's folder but are no declared
+# tables; the next call tries again (see harness/workflow.py). Checkpoints lie in the run's folder but are no declared
 # output, since Snakemake removes those of a killed job.
 rule train_model:
     input:
