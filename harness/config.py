@@ -54,7 +54,7 @@ class Training:
 
     l1: the thesis' lambda, for gradients *summed* over a batch of ``batch_size``. validate_every: updates between two
     looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
-    end a phase.
+    end a phase. precision: auto, float32 or bfloat16, of matrix products in training (see ``harness.precision``).
     """
 
     batch_size: int
@@ -66,6 +66,7 @@ class Training:
     patience: int
     checkpoint_every_s: float
     time_limit_s: float | None
+    precision: str
     labels: Labels | None
 
     @classmethod

@@ -1,7 +1,8 @@
 """All parameters of a model in one buffer, and all gradients in another.
 
 An optimiser then steps one tensor instead of dozens, the L1 penalty is one operation, and a checkpoint holds a handful
-of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing.
+of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. For methods that multiply in another
+precision a third buffer holds the rounded parameters, so that rounding them is one operation, too.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ ALIGNMENT = 16  # floats, one cache line: the views start where vector instructi
 
 
 class FlatParameters:
-    """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``values.grad``, weights first."""
+    """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``values.grad``, weights first.
 
-    def __init__(self, model: nn.Module):
+    With a ``rounded_dtype`` each parameter also has an attribute ``rounded``, which ``round`` brings up to date.
+    """
+
+    def __init__(self, model: nn.Module, rounded_dtype: torch.dtype | None = None):
         parameters = sorted(model.parameters(), key=lambda parameter: parameter.dim() < 2)
         offsets, end, self.n_weights = [], 0, 0
         for parameter in parameters:
@@ -26,13 +30,16 @@ class FlatParameters:
         reference = parameters[0]
         self.values = torch.zeros(end, device=reference.device, dtype=reference.dtype)
         self.values.grad = torch.zeros_like(self.values)
+        self.rounded = None if rounded_dtype is None else torch.zeros_like(self.values, dtype=rounded_dtype)
         for parameter, offset in zip(parameters, offsets, strict=True):
             part = slice(offset, offset + parameter.numel())
             self.values[part] = parameter.detach().flatten()
             parameter.data = self.values[part].view(parameter.shape)
             parameter.grad = self.values.grad[part].view(parameter.shape)
+            if self.rounded is not None:
+                parameter.rounded = self.rounded[part].view(parameter.shape)
 
-    def add_l1_gradient(self, strength: float) -> None:
-        """Add the gradient of strength * sum |w| over weights, not biases."""
-        if strength:
-            self.values.grad[: self.n_weights].add_(self.values[: self.n_weights].sign(), alpha=strength)
+    def round(self) -> None:
+        """Round the present values."""
+        if self.rounded is not None:
+            self.rounded.copy_(self.values)

@@ -40,6 +40,7 @@ class Method(nn.Module):
     title: ClassVar[str]  # how tables write it
     kind: ClassVar[str]  # "autoregressive", "latent", "control": the block of the tables it belongs to
     source: ClassVar[str]  # where it was published
+    capturable: ClassVar[bool] = True  # False: an update's sequence of operations depends on data (see harness.step)
 
     def __init__(self, n_visible: int):
         super().__init__()

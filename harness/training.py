@@ -24,12 +24,12 @@ from harness.batches import Rows, TrainingBatches
 from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import ConfigError
-from harness.flat import FlatParameters
 from harness.method import Batch, ClosedForm, Differentiable, Method, OwnGradients, Tractable, Validated
 from harness.progress import Progress
 from harness.provenance import describe_device, git_commit, versions
 from harness.registry import build
 from harness.seeds import generator_for, seed_for
+from harness.step import UpdateStep
 
 VALIDATION_CHUNK = 2048  # (row, sample) pairs evaluated at once
 
@@ -87,6 +87,7 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device, attempt: i
         "n_parameters": sum(p.numel() for p in training.model.parameters()),
         "device": describe_device(device),
         "threads": torch.get_num_threads(),
+        "training_products": str(training.step.product_dtype or torch.float32).removeprefix("torch."),
         "data_digest": data.digest,
         "training_digest": cell.training_digest,
         **versions(),
@@ -121,8 +122,7 @@ class _Run:
         )
         self.device = device
         self.generator = generator_for(device, *_axes(cell), "training")
-        self.parameters = FlatParameters(self.model)
-        self.optimizer = torch.optim.Adam([self.parameters.values], lr=1.0, fused=True)
+        self.step = UpdateStep(self.model, self.budget.precision)
         self.best_state = self._copy_state()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.position = Position()
@@ -176,17 +176,9 @@ class _Run:
         position = self.position
         phase = self.budget.phases[position.phase]
         batch = self.batches.at(position.update)
-        self.parameters.values.grad.zero_()
-        if isinstance(self.model, OwnGradients):
-            loss = self.model.accumulate_gradients(batch, phase.n_samples, self.generator)
-        else:
-            loss = self.model.loss(batch, phase.n_samples, self.generator)
-            loss.backward()
         # lambda belongs to gradients summed over the batch; ours are means
-        self.parameters.add_l1_gradient(self.budget.l1 / batch.x.shape[0])
-        self.optimizer.param_groups[0]["lr"] = phase.learning_rate
-        self.optimizer.step()
-        self.loss_sum += loss.detach()
+        l1 = self.budget.l1 / batch.x.shape[0]
+        self.loss_sum += self.step.run(batch, phase.n_samples, self.generator, phase.learning_rate, l1)
         position.update += 1
         position.since_look += 1
         position.seconds += time.perf_counter() - started
@@ -252,11 +244,10 @@ class _Run:
             raise InterruptedRunError(f"{self.cell.path}: stopped at update {self.position.update}, checkpoint written")
 
     def _checkpoint(self) -> None:
-        moments = self.optimizer.state[self.parameters.values]
         tensors = {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self.best_state.items()},
-            **{f"adam.{name}": tensor for name, tensor in moments.items()},
+            **{f"adam.{name}": tensor for name, tensor in self.step.state().items()},
             "generator": self.generator.get_state(),
             "loss_sum": self.loss_sum,
         }
@@ -270,9 +261,7 @@ class _Run:
         tensors, state = loaded
         self._load_state(_below("model.", tensors))
         self.best_state = {name: tensor.to(self.device) for name, tensor in _below("best.", tensors).items()}
-        # "step" stays where the fused optimiser keeps it, with the moments
-        moments = {name: tensor.to(self.device) for name, tensor in _below("adam.", tensors).items()}
-        self.optimizer.state[self.parameters.values] = moments
+        self.step.load_state(_below("adam.", tensors))
         self.generator.set_state(tensors["generator"])
         self.loss_sum.copy_(tensors["loss_sum"])
         self.position = Position(**state)

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from harness.blocks.sigmoid_belief import BeliefStack
@@ -22,7 +23,7 @@ class BiHM(BeliefStack):
 
         As E_q[d log q] = 0, the weights of log q may be centred by 1/K: the same mean, far less variance.
         """
-        inferred = self.infer(batch.x, n_samples, generator)
+        inferred = self.infer(batch.x, n_samples, generator, dtype=self.product_dtype)
         half = 0.5 * (inferred.log_p - inferred.log_q)  # [B, K]
         weights = torch.softmax(half, dim=1) / batch.x.shape[0]
         self.add_p_gradients(inferred, -weights)
@@ -33,6 +34,11 @@ class BiHM(BeliefStack):
     @torch.no_grad()
     def log_z2_weights(self, n_outer: int, n_inner: int, generator: torch.Generator) -> Tensor:
         """log sqrt(p(x, h') q(h | x) / (p(x, h) q(h' | x))) for (x, h) ~ p, h' ~ q(h | x): equation 3.11."""
-        x, h = self.descend(self.sample_prior(n_outer, generator), generator)
-        log_ratio = self.log_recognition(x, h) - self.log_joint(x, h)  # [outer]
-        return 0.5 * (self.log_weights(x, n_inner, generator) + log_ratio[:, None])
+        top = self.sample_prior(n_outer, generator)
+        log_joint = self.log_prior(top)
+        x, h = self.descend(top, generator, log_joint)
+        # q(h_1 | x) serves the draw h' and the value of log q(h | x)
+        first_product = F.linear(x, self.q_weight[0])
+        inferred = self.infer(x, n_inner, generator, first_product=first_product)
+        log_ratio = self.log_recognition(x, h, first_product) - log_joint  # [outer]
+        return 0.5 * (inferred.log_p - inferred.log_q + log_ratio[:, None])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from harness.blocks.sigmoid_belief import log_bernoulli, sample_bernoulli
+from harness.blocks.bernoulli import log_bernoulli, sample_bernoulli
 from harness.method import Batch, Method
 
 

@@ -22,13 +22,13 @@ class RWS(BeliefStack):
 
         The wake weights of q are centred by 1/K (E_q[d log q] = 0), as BiHM's are.
         """
-        inferred = self.infer(batch.x, n_samples, generator)
+        inferred = self.infer(batch.x, n_samples, generator, dtype=self.product_dtype)
         log_weights = inferred.log_p - inferred.log_q  # [B, K]
         n_rows = batch.x.shape[0]
         weights = torch.softmax(log_weights, dim=1) / n_rows
         self.add_p_gradients(inferred, -weights)
         self.add_prior_gradients(inferred, -weights)
         self.add_q_gradients(inferred, 0.5 * (1.0 / weights.numel() - weights))
-        x, h = self.descend(self.sample_prior(n_rows, generator), generator)
+        x, h = self.descend(self.sample_prior(n_rows, generator), generator, dtype=self.product_dtype)
         self.add_sleep_gradients(x, h, -0.5 / n_rows)
         return -(torch.logsumexp(log_weights, dim=1) - math.log(n_samples)).mean()

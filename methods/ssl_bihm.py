@@ -20,6 +20,7 @@ class SemiSupervisedBiHM(BeliefStack):
     name = "ssl_bihm"
     title = "semi-supervised BiHM"
     kind = "latent"
+    capturable = False  # the number of labelled rows decides shapes
     source = "Shabanian, thesis, chapter 4: Semi-supervised Bidirectional Helmholtz Machines"
 
     def __init__(self, n_visible: int, layers: list[int], gamma: float, n_classes: int = 10):

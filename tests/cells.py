@@ -18,6 +18,7 @@ TRAINING = Training(
     patience=10,
     checkpoint_every_s=0.0,
     time_limit_s=None,
+    precision="auto",
     labels=None,
 )
 MODELS = {

@@ -233,17 +233,6 @@ def test_early_stopping_ends_a_phase_and_keeps_the_best_weights(tmp_path):
     assert json.loads((run / "status.json").read_text())["best_validation"] == curve.valid_loss.min()
 
 
-def test_l1_has_the_strength_of_summed_gradients():
-    """lambda = 1e-3 beside gradients summed over 100 rows is 1e-5 beside their mean; biases are free."""
-    chosen = cell(batch_size=100, l1=1e-3)
-    model = new_model(chosen, 12)
-    parameters = FlatParameters(model)
-    parameters.add_l1_gradient(chosen.training.l1 / chosen.training.batch_size)
-    for name, parameter in model.named_parameters():
-        expected = 1e-5 * parameter.sign() if parameter.dim() == 2 else torch.zeros_like(parameter)
-        assert torch.allclose(parameter.grad, expected), name
-
-
 def test_flat_parameters_are_the_models():
     model = new_model(cell(), 12)
     before = {name: value.clone() for name, value in model.state_dict().items()}

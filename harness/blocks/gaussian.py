@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.blocks.sigmoid_belief import sample_bernoulli
+from harness.blocks.bernoulli import log_likelihood, sample_bernoulli
 from harness.errors import ConfigError
 from harness.method import Method
 
@@ -60,8 +60,11 @@ class GaussianStack(Method):
 
     def log_likelihood(self, x: Tensor, h1: Tensor) -> Tensor:
         """log p(x | h_1) [B, K] for x [B, D] and h_1 [B, K, n_1]."""
-        logits = self.decoders[0](h1)  # [B, K, D]
-        return torch.matmul(logits, x[:, :, None]).squeeze(-1) - F.softplus(logits).sum(-1)
+        *hidden, last = self.decoders[0]
+        below = h1.flatten(0, 1)  # [B * K, n_1]
+        for layer in hidden:
+            below = layer(below)
+        return log_likelihood(F.linear(below, last.weight), last.bias, x).view(h1.shape[:2])
 
     def draw(self, mean: Tensor, log_std: Tensor, generator: torch.Generator) -> Tensor:
         """Reparametrised normal draw of the shape of mean."""

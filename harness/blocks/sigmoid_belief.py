@@ -3,7 +3,13 @@
 BiHM, reweighted wake-sleep and their semi-supervised forms share this network and differ in how they weight samples;
 so everything that touches a layer is here: sampling, log-probabilities, and gradients. Samples count as data, hence
 no gradient crosses a layer and each one is a product of what the layer saw and what it missed (no graph is built).
-What depends on x alone, q(h1 | x) and the bilinear term of p(x | h1), is computed once a row, not once a sample.
+What depends on x alone, q(h1 | x), is computed once a row, not once a sample. Between the matrix products a layer
+costs one pass over its activations (``harness.blocks.bernoulli``), which reads x row by row: the bilinear term of
+p(x | h1) is a by-product of that pass.
+
+Training may multiply in bfloat16 (``product_dtype``): samples are 0/1, hence exact, weights are rounded, products are
+summed in float32 and rounded, and everything else, biases, log-probabilities, gradients' sums and the parameters
+themselves, stays as it was. Likelihoods are always estimated in the precision of the parameters.
 
 Notation: h_0 = x, layers l = 1..L from the data upward, ``B`` rows, ``K`` samples a row, ``n_l`` units. Latent samples
 are stored as [B * K, n_l] with the K samples of a row next to each other.
@@ -19,18 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.blocks.bernoulli import draw, log_likelihood, pooled_residual, residual, sample_bernoulli, score
 from harness.method import Method
-
-
-def log_bernoulli(value: Tensor, logits: Tensor) -> Tensor:
-    """Sum over the last axis of log Bernoulli(value | sigmoid(logits)), nats; value may be a probability."""
-    return (value * logits - F.softplus(logits)).sum(-1)
-
-
-def sample_bernoulli(probability: Tensor, generator: torch.Generator) -> Tensor:
-    """0/1 floats, one independent draw an entry."""
-    uniform = torch.rand(probability.shape, generator=generator, device=probability.device, dtype=probability.dtype)
-    return (uniform < probability).to(probability.dtype)
 
 
 def initial_weight(n_out: int, n_in: int) -> nn.Parameter:
@@ -48,15 +44,16 @@ def initial_bias(n: int) -> nn.Parameter:
 class Inferred:
     """K samples h ~ q(h | x) a row with what their gradients need.
 
-    x: [B, D]. h: L tensors [B * K, n_l]. q_probabilities: sigmoid of q's logits, the first [B, n_1], the others
-    [B * K, n_l]. p_logits: of x [B * K, D], then of h_1 .. h_{L-1}. log_q: [B, K]. log_p: [B, K], without the prior
-    of the top layer where that is not factorised (see ``BeliefStack.log_prior``).
+    x: [B, D]. h: L tensors [B * K, n_l] in the dtype of the products. q_products: weight times input of q's layers, the
+    first [B, n_1], the others [B * K, n_l]; p_products: of p's, for x [B * K, D], then h_1 .. h_{L-1}; neither contains
+    the bias, and computing gradients overwrites both. log_p, log_q: [B, K] double, nats; log_p without the prior of the
+    top layer where that is not factorised (see ``BeliefStack.log_prior``).
     """
 
     x: Tensor
     h: list[Tensor]
-    q_probabilities: list[Tensor]
-    p_logits: list[Tensor]
+    q_products: list[Tensor]
+    p_products: list[Tensor]
     log_p: Tensor
     log_q: Tensor
 
@@ -68,6 +65,8 @@ class BeliefStack(Method):
     q_weight[l-1] h_{l-1} + q_bias[l-1]; p(h_L) has logits prior_bias (thesis, section 3.3).
     """
 
+    product_dtype: torch.dtype | None = None  # of the matrix products that training makes; None: as the parameters
+
     def __init__(self, n_visible: int, layers: list[int]):
         super().__init__(n_visible)
         sizes = [n_visible, *layers]
@@ -77,58 +76,66 @@ class BeliefStack(Method):
         self.q_weight = nn.ParameterList(initial_weight(above, below) for below, above in pairs)
         self.q_bias = nn.ParameterList(initial_bias(above) for _, above in pairs)
         self.prior_bias = initial_bias(layers[-1])
+        # (weight, bias) of every layer, from the data upward; taking them out of a ParameterList costs microseconds
+        self.p_layers = list(zip(self.p_weight, self.p_bias, strict=True))
+        self.q_layers = list(zip(self.q_weight, self.q_bias, strict=True))
 
     def log_prior(self, top: Tensor) -> Tensor:
-        """log p(h_L) [N] for h_L [N, n_L]."""
-        return log_bernoulli(top, self.prior_bias)
+        """log p(h_L) [N] double for h_L [N, n_L]."""
+        bias = self.prior_bias
+        return (top.to(bias.dtype) @ bias - F.softplus(bias).sum()).double()
 
     @torch.no_grad()
-    def infer(self, x: Tensor, n_samples: int, generator: torch.Generator, with_prior: bool = True) -> Inferred:
-        """Draw h ~ q(h | x) and evaluate log p(x, h) and log q(h | x); ``with_prior=False`` leaves log p(h_L) out."""
-        n_rows = x.shape[0]
-        shape = (n_rows, n_samples)
-        logits = F.linear(x, self.q_weight[0], self.q_bias[0])  # [B, n_1]
-        probability = torch.sigmoid(logits)
-        h1 = sample_bernoulli(probability[:, None, :].expand(*shape, -1), generator)  # [B, K, n_1]
-        log_q = torch.matmul(h1, logits[:, :, None]).squeeze(-1) - F.softplus(logits).sum(-1, keepdim=True)
-        h, q_probabilities = [h1.view(n_rows * n_samples, -1)], [probability]
-        for weight, bias in zip(self.q_weight[1:], self.q_bias[1:], strict=True):
-            logits = F.linear(h[-1], weight, bias)
-            probability = torch.sigmoid(logits)
-            h.append(sample_bernoulli(probability, generator))
-            log_q += log_bernoulli(h[-1], logits).view(shape)
-            q_probabilities.append(probability)
+    def infer(
+        self,
+        x: Tensor,
+        n_samples: int,
+        generator: torch.Generator,
+        with_prior: bool = True,
+        dtype: torch.dtype | None = None,
+        first_product: Tensor | None = None,
+    ) -> Inferred:
+        """Draw h ~ q(h | x) and evaluate log p(x, h) and log q(h | x).
 
-        p_logits = [F.linear(h[0], self.p_weight[0], self.p_bias[0])]  # [B * K, D]
-        # sum_i x_i a_i for a = W h + b is h.(W'x) + b.x: the part in brackets once a row
-        log_p = torch.matmul(h1, F.linear(x, self.p_weight[0].t())[:, :, None]).squeeze(-1)
-        log_p += (x @ self.p_bias[0])[:, None] - F.softplus(p_logits[0]).sum(-1).view(shape)
-        for below, above, weight, bias in zip(h[:-1], h[1:], self.p_weight[1:], self.p_bias[1:], strict=True):
-            p_logits.append(F.linear(above, weight, bias))
-            log_p += log_bernoulli(below, p_logits[-1]).view(shape)
+        ``with_prior=False`` leaves log p(h_L) out. dtype: of the matrix products, by default that of the parameters.
+        first_product: q_weight[0] x [B, n_1], where the caller has it already.
+        """
+        n_pairs = x.shape[0] * n_samples
+        log_p, log_q = (torch.zeros(n_pairs, dtype=torch.float64, device=x.device) for _ in range(2))
+        weight, bias = self.q_layers[0]
+        q_products = [_multiply(x, weight, dtype) if first_product is None else first_product]
+        h = [draw(q_products[0], bias, n_samples, generator, log_q)]
+        for weight, bias in self.q_layers[1:]:
+            q_products.append(_multiply(h[-1], weight, dtype))
+            h.append(draw(q_products[-1], bias, 1, generator, log_q))
+        p_products = []
+        for below, above, (weight, bias) in zip([x, *h[:-1]], h, self.p_layers, strict=True):
+            p_products.append(_multiply(above, weight, dtype))
+            score(p_products[-1], bias, below, log_p)
         if with_prior:
-            log_p += self.log_prior(h[-1]).view(shape)
-        return Inferred(x, h, q_probabilities, p_logits, log_p, log_q)
+            log_p += self.log_prior(h[-1])
+        shape = (x.shape[0], n_samples)
+        return Inferred(x, h, q_products, p_products, log_p.view(shape), log_q.view(shape))
 
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
-        """log p(x, h_k) - log q(h_k | x) for h_k ~ q(h | x), [B, K]."""
+        """log p(x, h_k) - log q(h_k | x) for h_k ~ q(h | x), [B, K] double."""
         inferred = self.infer(x, n_samples, generator)
         return inferred.log_p - inferred.log_q
 
     def log_joint(self, x: Tensor, h: list[Tensor]) -> Tensor:
-        """log p(x, h) [N] for x [N, D] and L tensors h_l [N, n_l]."""
-        layers = [x, *h]
+        """log p(x, h) [N] double for x [N, D] and L tensors h_l [N, n_l]."""
         total = self.log_prior(h[-1])
-        for below, above, weight, bias in zip(layers[:-1], layers[1:], self.p_weight, self.p_bias, strict=True):
-            total = total + log_bernoulli(below, F.linear(above, weight, bias))
+        for below, above, (weight, bias) in zip([x, *h[:-1]], h, self.p_layers, strict=True):
+            total = total + log_likelihood(F.linear(above, weight), bias, below)
         return total
 
-    def log_recognition(self, x: Tensor, h: list[Tensor]) -> Tensor:
-        """log q(h | x) [N] for x [N, D] and L tensors h_l [N, n_l]."""
-        layers = [x, *h]
-        total = x.new_zeros(x.shape[0])
-        for below, above, weight, bias in zip(layers[:-1], layers[1:], self.q_weight, self.q_bias, strict=True):
-            total = total + log_bernoulli(above, F.linear(below, weight, bias))
+    def log_recognition(self, x: Tensor, h: list[Tensor], first_product: Tensor | None = None) -> Tensor:
+        """log q(h | x) [N] double for x [N, D] and L tensors h_l [N, n_l]; first_product as for ``infer``."""
+        total = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
+        for level, (below, above) in enumerate(pairwise([x, *h])):
+            weight, bias = self.q_layers[level]
+            known = level == 0 and first_product is not None
+            total = total + log_likelihood(first_product if known else F.linear(below, weight), bias, above)
         return total
 
     @torch.no_grad()
@@ -137,11 +144,21 @@ class BeliefStack(Method):
         return sample_bernoulli(torch.sigmoid(self.prior_bias).expand(n, -1), generator)
 
     @torch.no_grad()
-    def descend(self, top: Tensor, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-        """(x, [h_1 .. h_L]) ~ p given h_L [n, n_L], from the top layer downward."""
-        layers = [top]
-        for weight, bias in zip(reversed(self.p_weight), reversed(self.p_bias), strict=True):
-            layers.append(sample_bernoulli(torch.sigmoid(F.linear(layers[-1], weight, bias)), generator))
+    def descend(
+        self,
+        top: Tensor,
+        generator: torch.Generator,
+        log_prob: Tensor | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """(x, [h_1 .. h_L]) ~ p given h_L [n, n_L], from the top layer downward.
+
+        log p(x, h_1 .. h_{L-1} | h_L) is added to ``log_prob`` [n] double where that is given. dtype: of the products
+        and of what is returned, by default that of the parameters.
+        """
+        layers = [top if dtype is None else top.to(dtype)]
+        for weight, bias in reversed(self.p_layers):
+            layers.append(draw(_multiply(layers[-1], weight, dtype), bias, 1, generator, log_prob))
         layers.reverse()
         return layers[0], layers[1:]
 
@@ -152,46 +169,48 @@ class BeliefStack(Method):
     @torch.no_grad()
     def add_p_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B, K]."""
-        n_rows, n_samples = weights.shape
-        column = weights.reshape(-1, 1)  # [B * K, 1]
-        h, x = inferred.h, inferred.x
-        # bottom layer: sum_k w_k (x - s_k) h_k' = x (sum_k w_k h_k)' - sum_k w_k s_k h_k', the first part once a row
-        weighted_h1 = torch.matmul(weights[:, None, :], h[0].view(n_rows, n_samples, -1)).squeeze(1)  # [B, n_1]
-        predicted = torch.sigmoid(inferred.p_logits[0]).mul_(column)
-        self.p_weight[0].grad.addmm_(x.t(), weighted_h1).addmm_(predicted.t(), h[0], alpha=-1.0)
-        self.p_bias[0].grad.add_(weights.sum(1) @ x).sub_(predicted.sum(0))
-        for level in range(1, len(h)):
-            missed = (h[level - 1] - torch.sigmoid(inferred.p_logits[level])).mul_(column)
-            self.p_weight[level].grad.addmm_(missed.t(), h[level])
-            self.p_bias[level].grad.add_(missed.sum(0))
+        h = inferred.h
+        flat = weights.flatten().to(self.prior_bias.dtype)
+        levels = zip([inferred.x, *h[:-1]], h, inferred.p_products, self.p_layers, strict=True)
+        for below, above, product, (weight, bias) in levels:
+            _add_product(weight.grad, residual(product, bias, below, flat, bias.grad), above)
 
     @torch.no_grad()
     def add_prior_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log p(h_L) to the gradient of the factorised prior; weights [B, K]."""
-        flat = weights.reshape(-1)
-        self.prior_bias.grad.add_(flat @ inferred.h[-1]).sub_(torch.sigmoid(self.prior_bias) * flat.sum())
+        bias = self.prior_bias
+        flat = weights.flatten().to(bias.dtype)
+        bias.grad.add_(flat @ inferred.h[-1].to(bias.dtype)).sub_(torch.sigmoid(bias) * flat.sum())
 
     @torch.no_grad()
     def add_q_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log q(h_bk | x_b) to the gradients of q's layers; weights [B, K]."""
-        n_rows, n_samples = weights.shape
-        column = weights.reshape(-1, 1)
-        h = inferred.h
-        weighted_h1 = torch.matmul(weights[:, None, :], h[0].view(n_rows, n_samples, -1)).squeeze(1)
-        missed = weighted_h1 - weights.sum(1, keepdim=True) * inferred.q_probabilities[0]  # [B, n_1]
-        self.q_weight[0].grad.addmm_(missed.t(), inferred.x)
-        self.q_bias[0].grad.add_(missed.sum(0))
-        for level in range(1, len(h)):
-            missed = (h[level] - inferred.q_probabilities[level]).mul_(column)
-            self.q_weight[level].grad.addmm_(missed.t(), h[level - 1])
-            self.q_bias[level].grad.add_(missed.sum(0))
+        h, products = inferred.h, inferred.q_products
+        flat = weights.flatten().to(self.prior_bias.dtype)
+        weight, bias = self.q_layers[0]
+        _add_product(weight.grad, pooled_residual(products[0], bias, h[0], flat, bias.grad), inferred.x)
+        for below, above, product, (weight, bias) in zip(h, h[1:], products[1:], self.q_layers[1:], strict=False):
+            _add_product(weight.grad, residual(product, bias, above, flat, bias.grad), below)
 
     @torch.no_grad()
-    def add_sleep_gradients(self, x: Tensor, h: list[Tensor], weight: float) -> None:
-        """Add weight * sum_n d log q(h_n | x_n) for complete samples x [N, D], h_l [N, n_l]."""
-        layers = [x, *h]
-        for level, (below, above) in enumerate(pairwise(layers)):
-            predicted = torch.sigmoid(F.linear(below, self.q_weight[level], self.q_bias[level]))
-            missed = (above - predicted).mul_(weight)
-            self.q_weight[level].grad.addmm_(missed.t(), below)
-            self.q_bias[level].grad.add_(missed.sum(0))
+    def add_sleep_gradients(self, x: Tensor, h: list[Tensor], factor: float) -> None:
+        """Add factor * sum_n d log q(h_n | x_n) for complete samples x [N, D], h_l [N, n_l]."""
+        weights = torch.full((x.shape[0],), factor, dtype=self.prior_bias.dtype, device=x.device)
+        for below, above, (weight, bias) in zip([x, *h[:-1]], h, self.q_layers, strict=True):
+            product = _multiply(below, weight, below.dtype)
+            _add_product(weight.grad, residual(product, bias, above, weights, bias.grad), below)
+
+
+def _multiply(rows: Tensor, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """rows [N, n_in] times the transpose of weight [n_out, n_in], in ``dtype``; [N, n_out]."""
+    if dtype is None or dtype == weight.dtype:
+        return torch.mm(rows, weight.t())
+    return torch.mm(rows.to(dtype), weight.rounded.t())
+
+
+def _add_product(gradient: Tensor, missed: Tensor, seen: Tensor) -> None:
+    """gradient [n_out, n_in] += missed' seen, for missed [N, n_out] and seen [N, n_in]."""
+    if missed.dtype == gradient.dtype:
+        gradient.addmm_(missed.t(), seen)
+    else:
+        gradient.add_(torch.mm(missed.t(), seen.to(missed.dtype)))

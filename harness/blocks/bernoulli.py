@@ -1,0 +1,143 @@
+"""Products of Bernoullis with logits ``product + bias``: drawing, scoring and gradients, on whatever device.
+
+The one place that decides how: float32 and bfloat16 tensors on the CPU go to the fused kernels of
+``harness.kernels.bernoulli``, all others (CUDA, double) through tensor operations that say the same thing and serve as
+the kernels' reference. Log-probabilities are nats in double: a sum of a thousand terms then keeps what float32 terms
+can give. Rows: a tensor with N / R as many rows as another repeats, each row standing for its R neighbours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def log_bernoulli(value: Tensor, logits: Tensor) -> Tensor:
+    """Sum over the last axis of log Bernoulli(value | sigmoid(logits)), nats; value may be a probability."""
+    return (value * logits - F.softplus(logits)).sum(-1)
+
+
+def sample_bernoulli(probability: Tensor, generator: torch.Generator) -> Tensor:
+    """0/1 floats, one independent draw an entry."""
+    uniform = torch.rand(probability.shape, generator=generator, device=probability.device, dtype=probability.dtype)
+    return (uniform < probability).to(probability.dtype)
+
+
+def draw(
+    product: Tensor, bias: Tensor, repeats: int, generator: torch.Generator, log_prob: Tensor | None = None
+) -> Tensor:
+    """``repeats`` samples a row, 0/1 in the dtype of ``product``: [R * repeats, n] for product [R, n] and bias [n].
+
+    Their log-probability is added to ``log_prob`` [R * repeats], double, where that is given.
+    """
+    if _fused(product):
+        sample = torch.empty(product.shape[0] * repeats, product.shape[1], dtype=product.dtype)
+        total = torch.zeros(sample.shape[0], dtype=torch.float64) if log_prob is None else log_prob
+        seed = torch.empty((), dtype=torch.int64).random_(generator=generator).item()
+        _kernels().draw(_array(product), _array(bias), repeats, seed, _array(sample), _array(total))
+        return sample
+    logits = (product + bias).repeat_interleave(repeats, dim=0)
+    sample = sample_bernoulli(torch.sigmoid(logits), generator)
+    if log_prob is not None:
+        log_prob += _log_bernoulli(sample, logits)
+    return sample.to(product.dtype)
+
+
+def score(product: Tensor, bias: Tensor, value: Tensor, log_prob: Tensor) -> None:
+    """Add log Bernoulli(value | product + bias), summed over columns, to ``log_prob`` [N] double.
+
+    product [N, n], bias [n], value [V, n] with N a multiple of V.
+    """
+    if _fused(product):
+        _kernels().score(_array(product), _array(bias), _array(value), _array(log_prob))
+        return
+    log_prob += _log_bernoulli(_rows_like(value, product), product + bias)
+
+
+def residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor, bias_gradient: Tensor) -> Tensor:
+    """weight (value - sigmoid(product + bias)), [N, n]: the gradient of weight * ``score`` by the logits.
+
+    It overwrites ``product`` where that saves memory, and its column sums are added to ``bias_gradient`` [n].
+    weight [N]; shapes else as for ``score``.
+    """
+    if _fused(product):
+        _kernels().residual(*(_array(t) for t in (product, bias, value, weight, product, bias_gradient)))
+        return product
+    missed = (_rows_like(value, product) - torch.sigmoid(product + bias)).mul_(weight[:, None])
+    bias_gradient += missed.sum(0)
+    return missed.to(product.dtype)
+
+
+def pooled_residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor, bias_gradient: Tensor) -> Tensor:
+    """``residual`` summed over the values that share a row of logits: [R, n] for value [N, n] and weight [N].
+
+    product [R, n], N a multiple of R.
+    """
+    if _fused(product):
+        out = torch.empty_like(product)
+        _kernels().pooled_residual(*(_array(t) for t in (product, bias, value, weight, out, bias_gradient)))
+        return out
+    n_rows, n = product.shape
+    weight = weight.view(n_rows, -1)
+    seen = torch.matmul(weight[:, None, :], value.to(weight.dtype).view(n_rows, -1, n)).squeeze(1)
+    missed = seen - weight.sum(1, keepdim=True) * torch.sigmoid(product + bias)
+    bias_gradient += missed.sum(0)
+    return missed.to(product.dtype)
+
+
+class _LogLikelihood(torch.autograd.Function):
+    """The fused ``score`` with its gradient by product and bias."""
+
+    @staticmethod
+    def forward(ctx: Any, product: Tensor, bias: Tensor, value: Tensor) -> Tensor:
+        ctx.save_for_backward(product, bias, value)
+        total = torch.zeros(product.shape[0], dtype=torch.float64)
+        score(product, bias, value, total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        product, bias, value = ctx.saved_tensors
+        bias_gradient = torch.zeros_like(bias)
+        # saved tensors must survive a second backward pass, so the residual gets memory of its own
+        missed = residual(product.clone(), bias, value, gradient.to(bias.dtype), bias_gradient)
+        return missed, bias_gradient, None
+
+
+def log_likelihood(product: Tensor, bias: Tensor, value: Tensor) -> Tensor:
+    """log Bernoulli(value | product + bias) [N] double, nats, differentiable by product [N, n] and bias [n].
+
+    value [V, n] with N a multiple of V.
+    """
+    if _fused(product):
+        return _LogLikelihood.apply(product, bias, value)
+    return _log_bernoulli(_rows_like(value, product), product + bias)
+
+
+def _fused(product: Tensor) -> bool:
+    return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
+
+
+def _kernels() -> Any:
+    # numba takes half a second to import, and not every process multiplies Bernoullis
+    from harness.kernels import bernoulli
+
+    return bernoulli
+
+
+def _array(tensor: Tensor) -> Any:
+    """The tensor's memory as an array; bfloat16 as its bits."""
+    tensor = tensor.detach()
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _log_bernoulli(value: Tensor, logits: Tensor) -> Tensor:
+    return (value * logits - F.softplus(logits)).sum(-1, dtype=torch.float64)
+
+
+def _rows_like(value: Tensor, product: Tensor) -> Tensor:
+    repeats = product.shape[0] // max(1, value.shape[0])
+    return value if repeats == 1 else value.repeat_interleave(repeats, dim=0)

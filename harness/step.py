@@ -1,0 +1,136 @@
+"""One update of a model: gradients, L1 penalty, Adam. What training repeats and what ``harness bench`` measures.
+
+Everything that persists from one update to the next, but for the random generator, lives here: parameters and gradients
+in one buffer each, and Adam's moments. On the CPU the penalty, the step and clearing the gradients are one fused pass.
+On a GPU the whole update is captured as a CUDA graph once a batch shape and replayed from then on, since launching its
+hundred small kernels one by one takes longer than running them.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.flat import FlatParameters
+from harness.method import Batch, Method, OwnGradients
+from harness.precision import product_dtype
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba's
+EAGER_UPDATES = 3  # before a capture: libraries choose their algorithms and allocate their workspaces
+
+
+class UpdateStep:
+    """Updates ``model``, whose parameters become views of one buffer.
+
+    precision: ``auto``, ``float32`` or ``bfloat16``, of the matrix products of methods that leave it open (see
+    ``harness.precision.product_dtype``).
+    """
+
+    def __init__(self, model: Method, precision: str = "auto"):
+        self.model = model
+        self.product_dtype = product_dtype(model, precision, next(model.parameters()).device)
+        self.parameters = FlatParameters(model, self.product_dtype)
+        values = self.parameters.values
+        if self.product_dtype is not None:
+            model.product_dtype = self.product_dtype
+        self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
+        self._own_gradients = isinstance(model, OwnGradients)
+        self.n_steps = 0
+        # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
+        self._scalars = torch.zeros(3, device=values.device, dtype=values.dtype)
+        self._captured: dict[tuple[object, ...], _Captured] = {}
+
+    def run(self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float) -> Tensor:
+        """Update once on ``batch``; the mean loss, a detached scalar.
+
+        l1: strength of a penalty l1 sum |w| on top of the mean loss, over parameters of two or more dimensions.
+        """
+        self.n_steps += 1
+        rate = learning_rate / (1.0 - BETA1**self.n_steps)
+        scale = 1.0 / math.sqrt(1.0 - BETA2**self.n_steps)
+        if self._scalars.device.type == "cpu" and self._scalars.dtype == torch.float32:
+            loss = self._gradients(batch, n_samples, generator)
+            self._fused_adam(rate, scale, l1)
+            return loss
+        self._scalars.copy_(torch.tensor([rate, scale, l1], dtype=self._scalars.dtype))
+        if self._scalars.device.type == "cuda" and self.model.capturable:
+            return self._replay(batch, n_samples, generator)
+        return self._whole(batch, n_samples, generator)
+
+    def state(self) -> dict[str, Tensor]:
+        """Adam's state, for a checkpoint."""
+        return {"step": torch.tensor(self.n_steps), "first": self.first, "second": self.second}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from what ``state`` gave."""
+        self.n_steps = int(state["step"])
+        self.first.copy_(state["first"])
+        self.second.copy_(state["second"])
+
+    def _gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        self.parameters.round()
+        if self._own_gradients:
+            return self.model.accumulate_gradients(batch, n_samples, generator)
+        loss = self.model.loss(batch, n_samples, generator)
+        loss.backward()
+        return loss.detach()
+
+    def _fused_adam(self, rate: float, scale: float, l1: float) -> None:
+        from harness.kernels import adam
+
+        values = self.parameters.values
+        arrays = (tensor.numpy() for tensor in (values, values.grad, self.first, self.second))
+        scalars = (np.float32(s) for s in (l1, rate, BETA1, BETA2, scale, EPSILON))
+        adam.step(*arrays, self.parameters.n_weights, *scalars)
+
+    @torch.no_grad()
+    def _tensor_adam(self) -> None:
+        values, weights = self.parameters.values, self.parameters.values[: self.parameters.n_weights]
+        gradient = values.grad
+        gradient[: len(weights)] += weights.sign() * self._scalars[2]
+        self.first.lerp_(gradient, 1.0 - BETA1)
+        self.second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
+        values -= self._scalars[0] * self.first / (self.second.sqrt() * self._scalars[1] + EPSILON)
+        gradient.zero_()
+
+    def _whole(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        loss = self._gradients(batch, n_samples, generator)
+        self._tensor_adam()
+        return loss
+
+    def _replay(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        key = (*batch.x.shape, batch.y is None, n_samples)
+        captured = self._captured.setdefault(key, _Captured())
+        if captured.n_eager < EAGER_UPDATES:
+            captured.n_eager += 1
+            stream = torch.cuda.Stream()  # capturing asks for warm-up on a stream of its own
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                loss = self._whole(batch, n_samples, generator)
+            torch.cuda.current_stream().wait_stream(stream)
+            return loss
+        if captured.graph is None:
+            captured.batch = Batch(batch.x.clone(), None if batch.y is None else batch.y.clone())
+            captured.graph = torch.cuda.CUDAGraph()
+            captured.graph.register_generator_state(generator)
+            with torch.cuda.graph(captured.graph):
+                captured.loss = self._whole(captured.batch, n_samples, generator)
+        captured.batch.x.copy_(batch.x)
+        if batch.y is not None:
+            captured.batch.y.copy_(batch.y)
+        captured.graph.replay()
+        return captured.loss.clone()
+
+
+@dataclass
+class _Captured:
+    """A captured update and the memory it reads and writes."""
+
+    n_eager: int = 0
+    graph: torch.cuda.CUDAGraph | None = None
+    batch: Batch | None = None
+    loss: Tensor | None = None
