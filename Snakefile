@@ -1,5 +1,5 @@
-# The workflow: data -> train -> evaluate -> tables. Rules are thin, each calls one verb of the `harness` command line;
-# cells and settings come from workflows/config.yaml, workflows/presets/ and your --config / --configfile.
+# The workflow: data -> runs (train, measure) -> tables. Rules are thin, each calls one verb of the `harness` command
+# line; cells and settings come from workflows/config.yaml, workflows/presets/ and your --config / --configfile.
 include: "workflows/rules/common.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/models.smk"

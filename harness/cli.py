@@ -19,7 +19,10 @@ from harness import __version__
 from harness.errors import ConfigError, DataError, HarnessError
 
 if TYPE_CHECKING:
+    import torch
+
     from harness.config import Cell
+    from harness.data import Dataset
 
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
 
@@ -51,21 +54,23 @@ def _parser() -> argparse.ArgumentParser:
 
     _verb(verbs, "settings", _settings, "print the merged settings as JSON")
 
+    run = _verb(verbs, "run", _run_cell, "train one model, unless that is done, and measure it on the test set")
+    _add_cell(run)
+    _add_computing(run)
+    _add_training(run)
+
     train = _verb(verbs, "train", _train, "train one model")
     _add_cell(train)
-    train.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
-    train.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes a run repeatable")
-    train.add_argument("--data-record", type=Path, help="what `datasets --record` wrote; unavailable data end the run")
-    train.add_argument("--digest", help="stop unless the cell has this training digest")
+    _add_computing(train)
+    _add_training(train)
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "measure one trained model on the test set")
     _add_cell(evaluate)
-    evaluate.add_argument("--device", help="as for train")
-    evaluate.add_argument("--threads", type=int, default=1, help="CPU threads")
+    _add_computing(evaluate)
 
-    failure = _verb(verbs, "record-failure", _record_failure, "note that a run's training or evaluation crashed")
+    failure = _verb(verbs, "record-failure", _record_failure, "note that a run crashed, in training or evaluation")
     _add_cell(failure)
-    failure.add_argument("--stage", choices=("train", "evaluate"), required=True)
+    failure.add_argument("--data-record", type=Path, required=True, help="as for run")
     failure.add_argument("--exit-code", type=int, required=True)
     failure.add_argument("--log", type=Path, help="where the crash is told")
 
@@ -95,10 +100,17 @@ def _add_cell(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", required=True)
     parser.add_argument("--variant", default="")
     parser.add_argument("--seed", type=int, default=0, help="repetition")
-    parser.add_argument(
-        "--attempt", type=int, default=0, help="number of tries that crashed before, kept with the result"
-    )
     parser.add_argument("--run", type=Path, help="folder of the run (default: results/PRESET/runs/...)")
+
+
+def _add_computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes a run repeatable")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-record", type=Path, help="what `datasets --record` wrote; unavailable data end the run")
+    parser.add_argument("--digest", help="stop unless the cell has this training digest")
 
 
 def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -121,6 +133,9 @@ def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, 
     from harness.config import ROOT, resolve
 
     cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
+    digest = getattr(options, "digest", None)
+    if digest and digest != cell.training_digest:
+        raise ConfigError(f"{cell.path}: expected training digest {digest}, found {cell.training_digest}")
     return cell, options.run or ROOT / "results" / settings["preset"] / "runs" / cell.path
 
 
@@ -191,7 +206,7 @@ def _settings(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare_torch(options: argparse.Namespace, settings: dict[str, Any]) -> Any:
+def _prepare_torch(options: argparse.Namespace, settings: dict[str, Any]) -> torch.device:
     import torch
 
     from harness.precision import choose_float32_products
@@ -202,31 +217,55 @@ def _prepare_torch(options: argparse.Namespace, settings: dict[str, Any]) -> Any
     return choose_device(options.device or settings["device"])
 
 
+def _run_cell(options: argparse.Namespace) -> int:
+    """Train and measure in one process: importing torch takes longer than the work of a small cell."""
+    from harness import runs
+
+    settings = _load_settings(options)
+    cell, run = _cell(options, settings)
+    data = _data_to_train_on(options, settings, cell, run)
+    device = _prepare_torch(options, settings)
+    if data is not None and runs.is_trained(run, cell, data.digest):
+        print(f"{cell.path}: was trained before", file=sys.stderr)
+    elif data is not None:
+        stopped = _train_model(cell, data, run, device)
+        if stopped:
+            return stopped
+    return _measure_model(cell, data, run, device, settings["preset"])
+
+
 def _train(options: argparse.Namespace) -> int:
+    settings = _load_settings(options)
+    cell, run = _cell(options, settings)
+    data = _data_to_train_on(options, settings, cell, run)
+    return 0 if data is None else _train_model(cell, data, run, _prepare_torch(options, settings))
+
+
+def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
+    """The cell's data set; None, with a status that says so, where its record says that it cannot be had."""
     from harness import runs
     from harness.config import data_settings
     from harness.data import load
 
-    settings = _load_settings(options)
-    cell, run = _cell(options, settings)
-    if options.digest and options.digest != cell.training_digest:
-        raise ConfigError(f"{cell.path}: expected training digest {options.digest}, found {cell.training_digest}")
     record = runs.read_json(options.data_record) if options.data_record else {"available": True}
     if not record["available"]:
         runs.write_config(run, cell)
-        runs.write_status(run, runs.UNAVAILABLE, record["message"], attempt=options.attempt)
+        runs.write_status(run, runs.UNAVAILABLE, record["message"])
         print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
-        return 0
+        return None
     data = load(cell.dataset, data_settings(settings))
     if record.get("digest", data.digest) != data.digest:
         raise DataError(
             f"cached {cell.dataset}", f"content digest {record['digest']} of {options.data_record}", data.digest
         )
-    device = _prepare_torch(options, settings)
+    return data
+
+
+def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device) -> int:
     from harness.training import InterruptedRunError, train
 
     try:
-        status = train(cell, data, run, device, options.attempt)
+        status = train(cell, data, run, device)
     except InterruptedRunError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 143
@@ -244,10 +283,13 @@ def _evaluate(options: argparse.Namespace) -> int:
     data = None
     if runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL:
         data = load(cell.dataset, data_settings(settings))
-    device = _prepare_torch(options, settings)
+    return _measure_model(cell, data, run, _prepare_torch(options, settings), settings["preset"])
+
+
+def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> int:
     from harness.evaluation import evaluate
 
-    for row in evaluate(run, cell, data, device, settings["preset"], options.attempt):
+    for row in evaluate(run, cell, data, device, preset):
         if row["metric"]:
             sem = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
             print(f"{cell.path}: {row['metric']} = {row['value']:.4f}{sem}", file=sys.stderr)
@@ -259,22 +301,22 @@ def _record_failure(options: argparse.Namespace) -> int:
     if options.exit_code in STOPPED_BY_USER:
         return options.exit_code
     from harness import runs
+    from harness.evaluation import record_failure
 
     settings = _load_settings(options)
     if settings["strict"]:
         return options.exit_code
     cell, run = _cell(options, settings)
-    message = f"{options.stage} ended with exit code {options.exit_code}" + (
+    trained = runs.is_trained(run, cell, runs.read_json(options.data_record).get("digest"))
+    message = f"{'evaluation' if trained else 'training'} ended with exit code {options.exit_code}" + (
         f", see {options.log}" if options.log else ""
     )
     print(f"harness: {cell.path}: failed: {message}", file=sys.stderr)
-    if options.stage == "train":
+    if not trained:
         runs.write_config(run, cell)
-        runs.write_status(run, runs.FAILED, message, attempt=options.attempt + 1)
-    else:
-        from harness.evaluation import record_failed_evaluation
-
-        record_failed_evaluation(run, cell, settings["preset"], message, options.attempt + 1)
+        runs.write_status(run, runs.FAILED, message)
+    runs.count_crash(run, message)
+    record_failure(run, cell, settings["preset"], message)
     return 0
 
 

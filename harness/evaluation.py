@@ -127,9 +127,7 @@ def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> l
     return []
 
 
-def evaluate(
-    run: Path, cell: Cell, data: Dataset | None, device: torch.device, preset: str, attempt: int = 0
-) -> list[dict[str, Any]]:
+def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, preset: str) -> list[dict[str, Any]]:
     """Measure the model in the folder ``run``; write and return the rows of ``metrics.json``.
 
     A run without a model gives one row that carries its status. Raises DataError when files of the run are missing
@@ -155,19 +153,19 @@ def evaluate(
         "data_note": data.status.note if data else "",
         "device": describe_device(device),
     }
-    return _write_rows(run, cell, preset, attempt, facts, measured)
+    return _write_rows(run, cell, preset, facts, measured)
 
 
-def record_failed_evaluation(run: Path, cell: Cell, preset: str, message: str, attempt: int) -> None:
-    """``metrics.json`` of a run whose evaluation crashed: one row with the status ``failed``."""
-    _write_rows(run, cell, preset, attempt, {"status": runs.FAILED, "message": message}, [_NOTHING_MEASURED])
+def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:
+    """``metrics.json`` of a run that crashed: one row with the status ``failed``."""
+    _write_rows(run, cell, preset, {"status": runs.FAILED, "message": message}, [_NOTHING_MEASURED])
 
 
 _NOTHING_MEASURED: dict[str, Any] = {"metric": "", "value": None}
 
 
 def _write_rows(
-    run: Path, cell: Cell, preset: str, attempt: int, facts: dict[str, Any], measured: list[dict[str, Any]]
+    run: Path, cell: Cell, preset: str, facts: dict[str, Any], measured: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Complete every measurement with where it came from; write and return them."""
     cls = method_class(cell.method)
@@ -187,7 +185,7 @@ def _write_rows(
         **facts,
     }
     rows = [{**common, **{key: _finite(value) for key, value in row.items()}} for row in measured]
-    atomic.write_json(run / "metrics.json", {"rows": rows, "attempt": attempt})
+    atomic.write_json(run / "metrics.json", {"rows": rows})
     return rows
 
 

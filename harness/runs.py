@@ -1,8 +1,10 @@
 """The folder of one run: what is in it, and how it is read and written.
 
 ``config.json`` (the cell), ``model.safetensors`` (the best weights), ``curve.csv`` (the learning curve),
-``status.json`` (how training ended; written last), ``metrics.json`` (what the evaluation measured), and while training
-is under way ``checkpoint.safetensors``. Expected ends are statuses, not exceptions: tables render them.
+``status.json`` (how training ended; written last), ``metrics.json`` (what the evaluation measured), while training is
+under way ``checkpoint.safetensors``, and after a crash ``crashes.json``. Expected ends are statuses, not exceptions:
+tables render them. Only ``metrics.json`` is an output that Snakemake knows of, since it deletes those before it runs a
+job again: all else outlives a change of the evaluation, a kill and a crash.
 """
 
 from __future__ import annotations
@@ -10,18 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
-
-from safetensors.torch import load_file, save_file
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from harness import atomic
 from harness.config import Cell, canonical_json
 from harness.errors import DataError
 
+if TYPE_CHECKING:  # the workflow reads these files without torch, which takes a second to import
+    from torch import nn
+
 OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED = "ok", "timeout", "unavailable", "diverged", "failed"
 STATUSES = (OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED)
 HAVE_MODEL = (OK, TIMEOUT)
+FINAL = (OK, TIMEOUT, DIVERGED)  # training again would end alike; without data or after a crash it may end better
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -52,6 +55,32 @@ def write_status(run: Path, status: str, message: str = "", **facts: Any) -> Non
     atomic.write_json(run / "status.json", {"status": status, "message": message, **facts})
 
 
+def is_trained(run: Path, cell: Cell, data_digest: str | None) -> bool:
+    """Whether the folder holds the finished training of ``cell`` on the data of this digest, its weights unharmed."""
+    try:
+        status = read_json(run / "status.json")
+    except DataError:
+        return False
+    expected = {"training_digest": cell.training_digest, "data_digest": data_digest}
+    if status["status"] not in FINAL or any(status.get(key) != value for key, value in expected.items()):
+        return False
+    model = run / "model.safetensors"
+    return status["status"] not in HAVE_MODEL or (model.exists() and file_digest(model) == status["model_sha256"])
+
+
+def crashes(run: Path) -> int:
+    """How often this run has crashed so far; a success does not take that back."""
+    try:
+        return read_json(run / "crashes.json")["count"]
+    except DataError:
+        return 0
+
+
+def count_crash(run: Path, message: str) -> None:
+    """``crashes.json``: one crash more."""
+    atomic.write_json(run / "crashes.json", {"count": crashes(run) + 1, "message": message})
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -59,6 +88,8 @@ def file_digest(path: Path) -> str:
 
 def save_model(path: Path, model: nn.Module, cell: Cell) -> None:
     """Weights and buffers; the bytes depend on them and on the configuration only."""
+    from safetensors.torch import save_file
+
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     # one entry: the library keeps several in no fixed order, and the bytes must not depend on the process
     metadata = {"bihm-harness": canonical_json({"method": cell.method, "training_digest": cell.training_digest})}
@@ -67,6 +98,8 @@ def save_model(path: Path, model: nn.Module, cell: Cell) -> None:
 
 def load_model(path: Path, model: nn.Module, expected_digest: str) -> None:
     """Fill ``model``; raises DataError when the file is missing or is not the one that training wrote."""
+    from safetensors.torch import load_file
+
     if not path.exists():
         raise DataError(path, "the weights that training wrote", "no such file")
     found = file_digest(path)

@@ -68,18 +68,18 @@ def _axes(cell: Cell) -> tuple[object, ...]:
     return cell.dataset, cell.method, cell.variant, cell.seed
 
 
-def train(cell: Cell, data: Dataset, run: Path, device: torch.device, attempt: int = 0) -> str:
+def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
     """Train the model of ``cell`` in the folder ``run``; returns the status, which ``status.json`` holds as well.
 
     Continues from a checkpoint of the same configuration. Raises InterruptedRunError, after writing a checkpoint,
     when the process receives SIGTERM or SIGINT.
     """
     run.mkdir(parents=True, exist_ok=True)
+    (run / "status.json").unlink(missing_ok=True)  # of another training; this one writes its own when it ends
     runs.write_config(run, cell)
     training = _Run(cell, data, run, device)
     status, message = training.to_the_end()
     facts = {
-        "attempt": attempt,
         "n_updates": training.position.update,
         "best_update": training.position.best_update,
         "best_validation": training.position.best if math.isfinite(training.position.best) else None,

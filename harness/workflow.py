@@ -1,8 +1,9 @@
 """What the Snakefile asks for: how many jobs fit the machine, and which earlier results deserve another try.
 
-A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it for ever. Each
-such file holds the number of its attempt; the rule that makes it has that number as a parameter, and a number that
-grows makes Snakemake run the rule again. Results that are fine keep their number, so a second call does nothing.
+A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it for ever. A
+number on disk counts the attempts, the rule has it as a parameter, and a number that grows makes Snakemake run the rule
+again: the record of a data set holds its own, the folder of a run counts its crashes (see ``harness.runs``). Results
+that are fine keep their number, so a second call does nothing.
 """
 
 from __future__ import annotations
@@ -60,8 +61,3 @@ def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any]) -> int
     if not last or last.get("official"):
         return number
     return number + is_local(dataset, data_settings(settings), official=last["available"])
-
-
-def run_attempt(result: Path) -> int:
-    """Number kept in ``status.json`` or ``metrics.json``; whoever records a crash puts in one more than before."""
-    return _record(result).get("attempt", 0)

@@ -84,8 +84,29 @@ class Workflow:
         frame = pd.read_csv(self.results / "tables" / f"{name}.csv", keep_default_na=False)
         return frame.set_index(["dataset", "method", "variant", "metric"])
 
+    def run(self, path="connect4/bihm/default/0"):
+        return self.results / "runs" / path
+
     def status(self, path):
-        return runs.read_json(self.results / "runs" / path / "status.json")
+        return runs.read_json(self.run(path) / "status.json")
+
+    def killed_once(self, condition):
+        """Run to the trained models; SIGKILL Snakemake and its jobs when the condition holds."""
+        process = subprocess.Popen(
+            self.command("train"),
+            cwd=self.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        end = time.monotonic() + 60
+        while not condition():
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        self("--unlock")
 
 
 @pytest.fixture(scope="module", name="done")
@@ -136,19 +157,29 @@ def test_changing_one_hyperparameter_reruns_that_cell_alone(done):
     done.settings = changed
     jobs = done.jobs("tables")
     done.settings = before
-    assert jobs["train_model"] == 1
-    assert jobs["evaluate_model"] == 1
+    assert jobs["run_model"] == 1
 
 
-def test_changing_the_evaluation_trains_nothing(done):
-    before = done.settings
-    changed = json.loads(json.dumps(before))
-    changed["budgets"]["bihm"]["connect4"] = {"evaluation": {"n_samples": 7}}
-    done.settings = changed
-    jobs = done.jobs("tables")
-    done.settings = before
-    assert "train_model" not in jobs
-    assert jobs["evaluate_model"] == 1
+def test_changing_the_evaluation_measures_that_cell_alone_and_trains_nothing(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["grid"] = only(factorised={"connect4": {}}, bihm={"connect4": {"model": {"layers": [8, 4]}}})
+    flow("tables")
+    trained = traces_of_training(flow.run())
+    assert flow.table().loc["connect4", "bihm", "", "-log p"].k == "20"
+    flow.settings["budgets"]["bihm"]["connect4"] = {"evaluation": {"n_samples": 7}}
+    assert flow.jobs("tables")["run_model"] == 1
+    flow("tables")
+    assert flow.table().loc["connect4", "bihm", "", "-log p"].k == "7"
+    assert traces_of_training(flow.run()) == trained
+    flow.settings["budgets"]["bihm"]["connect4"] = {"training": {"l1": 0.5}}
+    flow("tables")
+    assert not traces_of_training(flow.run()) & trained
+
+
+def traces_of_training(run):
+    """Name and moment of writing of the files that training alone writes."""
+    names = ("status.json", "model.safetensors", "curve.csv")
+    return {(name, (run / name).stat().st_mtime_ns) for name in names}
 
 
 def test_where_data_are_looked_for_reruns_nothing_that_is_fine(done, tmp_path):
@@ -156,7 +187,7 @@ def test_where_data_are_looked_for_reruns_nothing_that_is_fine(done, tmp_path):
     done.settings = {**before, "data": {**before["data"], "mirrors": [str(tmp_path)]}}
     jobs = done.jobs("tables")
     done.settings = before
-    assert not set(jobs) & {"fetch", "train_model", "evaluate_model"}
+    assert not set(jobs) & {"fetch", "run_model"}
 
 
 def test_every_step_can_be_repeated_by_hand(done, tmp_path):
@@ -166,7 +197,7 @@ def test_every_step_can_be_repeated_by_hand(done, tmp_path):
     for verb in ("train", "evaluate"):
         command = [sys.executable, "-m", "harness", verb, *arguments, "--run", str(run)]
         subprocess.run(command, check=True, capture_output=True)
-    original = done.results / "runs" / "connect4" / "bihm" / "default" / "0"
+    original = done.run()
     assert (run / "model.safetensors").read_bytes() == (original / "model.safetensors").read_bytes()
     values = [
         [(row["metric"], row["value"]) for row in runs.read_json(folder / "metrics.json")["rows"]]
@@ -186,8 +217,13 @@ def test_a_crash_becomes_a_status_and_is_tried_again(tmp_path):
     row = flow.table().loc["connect4", "vae", "", "-log p"]
     assert (row.status, row.value) == ("failed", "")
     assert flow.table().loc["connect4", "factorised", "", "-log p"].status == "ok"
-    assert flow.status("connect4/vae/default/0")["attempt"] == 1
-    assert flow.jobs("tables")["train_model"] == 1
+    assert flow.status("connect4/vae/default/0")["status"] == "failed"
+    assert "training ended with exit code 1, see " in flow.status("connect4/vae/default/0")["message"]
+    assert runs.crashes(flow.run("connect4/vae/default/0")) == 1
+    assert flow.jobs("tables")["run_model"] == 1
+    flow("tables")
+    assert runs.crashes(flow.run("connect4/vae/default/0")) == 2
+    assert flow.jobs("tables")["run_model"] == 1
     flow.settings["budgets"]["vae"]["*"]["training"]["labels"] = None
     flow("tables")
     assert flow.table().loc["connect4", "vae", "", "-log p"].status == "ok"
@@ -237,28 +273,75 @@ def test_a_killed_workflow_goes_on_from_the_checkpoint(tmp_path):
         "phases": [{"updates": 1500, "learning_rate": 0.01, "n_samples": 5}],
     }
     flow.settings["budgets"] = {"bihm": {"*": {"training": training}}}
-    run = flow.results / "runs" / "connect4" / "bihm" / "default" / "0"
-    process = subprocess.Popen(
-        flow.command("train"),
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    end = time.monotonic() + 60
-    while not (run / "checkpoint.safetensors").exists():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    run = flow.run()
+    flow.killed_once((run / "checkpoint.safetensors").exists)
     assert (run / "checkpoint.safetensors").exists()
     assert not (run / "status.json").exists()
-    flow("--unlock")
     flow("train", "--rerun-incomplete")
     killed = (run / "model.safetensors").read_bytes()
     shutil.rmtree(flow.results)
     flow("train")
     assert (run / "model.safetensors").read_bytes() == killed
+
+
+def test_a_kill_while_measuring_costs_no_training(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["grid"] = only(bihm={"connect4": {"model": {"layers": [8, 4]}}})
+    flow.settings["budgets"]["bihm"]["connect4"] = {"evaluation": {"n_samples": 1_000_000}}
+    flow.killed_once((flow.run() / "status.json").exists)
+    assert not (flow.run() / "metrics.json").exists()
+    trained = traces_of_training(flow.run())
+    flow.settings["budgets"]["bihm"]["connect4"] = {"evaluation": {"n_samples": 5}}
+    flow("tables", "--rerun-incomplete")
+    assert flow.table().loc["connect4", "bihm", "", "-log p"].status == "ok"
+    assert traces_of_training(flow.run()) == trained
+
+
+FRAGILE = """
+from pathlib import Path
+import torch
+from harness.method import Method
+
+class Fragile(Method):
+    name, title, kind, source = "fragile", "Fragile", "control", "a test"
+
+    def __init__(self, n_visible: int):
+        super().__init__(n_visible)
+        self.bias = torch.nn.Parameter(torch.zeros(n_visible))
+
+    def fit(self, train):
+        pass
+
+    def log_prob(self, x):
+        assert self.training or Path("{mended}").exists(), "cannot measure"
+        return -0.7 * torch.ones_like(x).sum(-1)
+"""
+
+
+def test_a_crash_while_measuring_says_so_and_costs_no_training(tmp_path, monkeypatch):
+    """A published method that measures only where it finds a file."""
+    (tmp_path / "fragile-1.dist-info").mkdir()
+    (tmp_path / "fragile-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1\n")
+    (tmp_path / "fragile-1.dist-info" / "entry_points.txt").write_text("[bihm_harness.methods]\nfragile = fragile\n")
+    (tmp_path / "fragile.py").write_text(FRAGILE.format(mended=tmp_path / "mended"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    flow = Workflow(tmp_path)
+    flow.settings["grid"] = only() | {"fragile": {"connect4": {}}}
+    flow.settings["budgets"] = {}
+    flow("tables")
+    path = "connect4/fragile/default/0"
+    assert flow.table().loc["connect4", "fragile", "", "-log p"].status == "failed"
+    metrics = pd.read_parquet(flow.results / "metrics.parquet")
+    assert "evaluation ended with exit code 1, see " in metrics.message.item()
+    assert "cannot measure" in (flow.results / "logs" / "runs" / f"{path}.log").read_text()
+    assert flow.status(path)["status"] == "ok"
+    trained = traces_of_training(flow.run(path))
+    (tmp_path / "mended").touch()
+    assert flow.jobs("tables")["run_model"] == 1
+    flow("tables")
+    assert flow.table().loc["connect4", "fragile", "", "-log p"].status == "ok"
+    assert traces_of_training(flow.run(path)) == trained
+    assert flow.jobs("tables") == {}
 
 
 def test_lint_has_nothing_to_say():

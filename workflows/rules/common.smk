@@ -2,7 +2,8 @@
 from pathlib import Path
 
 from harness.config import canonical_json, cells, load_settings
-from harness.workflow import cores_per_job, data_attempt, record_settings, run_attempt, typed, use_this_python
+from harness.runs import crashes
+from harness.workflow import cores_per_job, data_attempt, record_settings, typed, use_this_python
 
 use_this_python()
 SETTINGS = load_settings(typed(config))
