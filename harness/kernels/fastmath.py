@@ -16,8 +16,8 @@ from numba.extending import intrinsic
 FAST = {"nsz", "arcp", "contract", "afn", "reassoc"}
 
 _MINUS_LOG2_E = np.float32(-1.4426950408889634)
-_SMALLEST_EXPONENT = np.float32(-126.0)
-_ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+_SMALLEST_EXPONENT, _LARGEST_EXPONENT = np.float32(-126.0), np.float32(126.0)
+_ONE = np.float32(1.0)
 # 2^f for f in [0, 1]: minimax, relative error 9.1e-8 before rounding, highest power first
 _P5, _P4, _P3 = np.float32(1.8775767e-3), np.float32(8.9893397e-3), np.float32(5.5826318e-2)
 _P2, _P1, _P0 = np.float32(2.4015361e-1), np.float32(6.9315308e-1), np.float32(9.9999994e-1)
@@ -36,14 +36,8 @@ def pow2(typing_context, n):
 
 
 @nb.njit(inline="always", fastmath=FAST, error_model="numpy")
-def exp_neg(a):
-    """exp(-|a|): relative error below 3e-7 + 8e-8 |a|, and so below 3e-7 in absolute terms.
-
-    It stays at 2^-126 where |a| > 87.3. The second term is the rounding of the exponent |a| log2(e), 2^-24 of it, and
-    that of the constant; the first is the polynomial's error and the rounding of its last steps.
-    """
-    t = _MINUS_LOG2_E * abs(a)
-    t = _SMALLEST_EXPONENT if t < _SMALLEST_EXPONENT else t  # not max(), which may lose NaN
+def _exp2(t):
+    """2^t for -126 <= t < 127: relative error below 3e-7, the polynomial's and the rounding of its last steps."""
     n = np.floor(t)
     f = t - n
     p = _P5 * f + _P4
@@ -55,12 +49,25 @@ def exp_neg(a):
 
 
 @nb.njit(inline="always", fastmath=FAST, error_model="numpy")
+def exp_neg(a):
+    """exp(-|a|): relative error below 3e-7 + 8e-8 |a|, and so below 3e-7 in absolute terms.
+
+    It stays at 2^-126 where |a| > 87.3. The second term is the rounding of the exponent |a| log2(e), 2^-24 of it, and
+    that of the constant.
+    """
+    t = _MINUS_LOG2_E * abs(a)
+    t = _SMALLEST_EXPONENT if t < _SMALLEST_EXPONENT else t  # not max(), which may lose NaN
+    return _exp2(t)
+
+
+@nb.njit(inline="always", fastmath=FAST, error_model="numpy")
 def sigmoid(a):
     """1 / (1 + exp(-a)): relative error below 6e-7 + 8e-8 |a| (where |a| < 87.3), absolute error below 4e-7.
 
-    Beside that of ``exp_neg``, it has the rounding of a sum, a product and a quotient; compilers may take a reciprocal
-    estimate and one Newton step, 1.3e-7, for the last.
+    Beside that of the exponential, it has the rounding of a sum and a quotient; compilers may take a reciprocal
+    estimate and one Newton step, 1.3e-7, for the latter.
     """
-    e = exp_neg(a)
-    q = _ONE / (_ONE + e)
-    return q if a >= _ZERO else e * q
+    t = _MINUS_LOG2_E * a
+    t = _SMALLEST_EXPONENT if t < _SMALLEST_EXPONENT else t
+    t = _LARGEST_EXPONENT if t > _LARGEST_EXPONENT else t
+    return _ONE / (_ONE + _exp2(t))
