@@ -2,19 +2,25 @@
 
 Importance weights arrive in chunks ``lw = log p(x, h_k) - log q(h_k | x)``; four running sums a row (of exp(lw / 2),
 exp(lw), exp(2 lw) in the log domain, and of lw) give every estimate at once, so memory does not grow with K. Sums are
-in double precision. Equations are the thesis'; log-probabilities are in nats.
+in double precision. Equations are the thesis'; log-probabilities are in nats. Work is cut into blocks that have random
+generators of their own, so results do not depend on how many threads share them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from harness import parallel
 from harness.method import Classifier, ImportanceWeighted, Partitioned, Tractable
+
+T = TypeVar("T")
 
 
 class RunningLogSumExp:
@@ -90,9 +96,24 @@ class ImportanceSums:
         )
 
 
-def _parts(total: int, size: int) -> Iterator[int]:
-    for start in range(0, total, size):
-        yield min(size, total - start)
+def _parts(total: int, size: int) -> list[int]:
+    return [min(size, total - start) for start in range(0, total, size)]
+
+
+def _by_blocks(
+    x: Tensor, n_samples: int, generator: torch.Generator, chunk: int, estimate: Callable[..., T]
+) -> list[T]:
+    """``estimate(rows, sample counts, generator)`` of every block of rows x [B, D].
+
+    No more than ``chunk`` (row, sample) pairs are to be taken at once: a block's rows times any of its sample counts.
+    """
+    per_row = min(n_samples, chunk)
+    counts = _parts(n_samples, per_row)
+    blocks = x.split(max(1, chunk // per_row))
+    generators = parallel.spawn(generator, len(blocks))
+    return parallel.run_all(
+        [partial(estimate, rows, counts, own) for rows, own in zip(blocks, generators, strict=True)]
+    )
 
 
 @torch.no_grad()
@@ -101,15 +122,16 @@ def importance_estimates(
 ) -> Estimates:
     """Estimates for rows x [B, D] from K = n_samples draws a row, at most ``chunk`` (row, sample) pairs at once.
 
-    A chunk's samples belong to one block of rows, so memory is bounded by ``chunk`` whatever B and K are.
+    A chunk's samples belong to one block of rows, so memory is bounded by ``chunk`` a thread, whatever B and K are.
     """
-    per_row = min(n_samples, chunk)
-    blocks = []
-    for rows in x.split(max(1, chunk // per_row)):
+
+    def estimate(rows: Tensor, counts: list[int], own: torch.Generator) -> Estimates:
         sums = ImportanceSums()
-        for k in _parts(n_samples, per_row):
-            sums.add(method.log_weights(rows, k, generator))
-        blocks.append(sums.estimates())
+        for k in counts:
+            sums.add(method.log_weights(rows, k, own))
+        return sums.estimates()
+
+    blocks = _by_blocks(x, n_samples, generator, chunk, estimate)
     fields = ("log_p", "log_p_star", "bound", "ess_p", "ess_p_star")
     return Estimates(n_samples, *(torch.cat([getattr(b, f) for b in blocks]) for f in fields))
 
@@ -117,7 +139,7 @@ def importance_estimates(
 @torch.no_grad()
 def exact_log_prob(method: Tractable, x: Tensor, chunk: int) -> Tensor:
     """log p(x) [B] in double, for rows x [B, D], ``chunk`` rows at once."""
-    return torch.cat([method.log_prob(rows).double() for rows in x.split(chunk)])
+    return torch.cat(parallel.run_all([lambda rows=rows: method.log_prob(rows).double() for rows in x.split(chunk)]))
 
 
 @dataclass(frozen=True)
@@ -149,13 +171,15 @@ def log_z2(method: Partitioned, n_outer: int, n_inner: int, generator: torch.Gen
     """
     if n_outer < 2:
         raise ValueError(f"n_outer: expected at least 2 samples for an error bar, found {n_outer}")
-    first, second = RunningLogSumExp(), RunningLogSumExp()
-    inner = min(n_inner, chunk)
-    for outer in _parts(n_outer, max(1, chunk // inner)):
-        mean = torch.logsumexp(method.log_z2_weights(outer, n_inner, generator).double(), dim=1) - math.log(n_inner)
-        first.add(mean)
-        second.add(2.0 * mean)
-    log_sum, log_sum_squares = first.total.item(), second.total.item()
+
+    def sums(outer: int, own: torch.Generator) -> Tensor:
+        mean = torch.logsumexp(method.log_z2_weights(outer, n_inner, own).double(), dim=1) - math.log(n_inner)
+        return torch.logsumexp(torch.stack([mean, 2.0 * mean]), dim=1)
+
+    parts = _parts(n_outer, max(1, chunk // min(n_inner, chunk)))
+    generators = parallel.spawn(generator, len(parts))
+    blocks = parallel.run_all([partial(sums, outer, own) for outer, own in zip(parts, generators, strict=True)])
+    log_sum, log_sum_squares = torch.logsumexp(torch.stack(blocks), dim=0).tolist()
     ess = math.exp(2.0 * log_sum - log_sum_squares) / n_outer
     error = math.sqrt(max(0.0, (1.0 / ess - 1.0) / (n_outer - 1)))
     return LogZ2(log_sum - math.log(n_outer), error, 100.0 * ess, n_outer, n_inner)
@@ -175,13 +199,13 @@ def label_estimates(
     method: Classifier, x: Tensor, n_samples: int, generator: torch.Generator, chunk: int
 ) -> LabelEstimates:
     """A(x) and B(x, y) of every class from the same draws h ~ q(h | x) (equations 4.3 to 4.5, y summed exactly)."""
-    per_row = min(n_samples, chunk)
-    tops, labels = [], []
-    for rows in x.split(max(1, chunk // per_row)):
+
+    def estimate(rows: Tensor, counts: list[int], own: torch.Generator) -> tuple[Tensor, Tensor]:
         running = RunningLogSumExp()
-        for k in _parts(n_samples, per_row):
-            running.add(method.log_label_weights(rows, k, generator).double().transpose(1, 2))
+        for k in counts:
+            running.add(method.log_label_weights(rows, k, own).double().transpose(1, 2))
         log_a = torch.logsumexp(running.total, dim=1)
-        tops.append(2.0 * (log_a - math.log(n_samples)))
-        labels.append(running.total - log_a[:, None])
+        return 2.0 * (log_a - math.log(n_samples)), running.total - log_a[:, None]
+
+    tops, labels = zip(*_by_blocks(x, n_samples, generator, chunk, estimate), strict=True)
     return LabelEstimates(n_samples, torch.cat(tops), torch.cat(labels))

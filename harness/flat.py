@@ -1,8 +1,8 @@
 """All parameters of a model in one buffer, and all gradients in another.
 
 An optimiser then steps one tensor instead of dozens, the L1 penalty is one operation, and a checkpoint holds a handful
-of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. For methods that multiply in another
-precision a third buffer holds the rounded parameters, so that rounding them is one operation, too.
+of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. Methods that multiply in another
+precision than that of their parameters find the rounded weights, and room for such products, in two further buffers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ ALIGNMENT = 16  # floats, one cache line: the views start where vector instructi
 
 
 class FlatParameters:
-    """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``values.grad``, weights first.
+    """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
-    With a ``rounded_dtype`` each parameter also has an attribute ``rounded``, which ``round`` brings up to date.
+    product_dtype: each weight also gets the attributes ``rounded``, which ``round`` brings up to date, and
+    ``product_grad``, a second gradient; these are views of ``rounded`` and ``products`` [n_weights].
     """
 
-    def __init__(self, model: nn.Module, rounded_dtype: torch.dtype | None = None):
+    def __init__(self, model: nn.Module, product_dtype: torch.dtype | None = None):
         parameters = sorted(model.parameters(), key=lambda parameter: parameter.dim() < 2)
         offsets, end, self.n_weights = [], 0, 0
         for parameter in parameters:
@@ -27,19 +28,21 @@ class FlatParameters:
             end += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
             if parameter.dim() >= 2:
                 self.n_weights = end
-        reference = parameters[0]
-        self.values = torch.zeros(end, device=reference.device, dtype=reference.dtype)
-        self.values.grad = torch.zeros_like(self.values)
-        self.rounded = None if rounded_dtype is None else torch.zeros_like(self.values, dtype=rounded_dtype)
+        self.values = torch.zeros(end, device=parameters[0].device, dtype=parameters[0].dtype)
+        self.gradients = torch.zeros_like(self.values)
+        n_products = 0 if product_dtype is None else self.n_weights
+        self.rounded, self.products = (
+            torch.zeros(n_products, device=self.values.device, dtype=product_dtype) for _ in range(2)
+        )
         for parameter, offset in zip(parameters, offsets, strict=True):
             part = slice(offset, offset + parameter.numel())
             self.values[part] = parameter.detach().flatten()
             parameter.data = self.values[part].view(parameter.shape)
-            parameter.grad = self.values.grad[part].view(parameter.shape)
-            if self.rounded is not None:
+            parameter.grad = self.gradients[part].view(parameter.shape)
+            if part.stop <= n_products:
                 parameter.rounded = self.rounded[part].view(parameter.shape)
+                parameter.product_grad = self.products[part].view(parameter.shape)
 
     def round(self) -> None:
-        """Round the present values."""
-        if self.rounded is not None:
-            self.rounded.copy_(self.values)
+        """Round the present weights."""
+        self.rounded.copy_(self.values[: len(self.rounded)])

@@ -31,17 +31,18 @@ class UpdateStep:
     """
 
     def __init__(self, model: Method, precision: str = "auto"):
-        self.model = model
-        self.product_dtype = product_dtype(model, precision, next(model.parameters()).device)
-        self.parameters = FlatParameters(model, self.product_dtype)
-        values = self.parameters.values
+        device = next(model.parameters()).device
+        self.product_dtype = product_dtype(model, precision, device)
         if self.product_dtype is not None:
             model.product_dtype = self.product_dtype
-        self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
+        self.model = model
+        self.parameters = FlatParameters(model, self.product_dtype)
+        values = self.parameters.values
         self._own_gradients = isinstance(model, OwnGradients)
         self.n_steps = 0
+        self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
-        self._scalars = torch.zeros(3, device=values.device, dtype=values.dtype)
+        self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
     def run(self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float) -> Tensor:
@@ -72,6 +73,7 @@ class UpdateStep:
         self.second.copy_(state["second"])
 
     def _gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
         self.parameters.round()
         if self._own_gradients:
             return self.model.accumulate_gradients(batch, n_samples, generator)
@@ -82,15 +84,18 @@ class UpdateStep:
     def _fused_adam(self, rate: float, scale: float, l1: float) -> None:
         from harness.kernels import adam
 
-        values = self.parameters.values
-        arrays = (tensor.numpy() for tensor in (values, values.grad, self.first, self.second))
+        flat = self.parameters
+        products = flat.products.view(torch.uint16) if len(flat.products) else flat.products
+        tensors = (flat.values, flat.gradients, products, self.first, self.second)
         scalars = (np.float32(s) for s in (l1, rate, BETA1, BETA2, scale, EPSILON))
-        adam.step(*arrays, self.parameters.n_weights, *scalars)
+        adam.step(*(tensor.numpy() for tensor in tensors), flat.n_weights, *scalars)
 
     @torch.no_grad()
     def _tensor_adam(self) -> None:
         values, weights = self.parameters.values, self.parameters.values[: self.parameters.n_weights]
-        gradient = values.grad
+        gradient = self.parameters.gradients
+        gradient[: len(self.parameters.products)] += self.parameters.products
+        self.parameters.products.zero_()
         gradient[: len(weights)] += weights.sign() * self._scalars[2]
         self.first.lerp_(gradient, 1.0 - BETA1)
         self.second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)

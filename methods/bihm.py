@@ -1,11 +1,10 @@
 """Bidirectional Helmholtz machine: p*(x, h) = sqrt(p(x, h) q(x, h)) / Z with any number of sigmoid belief layers."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch
 
@@ -25,11 +24,12 @@ class BiHM(BeliefStack):
         """
         inferred = self.infer(batch.x, n_samples, generator, dtype=self.product_dtype)
         half = 0.5 * (inferred.log_p - inferred.log_q)  # [B, K]
-        weights = torch.softmax(half, dim=1) / batch.x.shape[0]
-        self.add_p_gradients(inferred, -weights)
-        self.add_prior_gradients(inferred, -weights)
-        self.add_q_gradients(inferred, 1.0 / weights.numel() - weights)
-        return -2.0 * (torch.logsumexp(half, dim=1) - math.log(n_samples)).mean()
+        weights, log_means = normalised_weights(half, self.prior_bias.dtype)
+        weights /= -batch.x.shape[0]
+        self.add_p_gradients(inferred, weights)
+        self.add_prior_gradients(inferred, weights)
+        self.add_q_gradients(inferred, weights + 1.0 / weights.numel())
+        return -2.0 * log_means.mean()
 
     @torch.no_grad()
     def log_z2_weights(self, n_outer: int, n_inner: int, generator: torch.Generator) -> Tensor:
@@ -37,8 +37,8 @@ class BiHM(BeliefStack):
         top = self.sample_prior(n_outer, generator)
         log_joint = self.log_prior(top)
         x, h = self.descend(top, generator, log_joint)
-        # q(h_1 | x) serves the draw h' and the value of log q(h | x)
-        first_product = F.linear(x, self.q_weight[0])
+        first_product = F.linear(x, self.q_weight[0])  # serves the draw of h' and the value of log q(h | x)
+        log_q = torch.zeros_like(log_joint)
+        self.add_log_recognition(x, h, first_product, log_q)
         inferred = self.infer(x, n_inner, generator, first_product=first_product)
-        log_ratio = self.log_recognition(x, h, first_product) - log_joint  # [outer]
-        return 0.5 * (inferred.log_p - inferred.log_q + log_ratio[:, None])
+        return 0.5 * (inferred.log_p - inferred.log_q + (log_q - log_joint)[:, None])

@@ -1,10 +1,9 @@
 """Reweighted wake-sleep with sigmoid belief layers."""
 
-import math
-
 import torch
 from torch import Tensor
 
+from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch
 
@@ -25,10 +24,11 @@ class RWS(BeliefStack):
         inferred = self.infer(batch.x, n_samples, generator, dtype=self.product_dtype)
         log_weights = inferred.log_p - inferred.log_q  # [B, K]
         n_rows = batch.x.shape[0]
-        weights = torch.softmax(log_weights, dim=1) / n_rows
-        self.add_p_gradients(inferred, -weights)
-        self.add_prior_gradients(inferred, -weights)
-        self.add_q_gradients(inferred, 0.5 * (1.0 / weights.numel() - weights))
+        weights, log_means = normalised_weights(log_weights, self.prior_bias.dtype)
+        weights /= -n_rows
+        self.add_p_gradients(inferred, weights)
+        self.add_prior_gradients(inferred, weights)
+        self.add_q_gradients(inferred, 0.5 * (weights + 1.0 / weights.numel()))
         x, h = self.descend(self.sample_prior(n_rows, generator), generator, dtype=self.product_dtype)
         self.add_sleep_gradients(x, h, -0.5 / n_rows)
-        return -(torch.logsumexp(log_weights, dim=1) - math.log(n_samples)).mean()
+        return -log_means.mean()

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.blocks.sigmoid_belief import BeliefStack, Inferred, initial_weight, sample_bernoulli
+from harness.blocks.bernoulli import normalised_weights, sample_bernoulli
+from harness.blocks.sigmoid_belief import BeliefStack, Inferred, initial_weight
 from harness.method import Batch
 
 
@@ -93,23 +94,25 @@ class SemiSupervisedBiHM(BeliefStack):
         Each weight is sqrt(p(x, h, y) q(h | x) q(y | h)) over its proposal. The q factors whose values were drawn
         from q carry centred weights (E_q[d log q] = 0). Returns log mean_k exp(half), [B].
         """
-        weights = 0.5 * factor[:, None] * torch.softmax(half, dim=1)  # [B, K]
-        centred = weights - 0.5 * factor[:, None] / half.shape[1]
+        normalised, log_means = normalised_weights(half, factor.dtype)
+        factors = (0.5 * factor).repeat_interleave(half.shape[1])  # [B * K]
+        weights = factors * normalised
+        centred = weights - factors / half.shape[1]
         self.add_p_gradients(inferred, weights)
         self.add_q_gradients(inferred, centred)
         top = inferred.h[-1]
         # p(h_L | y): logits label_p_weight y + prior_bias
-        column = weights.reshape(-1, 1)
+        column = weights[:, None]
         logits = F.linear(one_hot, self.label_p_weight, self.prior_bias)
         missed = (top - torch.sigmoid(logits)).mul_(column)
         self.label_p_weight.grad.addmm_(missed.t(), one_hot)
         self.prior_bias.grad.add_(missed.sum(0))
         self.label_prior.grad.add_(((one_hot - torch.softmax(self.label_prior, dim=0)) * column).sum(0))
-        column = (centred if label_sampled else weights).reshape(-1, 1)
+        column = (centred if label_sampled else weights)[:, None]
         missed = (one_hot - self._log_q_labels(top).exp()).mul_(column)
         self.label_q_weight.grad.addmm_(missed.t(), top)
         self.label_q_bias.grad.add_(missed.sum(0))
-        return torch.logsumexp(half, dim=1) - math.log(half.shape[1])
+        return log_means
 
     def validation_loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """-log p~*(x) - log p~*(y | x) a row [B]: both things that the table reports, rows with labels."""

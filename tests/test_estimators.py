@@ -141,7 +141,9 @@ def test_no_chunk_is_larger_than_asked_for():
 
     for n_samples in (1, 30, 5000):
         recorder = Recorder()
-        estimates = estimators.importance_estimates(recorder, torch.zeros(37, 3), n_samples, None, chunk=100)
+        estimates = estimators.importance_estimates(
+            recorder, torch.zeros(37, 3), n_samples, torch.Generator(), chunk=100
+        )
         assert recorder.pairs <= 100
         assert estimates.n_samples == n_samples
         assert torch.allclose(estimates.ess_p, torch.tensor(100.0, dtype=torch.float64))

@@ -82,9 +82,9 @@ def test_layer_gradients_equal_autograd_on_the_same_samples(name, x):
     assert torch.allclose(inferred.log_q.flatten(), log_q)
     expected = autograd(model, (p_weights.flatten() * log_p + q_weights.flatten() * log_q).sum())
     zero_gradients(model)
-    model.add_p_gradients(inferred, p_weights)
-    model.add_prior_gradients(inferred, p_weights)
-    model.add_q_gradients(inferred, q_weights)
+    model.add_p_gradients(inferred, p_weights.flatten())
+    model.add_prior_gradients(inferred, p_weights.flatten())
+    model.add_q_gradients(inferred, q_weights.flatten())
     assert torch.allclose(flat_gradient(model), expected, atol=1e-12)
 
 

@@ -240,12 +240,12 @@ def test_flat_parameters_are_the_models():
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     parameters.values.add_(1.0)
     assert all(torch.equal(before[name] + 1, value) for name, value in model.state_dict().items())
-    zero = parameters.values.grad.abs().sum()
+    zero = parameters.gradients.abs().sum()
     assert zero == 0
     for parameter in model.parameters():
         parameter.grad += 1.0
     n = sum(parameter.numel() for parameter in model.parameters())
-    assert parameters.values.grad.sum().item() == n
+    assert parameters.gradients.sum().item() == n
     zero_gradients(model)
 
 

@@ -8,6 +8,7 @@ can give. Rows: a tensor with N / R as many rows as another repeats, each row st
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -27,23 +28,28 @@ def sample_bernoulli(probability: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def draw(
-    product: Tensor, bias: Tensor, repeats: int, generator: torch.Generator, log_prob: Tensor | None = None
+    product: Tensor,
+    bias: Tensor,
+    repeats: int,
+    generator: torch.Generator,
+    log_prob: Tensor | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """``repeats`` samples a row, 0/1 in the dtype of ``product``: [R * repeats, n] for product [R, n] and bias [n].
 
-    Their log-probability is added to ``log_prob`` [R * repeats], double, where that is given.
+    Their log-probability is added to ``log_prob`` [R * repeats], double, where that is given. out: memory for them.
     """
+    sample = product.new_empty(product.shape[0] * repeats, product.shape[1]) if out is None else out
     if _fused(product):
-        sample = torch.empty(product.shape[0] * repeats, product.shape[1], dtype=product.dtype)
         total = torch.zeros(sample.shape[0], dtype=torch.float64) if log_prob is None else log_prob
         seed = torch.empty((), dtype=torch.int64).random_(generator=generator).item()
         _kernels().draw(_array(product), _array(bias), repeats, seed, _array(sample), _array(total))
         return sample
     logits = (product + bias).repeat_interleave(repeats, dim=0)
-    sample = sample_bernoulli(torch.sigmoid(logits), generator)
+    sample.copy_(sample_bernoulli(torch.sigmoid(logits), generator))
     if log_prob is not None:
         log_prob += _log_bernoulli(sample, logits)
-    return sample.to(product.dtype)
+    return sample
 
 
 def score(product: Tensor, bias: Tensor, value: Tensor, log_prob: Tensor) -> None:
@@ -74,18 +80,32 @@ def residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor, bias_
 def pooled_residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor, bias_gradient: Tensor) -> Tensor:
     """``residual`` summed over the values that share a row of logits: [R, n] for value [N, n] and weight [N].
 
-    product [R, n], N a multiple of R.
+    product [R, n], N a multiple of R. It overwrites ``product`` as ``residual`` does.
     """
     if _fused(product):
-        out = torch.empty_like(product)
-        _kernels().pooled_residual(*(_array(t) for t in (product, bias, value, weight, out, bias_gradient)))
-        return out
+        _kernels().pooled_residual(*(_array(t) for t in (product, bias, value, weight, product, bias_gradient)))
+        return product
     n_rows, n = product.shape
     weight = weight.view(n_rows, -1)
     seen = torch.matmul(weight[:, None, :], value.to(weight.dtype).view(n_rows, -1, n)).squeeze(1)
     missed = seen - weight.sum(1, keepdim=True) * torch.sigmoid(product + bias)
     bias_gradient += missed.sum(0)
     return missed.to(product.dtype)
+
+
+def normalised_weights(log_weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """softmax over the samples of a row, [B * K] in ``dtype``, and log mean_k exp(log_weights), [B] double.
+
+
+    log_weights: [B, K] double.
+    """
+    if log_weights.device.type == "cpu" and dtype == torch.float32:
+        weights = torch.empty(log_weights.numel(), dtype=dtype)
+        log_means = torch.empty(log_weights.shape[0], dtype=torch.float64)
+        _kernels().normalise(log_weights.numpy(), weights.numpy(), log_means.numpy())
+        return weights, log_means
+    log_means = torch.logsumexp(log_weights, dim=1) - math.log(log_weights.shape[1])
+    return torch.softmax(log_weights, dim=1).flatten().to(dtype), log_means
 
 
 class _LogLikelihood(torch.autograd.Function):
@@ -129,9 +149,16 @@ def _kernels() -> Any:
 
 
 def _array(tensor: Tensor) -> Any:
-    """The tensor's memory as an array; bfloat16 as its bits."""
-    tensor = tensor.detach()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    """The tensor's memory as an array; bfloat16 as its bits.
+
+    Remembered on the tensor, which is often the same from update to update, since making it takes microseconds.
+    """
+    pointer, array = getattr(tensor, "_array", (None, None))
+    if pointer != tensor.data_ptr():
+        plain = tensor.detach()
+        array = (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
+        tensor._array = tensor.data_ptr(), array
+    return array
 
 
 def _log_bernoulli(value: Tensor, logits: Tensor) -> Tensor:

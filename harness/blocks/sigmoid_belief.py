@@ -26,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.blocks.bernoulli import draw, log_likelihood, pooled_residual, residual, sample_bernoulli, score
+from harness.blocks.scratch import Scratch
 from harness.method import Method
 
 
@@ -47,7 +48,8 @@ class Inferred:
     x: [B, D]. h: L tensors [B * K, n_l] in the dtype of the products. q_products: weight times input of q's layers, the
     first [B, n_1], the others [B * K, n_l]; p_products: of p's, for x [B * K, D], then h_1 .. h_{L-1}; neither contains
     the bias, and computing gradients overwrites both. log_p, log_q: [B, K] double, nats; log_p without the prior of the
-    top layer where that is not factorised (see ``BeliefStack.log_prior``).
+    top layer where that is not factorised (see ``BeliefStack.log_prior``). All but x, log_p and log_q are memory that
+    the model uses again: they are valid until it infers again in the same thread.
     """
 
     x: Tensor
@@ -79,11 +81,11 @@ class BeliefStack(Method):
         # (weight, bias) of every layer, from the data upward; taking them out of a ParameterList costs microseconds
         self.p_layers = list(zip(self.p_weight, self.p_bias, strict=True))
         self.q_layers = list(zip(self.q_weight, self.q_bias, strict=True))
+        self._scratch = Scratch()
 
     def log_prior(self, top: Tensor) -> Tensor:
         """log p(h_L) [N] double for h_L [N, n_L]."""
-        bias = self.prior_bias
-        return (top.to(bias.dtype) @ bias - F.softplus(bias).sum()).double()
+        return log_likelihood(torch.zeros_like(top), self.prior_bias, top)
 
     @torch.no_grad()
     def infer(
@@ -102,18 +104,21 @@ class BeliefStack(Method):
         """
         n_pairs = x.shape[0] * n_samples
         log_p, log_q = (torch.zeros(n_pairs, dtype=torch.float64, device=x.device) for _ in range(2))
-        weight, bias = self.q_layers[0]
-        q_products = [_multiply(x, weight, dtype) if first_product is None else first_product]
-        h = [draw(q_products[0], bias, n_samples, generator, log_q)]
-        for weight, bias in self.q_layers[1:]:
-            q_products.append(_multiply(h[-1], weight, dtype))
-            h.append(draw(q_products[-1], bias, 1, generator, log_q))
-        p_products = []
-        for below, above, (weight, bias) in zip([x, *h[:-1]], h, self.p_layers, strict=True):
-            p_products.append(_multiply(above, weight, dtype))
+        h, q_products, p_products = [], [], []
+        below, repeats = x, n_samples
+        for level, (weight, bias) in enumerate(self.q_layers):
+            known = level == 0 and first_product is not None
+            product = first_product if known else self._multiply(f"q {level}", below, weight, dtype)
+            out = self._scratch.take(f"h {level}", n_pairs, len(bias), product.dtype, product.device)
+            below = draw(product, bias, repeats, generator, log_q, out)
+            q_products.append(product)
+            h.append(below)
+            repeats = 1
+        for level, (below, above, (weight, bias)) in enumerate(zip([x, *h[:-1]], h, self.p_layers, strict=True)):
+            p_products.append(self._multiply(f"p {level}", above, weight, dtype))
             score(p_products[-1], bias, below, log_p)
         if with_prior:
-            log_p += self.log_prior(h[-1])
+            score(self._no_input(h[-1]), self.prior_bias, h[-1], log_p)
         shape = (x.shape[0], n_samples)
         return Inferred(x, h, q_products, p_products, log_p.view(shape), log_q.view(shape))
 
@@ -129,14 +134,21 @@ class BeliefStack(Method):
             total = total + log_likelihood(F.linear(above, weight), bias, below)
         return total
 
-    def log_recognition(self, x: Tensor, h: list[Tensor], first_product: Tensor | None = None) -> Tensor:
-        """log q(h | x) [N] double for x [N, D] and L tensors h_l [N, n_l]; first_product as for ``infer``."""
+    def log_recognition(self, x: Tensor, h: list[Tensor]) -> Tensor:
+        """log q(h | x) [N] double for x [N, D] and L tensors h_l [N, n_l]."""
         total = torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
-        for level, (below, above) in enumerate(pairwise([x, *h])):
-            weight, bias = self.q_layers[level]
-            known = level == 0 and first_product is not None
-            total = total + log_likelihood(first_product if known else F.linear(below, weight), bias, above)
+        for below, above, (weight, bias) in zip([x, *h[:-1]], h, self.q_layers, strict=True):
+            total = total + log_likelihood(F.linear(below, weight), bias, above)
         return total
+
+    @torch.no_grad()
+    def add_log_recognition(self, x: Tensor, h: list[Tensor], first_product: Tensor, log_q: Tensor) -> None:
+        """Add log q(h | x) to ``log_q`` [N] double, given first_product = q_weight[0] x [N, n_1]; no gradient."""
+        product = first_product
+        for level, (_, bias) in enumerate(self.q_layers):
+            if level > 0:
+                product = self._multiply("recognition", h[level - 1], self.q_layers[level][0], None)
+            score(product, bias, h[level], log_q)
 
     @torch.no_grad()
     def sample_prior(self, n: int, generator: torch.Generator) -> Tensor:
@@ -158,7 +170,8 @@ class BeliefStack(Method):
         """
         layers = [top if dtype is None else top.to(dtype)]
         for weight, bias in reversed(self.p_layers):
-            layers.append(draw(_multiply(layers[-1], weight, dtype), bias, 1, generator, log_prob))
+            product = self._multiply("descent", layers[-1], weight, dtype)
+            layers.append(draw(product, bias, 1, generator, log_prob))
         layers.reverse()
         return layers[0], layers[1:]
 
@@ -168,49 +181,50 @@ class BeliefStack(Method):
 
     @torch.no_grad()
     def add_p_gradients(self, inferred: Inferred, weights: Tensor) -> None:
-        """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B, K]."""
+        """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B * K]."""
         h = inferred.h
-        flat = weights.flatten().to(self.prior_bias.dtype)
         levels = zip([inferred.x, *h[:-1]], h, inferred.p_products, self.p_layers, strict=True)
         for below, above, product, (weight, bias) in levels:
-            _add_product(weight.grad, residual(product, bias, below, flat, bias.grad), above)
+            _add_product(weight, residual(product, bias, below, weights, bias.grad), above)
 
     @torch.no_grad()
     def add_prior_gradients(self, inferred: Inferred, weights: Tensor) -> None:
-        """Add sum_bk weights[b, k] d log p(h_L) to the gradient of the factorised prior; weights [B, K]."""
-        bias = self.prior_bias
-        flat = weights.flatten().to(bias.dtype)
-        bias.grad.add_(flat @ inferred.h[-1].to(bias.dtype)).sub_(torch.sigmoid(bias) * flat.sum())
+        """Add sum_bk weights[b, k] d log p(h_L) to the gradient of the factorised prior; weights [B * K]."""
+        top = inferred.h[-1]
+        residual(self._no_input(top), self.prior_bias, top, weights, self.prior_bias.grad)
 
     @torch.no_grad()
     def add_q_gradients(self, inferred: Inferred, weights: Tensor) -> None:
-        """Add sum_bk weights[b, k] d log q(h_bk | x_b) to the gradients of q's layers; weights [B, K]."""
+        """Add sum_bk weights[b, k] d log q(h_bk | x_b) to the gradients of q's layers; weights [B * K]."""
         h, products = inferred.h, inferred.q_products
-        flat = weights.flatten().to(self.prior_bias.dtype)
         weight, bias = self.q_layers[0]
-        _add_product(weight.grad, pooled_residual(products[0], bias, h[0], flat, bias.grad), inferred.x)
+        _add_product(weight, pooled_residual(products[0], bias, h[0], weights, bias.grad), inferred.x)
         for below, above, product, (weight, bias) in zip(h, h[1:], products[1:], self.q_layers[1:], strict=False):
-            _add_product(weight.grad, residual(product, bias, above, flat, bias.grad), below)
+            _add_product(weight, residual(product, bias, above, weights, bias.grad), below)
 
     @torch.no_grad()
     def add_sleep_gradients(self, x: Tensor, h: list[Tensor], factor: float) -> None:
         """Add factor * sum_n d log q(h_n | x_n) for complete samples x [N, D], h_l [N, n_l]."""
         weights = torch.full((x.shape[0],), factor, dtype=self.prior_bias.dtype, device=x.device)
         for below, above, (weight, bias) in zip([x, *h[:-1]], h, self.q_layers, strict=True):
-            product = _multiply(below, weight, below.dtype)
-            _add_product(weight.grad, residual(product, bias, above, weights, bias.grad), below)
+            product = self._multiply("sleep", below, weight, below.dtype)
+            _add_product(weight, residual(product, bias, above, weights, bias.grad), below)
+
+    def _no_input(self, top: Tensor) -> Tensor:
+        """What the prior's bias is added to: zeros like h_L."""
+        return self._scratch.take("prior", *top.shape, top.dtype, top.device).zero_()
+
+    def _multiply(self, key: str, rows: Tensor, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """rows [N, n_in] times the transpose of weight [n_out, n_in], in ``dtype``; [N, n_out] in memory of the key."""
+        if dtype is not None and dtype != weight.dtype:
+            rows, weight = rows.to(dtype), weight.rounded
+        out = self._scratch.take(key, rows.shape[0], weight.shape[0], weight.dtype, weight.device)
+        return torch.mm(rows, weight.t(), out=out)
 
 
-def _multiply(rows: Tensor, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """rows [N, n_in] times the transpose of weight [n_out, n_in], in ``dtype``; [N, n_out]."""
-    if dtype is None or dtype == weight.dtype:
-        return torch.mm(rows, weight.t())
-    return torch.mm(rows.to(dtype), weight.rounded.t())
-
-
-def _add_product(gradient: Tensor, missed: Tensor, seen: Tensor) -> None:
-    """gradient [n_out, n_in] += missed' seen, for missed [N, n_out] and seen [N, n_in]."""
-    if missed.dtype == gradient.dtype:
-        gradient.addmm_(missed.t(), seen)
+def _add_product(weight: Tensor, missed: Tensor, seen: Tensor) -> None:
+    """Add missed' seen to the gradient of weight [n_out, n_in], for missed [N, n_out] and seen [N, n_in]."""
+    if missed.dtype == weight.dtype:
+        weight.grad.addmm_(missed.t(), seen)
     else:
-        gradient.add_(torch.mm(missed.t(), seen.to(missed.dtype)))
+        weight.product_grad.addmm_(missed.t(), seen.to(missed.dtype))
