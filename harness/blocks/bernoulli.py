@@ -96,7 +96,6 @@ def pooled_residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor
 def normalised_weights(log_weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """softmax over the samples of a row, [B * K] in ``dtype``, and log mean_k exp(log_weights), [B] double.
 
-
     log_weights: [B, K] double.
     """
     if log_weights.device.type == "cpu" and dtype == torch.float32:
