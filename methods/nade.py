@@ -1,8 +1,10 @@
 """Neural autoregressive distribution estimator: p(x) = prod_d p(x_d | x_<d) with one shared hidden layer.
 
-The hidden pre-activation before column d is c + sum_{j<d} W_j x_j. Columns are taken in blocks: within a block the
-running sums are one product with a triangular mask of x, between blocks one carried [B, H] sum. Forward and backward
-so stay in the processor's cache; the gradients are written out, since a graph would keep all [B, D, H] activations.
+The hidden pre-activation before column d is c + sum_{j<d} W_j x_j. Float32 on the CPU goes to a kernel that follows
+each row's own changes of it (``harness.kernels.nade``). What stands here is for the GPU, and in double precision the
+kernel's reference: columns are taken in blocks, within a block the running sums are one product with a triangular mask
+of x, between blocks one carried [B, H] sum. The gradients are written out, since a graph would keep all [B, D, H]
+activations.
 """
 
 import math
@@ -14,6 +16,10 @@ from harness.blocks.sigmoid_belief import sample_bernoulli
 from harness.method import Batch, Method
 
 COLUMNS_A_BLOCK = 16
+
+
+def _has_kernel(x: Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 class NADE(Method):
@@ -31,6 +37,10 @@ class NADE(Method):
         self.output_weight = nn.Parameter(torch.empty(n_visible, hidden).uniform_(-bound, bound))  # V [D, H]
         self.hidden_bias = nn.Parameter(torch.zeros(hidden))  # c [H]
         self.visible_bias = nn.Parameter(torch.zeros(n_visible))  # b [D]
+
+    def _parameters_in_order(self) -> tuple[nn.Parameter, ...]:
+        """In the order of ``harness.kernels.nade.Weights``."""
+        return self.input_weight, self.output_weight, self.hidden_bias, self.visible_bias
 
     def _blocks(self) -> list[slice]:
         return [slice(d, min(d + COLUMNS_A_BLOCK, self.n_visible)) for d in range(0, self.n_visible, COLUMNS_A_BLOCK)]
@@ -55,7 +65,12 @@ class NADE(Method):
         return torch.cat(logits).add_(self.visible_bias[:, None]), starts
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Exact log p(x) [B]."""
+        """Exact log p(x) [B], without a graph."""
+        if _has_kernel(x):
+            from harness.kernels import nade as kernel
+
+            weights = kernel.Weights(*(parameter.detach().numpy() for parameter in self._parameters_in_order()))
+            return torch.from_numpy(kernel.log_prob(x.contiguous().numpy(), weights)).to(x.dtype)
         logits, _ = self._logits(x)
         return (x.t() * logits - nn.functional.softplus(logits)).sum(0)
 
@@ -63,6 +78,13 @@ class NADE(Method):
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Gradient of mean -log p(x); neither samples nor the generator are used."""
         x = batch.x
+        if _has_kernel(x):
+            from harness.kernels import nade as kernel
+
+            weights = kernel.Weights(*(parameter.detach().numpy() for parameter in self._parameters_in_order()))
+            gradients = kernel.Weights(*(parameter.grad.numpy() for parameter in self._parameters_in_order()))
+            log_p = kernel.add_gradients(x.contiguous().numpy(), weights, gradients)
+            return torch.tensor(-log_p.mean(), dtype=x.dtype)
         logits, starts = self._logits(x)
         missed = (torch.sigmoid(logits) - x.t()).div_(x.shape[0])  # d loss / d logits, [D, B]
         self.visible_bias.grad.add_(missed.sum(1))
