@@ -78,6 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
+
+    bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
+    bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
+    bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
+    bench.add_argument("--quick", action="store_true", help="a few calls each: does it work?")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    bench.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    bench.add_argument("--output", type=Path, help="folder for the results (default: results/bench)")
     return parser
 
 
@@ -333,6 +341,15 @@ def _tables(options: argparse.Namespace) -> int:
     for path in write_tables(metrics, list(unique), settings["preset"], options.output):
         print(path)
     return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from harness.bench import run
+    from harness.config import ROOT, data_settings
+
+    plan = run.plan(options.cases, options.long, options.quick, options.device, options.threads)
+    agree = run.bench(plan, data_settings(_load_settings(options)), options.output or ROOT / "results" / "bench")
+    return 0 if agree else 1
 
 
 if __name__ == "__main__":

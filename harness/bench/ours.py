@@ -1,0 +1,60 @@
+"""The harness' own part in the benchmark: what training and evaluation call, called the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from harness.bench import cases
+from harness.bench.cases import Case
+from harness.estimators import importance_estimates, log_z2
+from harness.evaluation import CHUNK
+from harness.method import Batch, Method
+from harness.registry import build
+from harness.seeds import generator_for
+from harness.step import UpdateStep
+
+
+def update(case: Case, device: torch.device, precision: str = "auto") -> Callable[[Tensor], Tensor]:
+    """One update on a batch x [B, D]: the step that training takes."""
+    step = UpdateStep(build(case.method, case.n_visible, dict(case.model)).to(device), precision)
+    generator = generator_for(device, case.key, "bench")
+    return lambda x: step.run(Batch(x), case.n_samples, generator, case.learning_rate, case.mean_l1)
+
+
+def trained(case: Case, batches: list[Tensor], updates: int, learning_rate: float) -> Method:
+    """The case's model after some updates on the batches in turn, from fixed seeds."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = build(case.method, case.n_visible, dict(case.model)).to(batches[0].device)
+    step = UpdateStep(model, "float32")
+    generator = generator_for(batches[0].device, case.dataset, "bench training")
+    for position in range(updates):
+        batch = batches[position % len(batches)]
+        step.run(Batch(batch), 10, generator, learning_rate, case.l1 / len(batch))
+    return model
+
+
+def loaded(case: Case, weights: Path, device: torch.device) -> Method:
+    """The case's model with trained weights."""
+    model = build(case.method, case.n_visible, dict(case.model))
+    model.load_state_dict(load_file(weights))
+    return model.to(device).eval()
+
+
+def evaluation(case: Case, model: Method, x: Tensor) -> Callable[[], Any]:
+    """Estimates of all rows x, or of 2 log Z, as the evaluation of a trained model makes them."""
+    generator = generator_for(x.device, case.key, "bench")
+
+    @torch.inference_mode()
+    def evaluate() -> Any:
+        if case.job == cases.LOG_Z2:
+            return log_z2(model, case.n_samples, 1, generator, CHUNK)
+        return importance_estimates(model, x, case.n_samples, generator, CHUNK)
+
+    return evaluate
