@@ -8,6 +8,7 @@ in the verb that needs them.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import sys
@@ -215,7 +216,11 @@ def _settings(options: argparse.Namespace) -> int:
 
 
 def _prepare_torch(options: argparse.Namespace, settings: dict[str, Any]) -> torch.device:
+    gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
     import torch
+
+    gc.freeze()
+    gc.enable()
 
     from harness.precision import choose_float32_products
     from harness.provenance import choose_device
