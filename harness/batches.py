@@ -50,18 +50,19 @@ class Rows:
 
 
 class _Cycle:
-    """Batches of ``size`` out of ``rows``, epoch after epoch, each epoch in an order of its own."""
+    """Batches of ``size`` out of ``rows``, epoch after epoch, each epoch in an order of its own, kept on the device."""
 
-    def __init__(self, rows: np.ndarray, size: int, seed: int):
-        self.rows, self.size, self.seed = rows, min(size, len(rows)), seed
+    def __init__(self, rows: np.ndarray, size: int, seed: int, device: torch.device):
+        self.rows, self.size, self.seed, self.device = rows, min(size, len(rows)), seed, device
         self.per_epoch = len(rows) // self.size
-        self._epoch, self._order = -1, rows
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
 
-    def at(self, update: int) -> np.ndarray:
+    def at(self, update: int) -> Tensor:
         epoch, position = divmod(update, self.per_epoch)
         if epoch != self._epoch:
             self._epoch = epoch
-            self._order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.rows)
+            self._order = torch.from_numpy(order).to(self.device)
         return self._order[position * self.size : (position + 1) * self.size]
 
 
@@ -70,9 +71,9 @@ class TrainingBatches:
 
     def __init__(self, rows: Rows, batch_size: int, seed: int, labels: Labels | None):
         self.rows = rows
-        n = len(rows)
+        n, device = len(rows), rows.values.device
         if labels is None:
-            self._cycles = [_Cycle(np.arange(n), batch_size, seed_for(seed, "all"))]
+            self._cycles = [_Cycle(np.arange(n), batch_size, seed_for(seed, "all"), device)]
             return
         if rows.labels is None:
             raise ConfigError(f"training.labels: expected labelled data, found none for {labels.rows} rows")
@@ -81,15 +82,14 @@ class TrainingBatches:
         known = balanced_rows(rows.labels.cpu().numpy(), labels.rows, seed_for(seed, "labelled"))
         hidden = np.setdiff1d(np.arange(n), known)
         self._cycles = [
-            _Cycle(known, labels.per_batch, seed_for(seed, "known")),
-            _Cycle(hidden, batch_size - labels.per_batch, seed_for(seed, "hidden")),
+            _Cycle(known, labels.per_batch, seed_for(seed, "known"), device),
+            _Cycle(hidden, batch_size - labels.per_batch, seed_for(seed, "hidden"), device),
         ]
-        rows.labels[torch.from_numpy(hidden).to(rows.labels.device)] = -1
+        rows.labels[torch.from_numpy(hidden).to(device)] = -1
 
     def at(self, update: int) -> Batch:
         """The batch of an update."""
-        chosen = np.concatenate([cycle.at(update) for cycle in self._cycles])
-        return self.rows.batch(torch.from_numpy(chosen).to(self.rows.values.device))
+        return self.rows.batch(torch.cat([cycle.at(update) for cycle in self._cycles]))
 
 
 def balanced_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:

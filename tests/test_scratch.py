@@ -1,0 +1,68 @@
+"""Memory that is used again: by key, by thread, in any mode, and never by a copy of a model."""
+
+import copy
+import threading
+
+import torch
+from enumerable import small_stack
+
+from harness.blocks.scratch import Scratch
+
+CPU = torch.device("cpu")
+
+
+def test_a_key_keeps_its_memory():
+    scratch = Scratch()
+    first = scratch.take("a", 10, 3, torch.float32, CPU)
+    assert first.shape == (10, 3)
+    assert scratch.take("a", 10, 3, torch.float32, CPU) is first
+    fewer = scratch.take("a", 4, 3, torch.float32, CPU)
+    assert fewer.shape == (4, 3)
+    assert fewer.data_ptr() == first.data_ptr()
+    assert scratch.take("a", 11, 3, torch.float32, CPU).shape == (11, 3)
+
+
+def test_keys_shapes_and_types_do_not_share():
+    scratch = Scratch()
+    taken = [
+        scratch.take("a", 10, 3, torch.float32, CPU),
+        scratch.take("b", 10, 3, torch.float32, CPU),
+        scratch.take("a", 10, 4, torch.float32, CPU),
+        scratch.take("a", 10, 3, torch.bfloat16, CPU),
+    ]
+    assert len({tensor.data_ptr() for tensor in taken}) == len(taken)
+
+
+def test_threads_do_not_share():
+    scratch = Scratch()
+    pointers = [scratch.take("a", 10, 3, torch.float32, CPU).data_ptr()]
+    other = threading.Thread(target=lambda: pointers.append(scratch.take("a", 10, 3, torch.float32, CPU).data_ptr()))
+    other.start()
+    other.join()
+    assert pointers[0] != pointers[1]
+
+
+def test_memory_from_inference_mode_can_be_written_later():
+    scratch = Scratch()
+    with torch.inference_mode():
+        scratch.take("a", 2, 2, torch.float32, CPU).zero_()
+    assert scratch.take("a", 2, 2, torch.float32, CPU).add_(1.0).sum() == 4
+
+
+def test_a_copied_model_has_memory_of_its_own():
+    """Inferring with a copy leaves what the original inferred as it was."""
+    model = small_stack("bihm").float()
+    x = torch.ones(4, 5)
+    inferred = model.infer(x, 3, torch.Generator().manual_seed(0))
+    before = [tensor.clone() for tensor in (*inferred.h, *inferred.q_products, *inferred.p_products)]
+    copy.deepcopy(model).infer(1 - x, 3, torch.Generator().manual_seed(1))
+    after = (*inferred.h, *inferred.q_products, *inferred.p_products)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_repeated_inference_does_not_depend_on_what_the_memory_held():
+    model = small_stack("bihm").float()
+    x = torch.ones(4, 5)
+    first = model.log_weights(x, 3, torch.Generator().manual_seed(2)).clone()
+    model.log_weights(1 - x, 7, torch.Generator().manual_seed(3))
+    assert torch.equal(model.log_weights(x, 3, torch.Generator().manual_seed(2)), first)
