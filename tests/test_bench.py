@@ -321,17 +321,41 @@ def test_products_of_all_threads_are_in_the_floor(monkeypatch):
 # -- timing and memory -------------------------------------------------------------------------------------------------
 
 
-def test_contenders_take_turns_and_the_order_turns_around():
+def test_contenders_take_turns_and_the_order_turns_around(monkeypatch):
     calls = []
+    monkeypatch.setattr(timing, "_busy_seconds", lambda: None)
     jobs = {name: lambda name=name: calls.append(name) for name in "abc"}
-    found = timing.time_in_turns(jobs, CPU, timing.Effort(rounds=4, block_s=0.0), units=10)
+    found = timing.time_in_turns(jobs, CPU, timing.Effort(rounds=4, block_s=0.0), units=10).timings
     assert "".join(calls[-12:]) == "abccbaabccba"
     assert {len(each.blocks_ms) for each in found.values()} == {4}
 
 
 def test_a_block_is_long_enough_and_times_are_a_unit():
-    found = timing.time_in_turns({"sleep": lambda: timing.time.sleep(0.002)}, CPU, timing.Effort(3, 0.02), units=2)
+    found = timing.time_in_turns(
+        {"sleep": lambda: timing.time.sleep(0.002)}, CPU, timing.Effort(3, 0.02), units=2
+    ).timings
     assert 1.0 <= found["sleep"].min_ms <= found["sleep"].median_ms <= found["sleep"].max_ms
+
+
+def test_disturbed_rounds_are_repeated_and_counted_last(monkeypatch):
+    shares = iter([0.5, 0.0, 0.9, 0.0, 0.0])
+    monkeypatch.setattr(timing._Others, "disturbance", lambda _: next(shares))
+    turns = timing.time_in_turns({"job": int}, CPU, timing.Effort(rounds=3, block_s=0.0))
+    assert (len(turns.timings["job"].blocks_ms), turns.disturbance) == (3, 0.0)
+    assert next(shares, None) is None
+    shares = iter([0.5, 0.0])
+    turns = timing.time_in_turns({"job": lambda: timing.time.sleep(0.01)}, CPU, timing.Effort(3, 0.0, total_s=0.03))
+    assert (len(turns.timings["job"].blocks_ms), turns.disturbance) == (2, 0.5)
+
+
+def test_others_disturb_when_no_processor_is_left(monkeypatch):
+    n = timing.os.cpu_count() or 1
+    for busy, expected in ((0.0, 0.0), (0.2 * n, 1.0)):
+        reading = iter([10.0, 10.0 + busy])
+        monkeypatch.setattr(timing, "_busy_seconds", lambda reading=reading: next(reading))
+        watch = timing._Others()
+        timing.time.sleep(0.2)
+        assert watch.disturbance() == pytest.approx(expected, abs=0.2)
 
 
 def test_a_slow_job_is_called_twice_only():

@@ -28,6 +28,7 @@ class CaseFindings:
     floor: Timing | None
     peaks_mb: dict[str, float]
     absences: tuple[Absence, ...]
+    disturbance: float = 0.0  # see ``timing.Turns``
 
     def faster_by(self, contender: str) -> float:
         """How many times the median of ours a contender's median is."""

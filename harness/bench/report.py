@@ -11,6 +11,7 @@ from tabulate import tabulate
 from harness import atomic
 from harness.bench import cases, scaling
 from harness.bench.findings import CaseFindings, Findings
+from harness.bench.timing import QUIET
 
 HOW = """\
 Contenders work in turns in one process, a block of calls each a round; a time is the median over the rounds' blocks,
@@ -82,8 +83,8 @@ def scaling_rows(findings: Findings) -> list[dict[str, Any]]:
 def markdown(findings: Findings) -> str:
     """The report."""
     parts = ["# Speed", "; ".join(findings.facts) + ".", *_tables(findings)]
-    if any(found.absences for found in findings.cases) or findings.notes:
-        parts.append("\n".join(_remarks(findings)))
+    if remarks := list(_remarks(findings)):
+        parts.append("\n".join(remarks))
     if findings.agreements:
         parts += ["## Equal results", "\n".join(f"- {agreement}." for agreement in findings.agreements)]
     if findings.points:
@@ -138,6 +139,14 @@ def _remarks(findings: Findings) -> Iterator[str]:
     for reason, where in reasons.items():
         groups = "; ".join(f"{', '.join(names)} in {title}" for title, names in where.items())
         yield f"- Left out: {groups}. Reason: {reason}."
+    disturbed = [
+        f"{found.case.title} ({found.disturbance:.0%})" for found in findings.cases if found.disturbance > QUIET
+    ]
+    if disturbed:
+        yield (
+            "- Other processes took some of the processors, and ratios are less certain, while these were measured (at "
+            f"most this share): {', '.join(disturbed)}."
+        )
     for note in findings.notes:
         yield f"- {note}."
 

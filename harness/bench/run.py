@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 
 SCALING = "scaling"  # the word on the command line for how cost grows
 FLOOR = "floor"  # its name among the jobs of a case
-BUSY_LOAD = 0.5  # runnable processes before the start, above which a note says so
 MEASURED_PACKAGES = ("numba", "pyro-ppl", "pythae")
 
 
@@ -75,9 +74,6 @@ def bench(plan: Plan, settings: DataSettings, output: Path) -> bool:
         f"float32 products: {choose_float32_products()}",
     )
     findings = Findings(device=plan.device.type + _threads(plan.device), facts=facts)
-    load = os.getloadavg()[0]
-    if load > BUSY_LOAD:
-        findings.notes.append(f"other processes were running when this was measured (load {load:.1f} before the start)")
     if plan.quick:
         findings.notes.append("measured with `--quick`: a few calls each, which proves nothing about speed")
     with tempfile.TemporaryDirectory(prefix="harness-bench-") as folder:
@@ -111,9 +107,9 @@ def measure(workload: Workload, effort: Effort) -> CaseFindings:
         except AbsentError as absent:
             absences.append(Absence(contender, str(absent)))
     replay = None if case.only_long else _floor(workload)
-    timings = time_in_turns(jobs if replay is None else {**jobs, FLOOR: replay}, device, effort, workload.units)
-    floor_timing = timings.pop(FLOOR, None)
-    return CaseFindings(case, timings, floor_timing, {}, tuple(absences))
+    turns = time_in_turns(jobs if replay is None else {**jobs, FLOOR: replay}, device, effort, workload.units)
+    floor_timing = turns.timings.pop(FLOOR, None)
+    return CaseFindings(case, turns.timings, floor_timing, {}, tuple(absences), turns.disturbance)
 
 
 def _with_peaks(found: list[CaseFindings], workloads: Workloads) -> list[CaseFindings]:

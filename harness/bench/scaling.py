@@ -51,5 +51,5 @@ def measure(case: Case, workloads: Workloads, effort: Effort) -> Iterator[Point]
             changed = varied(case, axis, value)
             workload: Workload = workloads.of(changed)
             jobs = {name: job(name, workload) for name in CONTENDERS}
-            for name, timing in time_in_turns(jobs, workloads.device, effort).items():
+            for name, timing in time_in_turns(jobs, workloads.device, effort).timings.items():
                 yield Point(axis, value, name, timing)

@@ -3,7 +3,8 @@
 After a first call of each (compilation, lazily created state) and one block to warm up, a round gives every contender a
 block of calls in a row, long enough for the clock and for caches to settle on one contender's data; the order turns
 around from round to round. A time is the mean over a block, and a contender's median, least and greatest are over its
-blocks. Garbage is collected between blocks, not within.
+blocks. Garbage is collected between blocks, not within. A round in which other processes wanted the same processors is
+repeated as long as there is time, and counts only for want of better ones.
 """
 
 from __future__ import annotations
@@ -11,13 +12,17 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+
+QUIET = 0.05  # a round is, in which other processes took less than this share of the processors that we work on
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Effort:
     """rounds: blocks a contender, at most. block_s: duration of a block, at least one call. total_s: when to stop."""
 
     rounds: int = 15
-    block_s: float = 0.05
+    block_s: float = 0.1
     total_s: float = 60.0
 
 
@@ -49,43 +54,86 @@ class Timing:
         return max(self.blocks_ms)
 
 
+@dataclass(frozen=True)
+class Turns:
+    """What contenders took, and how quiet it was meanwhile.
+
+    disturbance: the greatest share of our processors that other processes took in a round that counts; 0 also where
+    the system does not tell.
+    """
+
+    timings: dict[str, Timing]
+    disturbance: float
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for everything that the device was given to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def time_in_turns(
-    jobs: Mapping[str, Callable[[], Any]], device: torch.device, effort: Effort, units: int = 1
-) -> dict[str, Timing]:
+def time_in_turns(jobs: Mapping[str, Callable[[], Any]], device: torch.device, effort: Effort, units: int = 1) -> Turns:
     """The timing of each job, a call of which does ``units`` units of work.
 
     At least one round is measured whatever ``effort.total_s`` says.
     """
+    rounds: list[tuple[float, dict[str, float]]] = []  # disturbance, seconds a call
     with _garbage_kept():
         first = {name: _seconds(job, 1, device) for name, job in jobs.items()}
         plans = {name: _calls(job, first[name], device, effort) for name, job in jobs.items()}
-        round_s = sum(calls * seconds for calls, seconds in plans.values())
-        blocks: dict[str, list[float]] = {name: [] for name in jobs}
-        for number in range(max(1, min(effort.rounds, int(effort.total_s / round_s)))):
-            for name in list(jobs) if number % 2 == 0 else reversed(jobs):
-                calls, _ = plans[name]
-                blocks[name].append(_seconds(jobs[name], calls, device) / calls)
+        started = time.perf_counter()
+        n_quiet = 0
+        while n_quiet < effort.rounds:
+            watch = _Others()
+            blocks = {}
+            for name in list(jobs) if len(rounds) % 2 == 0 else reversed(jobs):
+                blocks[name] = _seconds(jobs[name], plans[name], device) / plans[name]
+            rounds.append((watch.disturbance(), blocks))
+            n_quiet += rounds[-1][0] < QUIET
+            spent = time.perf_counter() - started
+            if spent + spent / len(rounds) > effort.total_s:
+                break
+    kept = sorted(rounds, key=lambda each: each[0])[: effort.rounds]
     scale = 1e3 / units
-    return {name: Timing(tuple(s * scale for s in blocks[name]), first[name] * scale) for name in jobs}
+    timings = {name: Timing(tuple(s[name] * scale for _, s in kept), first[name] * scale) for name in jobs}
+    return Turns(timings, kept[-1][0])
 
 
-def _calls(job: Callable[[], Any], first_s: float, device: torch.device, effort: Effort) -> tuple[int, float]:
-    """Calls in a block, found while warming up, and seconds a call."""
+class _Others:
+    """How much of our processors other processes take from now on, by Linux' count of busy time."""
+
+    def __init__(self) -> None:
+        self.started, self.own, self.busy = time.perf_counter(), time.process_time(), _busy_seconds()
+
+    def disturbance(self) -> float:
+        """Processors that are wanted but not there, as a share of our threads; 0 where that cannot be known."""
+        busy = _busy_seconds()
+        if busy is None or self.busy is None:
+            return 0.0
+        duration = time.perf_counter() - self.started
+        others = (busy - self.busy - (time.process_time() - self.own)) / duration
+        n_threads = torch.get_num_threads()
+        return max(0.0, others + n_threads - (os.cpu_count() or 1)) / n_threads
+
+
+def _busy_seconds() -> float | None:
+    """Processor time that all processes of the machine, and its host, have used; None where there is no such count."""
+    with contextlib.suppress(OSError, ValueError):
+        words = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[1:9]
+        user, nice, system, _idle, _waiting, hard, soft, stolen = (int(word) for word in words)
+        return (user + nice + system + hard + soft + stolen) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
+def _calls(job: Callable[[], Any], first_s: float, device: torch.device, effort: Effort) -> int:
+    """Calls in a block, found while warming up."""
     if first_s > effort.total_s / 10:  # slow, and not for compiling: a warm-up would be as long again
-        return 1, first_s
+        return 1
     calls, seconds = 1, _seconds(job, 1, device)
-    while calls * seconds < effort.block_s:
+    while calls * seconds < 0.8 * effort.block_s:
         calls = math.ceil(effort.block_s / seconds)
         seconds = _seconds(job, calls, device) / calls
-        if calls * seconds > 0.8 * effort.block_s:
-            break
-    return calls, seconds
+    return calls
 
 
 @contextlib.contextmanager
