@@ -8,6 +8,7 @@ that are fine keep their number, so a second call does nothing.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Any
 import yaml
 
 from harness import atomic, runs
-from harness.config import data_settings
+from harness.config import canonical_json, data_settings
 from harness.data import is_local
 from harness.errors import DataError
 
@@ -32,10 +33,12 @@ def typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
     return {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in overrides.items()}
 
 
-def record_settings(settings: Mapping[str, Any], path: Path) -> None:
-    """Write the settings of this call for its jobs, unless the file says the same already."""
+def record_settings(settings: Mapping[str, Any], folder: Path) -> Path:
+    """Write the settings of this call for its jobs; the file's name follows from its content."""
+    path = folder / f"{hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16]}.json"
     if _record(path) != settings:
         atomic.write_json(path, settings)
+    return path
 
 
 def cores_per_job(cores: int | None) -> int:

@@ -84,6 +84,12 @@ class Workflow:
         frame = pd.read_csv(self.results / "tables" / f"{name}.csv", keep_default_na=False)
         return frame.set_index(["dataset", "method", "variant", "metric"])
 
+    def recorded_settings(self):
+        """The file that jobs of a call with the present settings read."""
+        mine = load_settings(self.settings)
+        (path,) = (path for path in (self.results / "settings").iterdir() if runs.read_json(path) == mine)
+        return path
+
     def run(self, path="connect4/bihm/default/0"):
         return self.results / "runs" / path
 
@@ -190,9 +196,18 @@ def test_where_data_are_looked_for_reruns_nothing_that_is_fine(done, tmp_path):
     assert not set(jobs) & {"fetch", "run_model"}
 
 
+def test_a_dry_run_changes_nothing_for_jobs_under_way(done):
+    path = done.recorded_settings()
+    written = path.stat().st_mtime_ns
+    done("tables", "--dry-run", "--config", "device=cuda")
+    assert done.recorded_settings() == path
+    assert path.stat().st_mtime_ns == written
+    assert "Nothing to be done" in done("tables")
+
+
 def test_every_step_can_be_repeated_by_hand(done, tmp_path):
     """The command line with the recorded settings gives the same weights and the same numbers."""
-    arguments = ["--settings", str(done.results / "settings.json"), "--dataset", "connect4", "--method", "bihm"]
+    arguments = ["--settings", str(done.recorded_settings()), "--dataset", "connect4", "--method", "bihm"]
     run = tmp_path / "by_hand"
     for verb in ("train", "evaluate"):
         command = [sys.executable, "-m", "harness", verb, *arguments, "--run", str(run)]

@@ -8,10 +8,9 @@ from harness.workflow import cores_per_job, data_attempt, record_settings, typed
 use_this_python()
 SETTINGS = load_settings(typed(config))
 RESULTS = f"results/{SETTINGS['preset']}"
-# What jobs read. It must not be the output of a job: below a job that has to run, even where its output is an
-# ancient() input, Snakemake looks for no other reason to run. The digests among params tell which jobs a change concerns.
-SETTINGS_FILE = f"{RESULTS}/settings.json"
-record_settings(SETTINGS, Path(SETTINGS_FILE))
+# What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
+# way. It is no input: the digests among params tell which jobs a change concerns.
+SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
 CELLS = {cell.path: cell for cell in cells(SETTINGS)}
 
 
@@ -25,6 +24,11 @@ wildcard_constraints:
 def cell_of(wildcards):
     """The cell that a run's folder stands for."""
     return CELLS[f"{wildcards.dataset}/{wildcards.method}/{wildcards.variant}/{wildcards.seed}"]
+
+
+def settings_file(wildcards, output):
+    """What jobs read; as a function of the output it is none of Snakemake's reasons to run a job again."""
+    return str(SETTINGS_FILE)
 
 
 def run_folder(wildcards):

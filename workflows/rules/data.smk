@@ -1,7 +1,5 @@
 # Data sets: found, verified and cached.
 rule fetch:
-    input:
-        settings=ancient(SETTINGS_FILE),
     output:
         f"{RESULTS}/data/{{dataset}}.json",
     log:
@@ -10,11 +8,12 @@ rule fetch:
         "../envs/harness.yaml"
     threads: cores_per_job(workflow.cores)
     params:
+        settings=settings_file,
         attempt=lambda wildcards: data_attempt(
             Path(f"{RESULTS}/data/{wildcards.dataset}.json"), wildcards.dataset, SETTINGS
         ),
     shell:
-        "python -m harness datasets --settings {input.settings} --fetch {wildcards.dataset}"
+        "python -m harness datasets --settings {params.settings} --fetch {wildcards.dataset}"
         " --record {output} --attempt {params.attempt} 2> {log}"
 
 

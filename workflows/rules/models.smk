@@ -4,7 +4,6 @@
 # that it never blocks the tables; the next call tries again (see harness/workflow.py).
 rule run_model:
     input:
-        settings=ancient(SETTINGS_FILE),
         data=rules.fetch.output,
     output:
         f"{RESULTS}/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}/metrics.json",
@@ -14,12 +13,13 @@ rule run_model:
         "../envs/harness.yaml"
     threads: cores_per_job(workflow.cores)
     params:
+        settings=settings_file,
         digest=lambda wildcards: cell_of(wildcards).training_digest,
         evaluation=lambda wildcards: canonical_json(cell_of(wildcards).to_dict()["evaluation"]),
         crashes=lambda wildcards: crashes(run_folder(wildcards)),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "cell=(--settings {input.settings} --dataset {wildcards.dataset} --method {wildcards.method}"
+        "cell=(--settings {params.settings} --dataset {wildcards.dataset} --method {wildcards.method}"
         " --variant {wildcards.variant:q} --seed {wildcards.seed} --run {params.run:q}"
         " --data-record {input.data});"
         ' python -m harness run "${{cell[@]}}" --digest {params.digest} 2> {log}'

@@ -4,7 +4,6 @@ TABLES = ("table_3_1", "table_3_2", "table_3_3", "table_4_1")
 
 rule render_tables:
     input:
-        settings=ancient(SETTINGS_FILE),
         metrics=[f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS],
     output:
         metrics=f"{RESULTS}/metrics.parquet",
@@ -14,10 +13,11 @@ rule render_tables:
     conda:
         "../envs/harness.yaml"
     params:
+        settings=settings_file,
         runs=lambda wildcards, output: str(Path(output.metrics).parent / "runs"),
         tables=lambda wildcards, output: str(Path(output.tables[0]).parent),
     shell:
-        "python -m harness tables --settings {input.settings} --runs {params.runs} --metrics {output.metrics}"
+        "python -m harness tables --settings {params.settings} --runs {params.runs} --metrics {output.metrics}"
         " --output {params.tables} > {log} 2>&1"
 
 
