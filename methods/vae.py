@@ -21,7 +21,6 @@ class VAE(GaussianStack):
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Mean of -E_q[log p(x | h)] + KL(q(h | x) || p(h)) with n_samples draws a row."""
         mean, log_std = self.posterior(batch.x)
-        shape = (-1, n_samples, -1)
-        h = self.draw(mean[:, None].expand(*shape), log_std[:, None].expand(*shape), generator)
+        h, _ = self.draw(mean, log_std, n_samples, generator)
         divergence = 0.5 * (mean.square() + torch.exp(2 * log_std) - 1.0).sum(-1) - log_std.sum(-1)
         return (divergence - self.log_likelihood(batch.x, h).mean(1)).mean()

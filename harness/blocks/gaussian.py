@@ -66,22 +66,28 @@ class GaussianStack(Method):
             below = layer(below)
         return log_likelihood(F.linear(below, last.weight), last.bias, x).view(h1.shape[:2])
 
-    def draw(self, mean: Tensor, log_std: Tensor, generator: torch.Generator) -> Tensor:
-        """Reparametrised normal draw of the shape of mean."""
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return mean + torch.exp(log_std) * noise
+    def draw(self, mean: Tensor, log_std: Tensor, n_samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Reparametrised normal draws [N, n_samples, n] and their log-density [N, n_samples], for mean, log_std [N, n].
+
+        The density is that of ``log_normal``, which at a draw depends on its noise and log_std alone.
+        """
+        shape = (len(mean), n_samples, mean.shape[1])
+        noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        draws = torch.addcmul(mean[:, None], torch.exp(log_std)[:, None], noise)
+        return draws, -0.5 * noise.square().sum(-1) - log_std.sum(-1, keepdim=True)
 
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
         """log p(x, h_k) - log q(h_k | x), [B, K]; differentiable."""
-        mean, log_std = (t[:, None, :].expand(-1, n_samples, -1) for t in self.posterior(x))
-        h = self.draw(mean, log_std, generator)
-        total = self.log_likelihood(x, h) - log_normal(h, mean, log_std)
+        h, log_q = self.draw(*self.posterior(x), n_samples, generator)
+        total = self.log_likelihood(x, h) - log_q
+        h = h.flatten(0, 1)  # [B * K, n_1]
         for encoder, decoder in zip(self.encoders[1:], self.decoders[1:], strict=True):
-            mean, log_std = encoder(h).chunk(2, dim=-1)
-            above = self.draw(mean, log_std, generator)
-            total = total + log_normal(h, *decoder(above).chunk(2, dim=-1)) - log_normal(above, mean, log_std)
+            above, log_q = self.draw(*encoder(h).chunk(2, dim=-1), 1, generator)
+            above = above.squeeze(1)
+            ratio = log_normal(h, *decoder(above).chunk(2, dim=-1)) - log_q.squeeze(1)
+            total = total + ratio.view_as(total)
             h = above
-        return total - 0.5 * h.square().sum(-1)
+        return total - 0.5 * h.square().sum(-1).view_as(total)
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
@@ -89,5 +95,5 @@ class GaussianStack(Method):
         reference = next(self.parameters())
         h = torch.randn(n, self.top_size, generator=generator, device=reference.device, dtype=reference.dtype)
         for decoder in reversed(self.decoders[1:]):
-            h = self.draw(*decoder(h).chunk(2, dim=-1), generator)
+            h = self.draw(*decoder(h).chunk(2, dim=-1), 1, generator)[0].squeeze(1)
         return sample_bernoulli(torch.sigmoid(self.decoders[0](h)), generator)
