@@ -8,11 +8,12 @@ in the verb that needs them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -215,19 +216,29 @@ def _settings(options: argparse.Namespace) -> int:
     return 0
 
 
-def _prepare_torch(options: argparse.Namespace, settings: dict[str, Any]) -> torch.device:
+@contextlib.contextmanager
+def _computing(options: argparse.Namespace, settings: dict[str, Any], idle: bool = False) -> Iterator[torch.device]:
+    """torch made ready, and the device to compute on, which is ours until the block ends; the CPU when ``idle``."""
     gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
     import torch
 
     gc.freeze()
     gc.enable()
 
+    from harness import gpu_slots
     from harness.precision import choose_float32_products
-    from harness.provenance import choose_device
 
     torch.set_num_threads(options.threads)
     choose_float32_products()
-    return choose_device(options.device or settings["device"])
+    wanted = "cpu" if idle else options.device or settings["device"]
+    with gpu_slots.acquire(wanted, settings["gpu"]["slots_per_device"]) as name:
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"device: expected auto, cpu, cuda, cuda:1 ..., found {name!r}") from error
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        yield device
 
 
 def _run_cell(options: argparse.Namespace) -> int:
@@ -237,21 +248,25 @@ def _run_cell(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
-    device = _prepare_torch(options, settings)
-    if data is not None and runs.is_trained(run, cell, data.digest):
-        print(f"{cell.path}: was trained before", file=sys.stderr)
-    elif data is not None:
-        stopped = _train_model(cell, data, run, device)
-        if stopped:
-            return stopped
-    return _measure_model(cell, data, run, device, settings["preset"])
+    with _computing(options, settings, idle=data is None) as device:
+        if data is not None and runs.is_trained(run, cell, data.digest):
+            print(f"{cell.path}: was trained before", file=sys.stderr)
+        elif data is not None:
+            stopped = _train_model(cell, data, run, device)
+            if stopped:
+                return stopped
+        _measure_model(cell, data, run, device, settings["preset"])
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
-    return 0 if data is None else _train_model(cell, data, run, _prepare_torch(options, settings))
+    if data is None:
+        return 0
+    with _computing(options, settings) as device:
+        return _train_model(cell, data, run, device)
 
 
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
@@ -296,17 +311,18 @@ def _evaluate(options: argparse.Namespace) -> int:
     data = None
     if runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL:
         data = load(cell.dataset, data_settings(settings))
-    return _measure_model(cell, data, run, _prepare_torch(options, settings), settings["preset"])
+    with _computing(options, settings, idle=data is None) as device:
+        _measure_model(cell, data, run, device, settings["preset"])
+    return 0
 
 
-def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> int:
+def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> None:
     from harness.evaluation import evaluate
 
     for row in evaluate(run, cell, data, device, preset):
         if row["metric"]:
             sem = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
             print(f"{cell.path}: {row['metric']} = {row['value']:.4f}{sem}", file=sys.stderr)
-    return 0
 
 
 def _record_failure(options: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ from harness import atomic, runs
 from harness.config import canonical_json, data_settings
 from harness.data import is_local
 from harness.errors import DataError
+from harness.gpu_slots import means_gpu
 
 
 def use_this_python() -> None:
@@ -45,6 +46,19 @@ def cores_per_job(cores: int | None) -> int:
     """Snakemake cores that a single-threaded job takes: ``--cores 8`` on 2 processors then runs 2 jobs at once."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, -(-(cores or 1) // processors))
+
+
+def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, int | str], int]:
+    """What Snakemake must know where cells run on GPUs: the resources of one cell, and how many slots there are in all.
+
+    ``gpu_slots`` is counted on this machine. ``gres`` is what a cluster's scheduler hands out: one card for a whole
+    group of cells, since Snakemake adds up the numbers of a group but not its words. No resources where no GPU is used.
+    """
+    device, slots = settings["device"], settings["gpu"]["slots_per_device"]
+    if not means_gpu(device, n_gpus):
+        return {}, 0
+    # without a GPU here, the cells are for a machine that has one
+    return {"gpu_slots": 1, "gres": "gpu:1"}, slots * (max(1, n_gpus) if device in ("auto", "cuda") else 1)
 
 
 def _record(path: Path) -> dict[str, Any]:

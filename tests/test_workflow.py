@@ -205,6 +205,14 @@ def test_a_dry_run_changes_nothing_for_jobs_under_way(done):
     assert "Nothing to be done" in done("tables")
 
 
+def test_cells_ask_for_gpus_where_the_device_is_one(done):
+    everything = ("tables", "--dry-run", "--forceall", "--config")
+    assert "gpu_slots" not in done(*everything, "device=cpu")
+    output = done(*everything, "device=cuda")
+    n_cells = len(list((done.results / "runs").rglob("metrics.json")))
+    assert output.count("gpu_slots=1, gres=gpu:1") == n_cells
+
+
 def test_every_step_can_be_repeated_by_hand(done, tmp_path):
     """The command line with the recorded settings gives the same weights and the same numbers."""
     arguments = ["--settings", str(done.recorded_settings()), "--dataset", "connect4", "--method", "bihm"]

@@ -2,8 +2,9 @@
 from pathlib import Path
 
 from harness.config import canonical_json, cells, load_settings
+from harness.gpu_slots import visible_gpus
 from harness.runs import crashes
-from harness.workflow import cores_per_job, data_attempt, record_settings, typed, use_this_python
+from harness.workflow import cores_per_job, data_attempt, gpu_resources, record_settings, typed, use_this_python
 
 use_this_python()
 SETTINGS = load_settings(typed(config))
@@ -12,6 +13,13 @@ RESULTS = f"results/{SETTINGS['preset']}"
 # way. It is no input: the digests among params tell which jobs a change concerns.
 SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
 CELLS = {cell.path: cell for cell in cells(SETTINGS)}
+GPU_RESOURCES, GPU_SLOTS = gpu_resources(SETTINGS, visible_gpus())
+if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resources says so
+    workflow.register_resource("gpu_slots", GPU_SLOTS)
+
+
+resource_scopes:
+    gpu_slots="local",
 
 
 wildcard_constraints:

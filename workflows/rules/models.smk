@@ -12,6 +12,8 @@ rule run_model:
     conda:
         "../envs/harness.yaml"
     threads: cores_per_job(workflow.cores)
+    resources:
+        **GPU_RESOURCES,
     params:
         settings=settings_file,
         digest=lambda wildcards: cell_of(wildcards).training_digest,
