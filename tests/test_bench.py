@@ -337,7 +337,7 @@ def test_a_block_is_long_enough_and_times_are_a_unit():
     assert 1.0 <= found["sleep"].min_ms <= found["sleep"].median_ms <= found["sleep"].max_ms
 
 
-def test_disturbed_rounds_are_repeated_and_counted_last(monkeypatch):
+def test_disturbed_blocks_are_repeated_and_counted_last(monkeypatch):
     shares = iter([0.5, 0.0, 0.9, 0.0, 0.0])
     monkeypatch.setattr(timing._Others, "disturbance", lambda _: next(shares))
     turns = timing.time_in_turns({"job": int}, CPU, timing.Effort(rounds=3, block_s=0.0))

@@ -57,7 +57,7 @@ def plan(keys: Sequence[str] | None, long: bool, quick: bool, device: str, threa
 
     Raises ConfigError that names an unknown case.
     """
-    torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(threads or _cores())
     with_scaling = not keys or SCALING in keys
     chosen = cases.chosen([key for key in keys or () if key != SCALING], long) if keys != [SCALING] else []
     return Plan(chosen, with_scaling, choose_device(device), quick)
@@ -114,7 +114,7 @@ def measure(workload: Workload, effort: Effort) -> CaseFindings:
 
 def _with_peaks(found: list[CaseFindings], workloads: Workloads) -> list[CaseFindings]:
     """The findings with peak memory, which several processes at a time may measure: when all timing is over."""
-    workers = 1 if workloads.device.type == "cuda" else len(os.sched_getaffinity(0))
+    workers = 1 if workloads.device.type == "cuda" else _cores()
     with ThreadPoolExecutor(workers) as pool:
         pending = []
         for each in found:
@@ -148,6 +148,11 @@ def _log(found: CaseFindings) -> None:
         logger.info("%s: %s %.3f ms, %.2f times ours", found.case.title, contender, timing.median_ms, ratio)
     for absence in found.absences:
         logger.info("%s: without %s: %s", found.case.title, absence.contender, absence.reason)
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _threads(device: torch.device) -> str:

@@ -3,14 +3,15 @@
 After a first call of each (compilation, lazily created state) and one block to warm up, a round gives every contender a
 block of calls in a row, long enough for the clock and for caches to settle on one contender's data; the order turns
 around from round to round. A time is the mean over a block, and a contender's median, least and greatest are over its
-blocks. Garbage is collected between blocks, not within. A round in which other processes wanted the same processors is
-repeated as long as there is time, and counts only for want of better ones.
+blocks. Garbage is collected between blocks, not within. A block during which other processes wanted the same processors
+counts only for want of quieter ones, which further rounds may bring as long as there is time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import math
 import os
 import statistics
@@ -22,7 +23,9 @@ from typing import Any
 
 import torch
 
-QUIET = 0.05  # a round is, in which other processes took less than this share of the processors that we work on
+# The greatest share of the processors that we work on which others may take during a block that counts as quiet. The
+# system counts in hundredths of a second, so smaller shares of a block cannot be told from none.
+QUIET = 0.1
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Effort:
     """rounds: blocks a contender, at most. block_s: duration of a block, at least one call. total_s: when to stop."""
 
     rounds: int = 15
-    block_s: float = 0.1
+    block_s: float = 0.15
     total_s: float = 60.0
 
 
@@ -58,8 +61,8 @@ class Timing:
 class Turns:
     """What contenders took, and how quiet it was meanwhile.
 
-    disturbance: the greatest share of our processors that other processes took in a round that counts; 0 also where
-    the system does not tell.
+    disturbance: the greatest share of our processors that other processes took during a block that counts; 0 also
+    where the system does not tell.
     """
 
     timings: dict[str, Timing]
@@ -77,26 +80,26 @@ def time_in_turns(jobs: Mapping[str, Callable[[], Any]], device: torch.device, e
 
     At least one round is measured whatever ``effort.total_s`` says.
     """
-    rounds: list[tuple[float, dict[str, float]]] = []  # disturbance, seconds a call
+    blocks: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}  # disturbance, seconds a call
     with _garbage_kept():
         first = {name: _seconds(job, 1, device) for name, job in jobs.items()}
-        plans = {name: _calls(job, first[name], device, effort) for name, job in jobs.items()}
+        calls = {name: _calls(job, first[name], device, effort) for name, job in jobs.items()}
         started = time.perf_counter()
-        n_quiet = 0
-        while n_quiet < effort.rounds:
-            watch = _Others()
-            blocks = {}
-            for name in list(jobs) if len(rounds) % 2 == 0 else reversed(jobs):
-                blocks[name] = _seconds(jobs[name], plans[name], device) / plans[name]
-            rounds.append((watch.disturbance(), blocks))
-            n_quiet += rounds[-1][0] < QUIET
+        for number in itertools.count(1):
+            for name in list(jobs) if number % 2 else reversed(jobs):
+                watch = _Others()
+                seconds = _seconds(jobs[name], calls[name], device) / calls[name]
+                blocks[name].append((watch.disturbance(), seconds))
+                if calls[name] * seconds < 0.5 * effort.block_s:  # something slowed the warm-up down
+                    calls[name] = math.ceil(effort.block_s / seconds)
+            quiet = min(sum(share < QUIET for share, _ in each) for each in blocks.values())
             spent = time.perf_counter() - started
-            if spent + spent / len(rounds) > effort.total_s:
+            if quiet >= effort.rounds or spent + spent / number > effort.total_s:
                 break
-    kept = sorted(rounds, key=lambda each: each[0])[: effort.rounds]
+    kept = {name: sorted(each, key=lambda block: block[0])[: effort.rounds] for name, each in blocks.items()}
     scale = 1e3 / units
-    timings = {name: Timing(tuple(s[name] * scale for _, s in kept), first[name] * scale) for name in jobs}
-    return Turns(timings, kept[-1][0])
+    timings = {name: Timing(tuple(s * scale for _, s in kept[name]), first[name] * scale) for name in jobs}
+    return Turns(timings, max(each[-1][0] for each in kept.values()))
 
 
 class _Others:
