@@ -4,7 +4,7 @@ import numba as nb
 import numpy as np
 import pytest
 
-from harness.kernels import fastmath
+from harness.kernels import fastmath, sources_digest
 
 LIMIT = 87.3  # beyond it, exp(-|a|) leaves the normal float32 numbers
 
@@ -88,3 +88,16 @@ def test_nan_remains_nan():
     a = np.full(44, np.nan)
     assert np.isnan(exp_neg(a)).all()
     assert np.isnan(sigmoid(a)).all()
+
+
+def test_cached_kernels_belong_to_all_sources(tmp_path):
+    """A change in any file of the folder, or of its name, gives another cache."""
+    (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "b.py").write_text("y = 1\n")
+    digests = [sources_digest(tmp_path)]
+    (tmp_path / "b.py").write_text("y = 2\n")
+    digests.append(sources_digest(tmp_path))
+    (tmp_path / "b.py").rename(tmp_path / "c.py")
+    digests.append(sources_digest(tmp_path))
+    assert len(set(digests)) == 3
+    assert sources_digest(tmp_path) == digests[-1]
