@@ -187,9 +187,16 @@ PYRO = "pyro-ppl of the extra 'bench' is not installed"
         (cases.PYRO_RENYI, "iwae"),
     ],
 )
-def test_pyro_updates_run(contender, method):
+def test_pyro_updates_train_every_parameter(contender, method, monkeypatch):
     pytest.importorskip("pyro", reason=PYRO)
-    contenders.job(contender, Workload(tiny_case(method), rows(12, 123).float()))()
+    networks = []
+    network = textbook.NETWORKS[method]
+    monkeypatch.setitem(textbook.NETWORKS, method, lambda *a, **k: networks.append(network(*a, **k)) or networks[0])
+    job = contenders.job(contender, Workload(tiny_case(method), rows(12, 123).float()))
+    before = [parameter.detach().clone() for parameter in networks[0].parameters()]
+    job()
+    for parameter, old in zip(networks[0].parameters(), before, strict=True):
+        assert not torch.equal(parameter, old)
 
 
 @pytest.mark.parametrize(("method", "objective"), [("vae", "TraceMeanField_ELBO"), ("iwae", "RenyiELBO")])

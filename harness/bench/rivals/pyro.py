@@ -43,7 +43,6 @@ def _belief_programs(net: textbook.BeliefNet) -> tuple[Program, Program]:
     depth = len(net.p)
 
     def model(x: Tensor, observations: Mapping[str, Tensor] | None = None) -> None:
-        pyro.module("net", net)
         with pyro.plate("rows", x.shape[0]):
             layer = pyro.sample(f"h{depth}", _bernoulli(net.prior))
             for level in range(depth - 1, 0, -1):
@@ -51,7 +50,6 @@ def _belief_programs(net: textbook.BeliefNet) -> tuple[Program, Program]:
             pyro.sample("x", _bernoulli(net.p[0](layer)), obs=x)
 
     def guide(x: Tensor, observations: Mapping[str, Tensor] | None = None) -> None:
-        pyro.module("net", net)
         layer = observations["x"] if observations else x
         with pyro.plate("rows", x.shape[0]):
             for level, linear in enumerate(net.q, start=1):
@@ -66,7 +64,6 @@ def _gaussian_programs(net: textbook.VAE | textbook.IWAE) -> tuple[Program, Prog
     top = decoders[-1][0].in_features
 
     def model(x: Tensor) -> None:
-        pyro.module("net", net)
         with pyro.plate("rows", x.shape[0]):
             layer = pyro.sample(f"h{len(decoders)}", dist.Normal(x.new_zeros(top), x.new_ones(top)).to_event(1))
             for level in range(len(decoders) - 1, 0, -1):
@@ -74,7 +71,6 @@ def _gaussian_programs(net: textbook.VAE | textbook.IWAE) -> tuple[Program, Prog
             pyro.sample("x", _bernoulli(decoders[0](layer)), obs=x)
 
     def guide(x: Tensor) -> None:
-        pyro.module("net", net)
         layer = x
         with pyro.plate("rows", x.shape[0]):
             for level, encoder in enumerate(encoders, start=1):
@@ -99,6 +95,16 @@ def programs(network: nn.Module) -> tuple[Program, Program]:
     return _belief_programs(network) if isinstance(network, textbook.BeliefNet) else _gaussian_programs(network)
 
 
+def _with_parameters(model: Program, network: nn.Module) -> Program:
+    """The model, telling Pyro of its parameters: most objectives compute gradients only where a trace has some."""
+
+    def registered(x: Tensor) -> None:
+        pyro.module("network", network)
+        model(x)
+
+    return registered
+
+
 def update(name: str, case: Case, device: torch.device) -> Callable[[Tensor], None]:
     """One update with the objective ``name`` on a batch x [B, D]."""
     pyro.enable_validation(False)
@@ -106,5 +112,7 @@ def update(name: str, case: Case, device: torch.device) -> Callable[[Tensor], No
     network = textbook.NETWORKS[case.method](case.n_visible, **case.model).to(device)
     loss = objective(name, case)
     model, guide = programs(network)
+    if name != "ReweightedWakeSleep":
+        model = _with_parameters(model, network)
     # Pyro's losses are sums over the batch, and the penalty goes with them
     return adam_update(network, lambda x: loss.loss_and_grads(model, guide, x), case.learning_rate, case.l1)
