@@ -18,10 +18,13 @@ from typing import Any
 import yaml
 
 from harness import atomic, runs
-from harness.config import canonical_json, data_settings
+from harness.config import Cell, canonical_json, data_settings
 from harness.data import is_local
 from harness.errors import DataError
 from harness.gpu_slots import means_gpu
+
+SHORT_UPDATES = 20_000
+SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
 
 
 def use_this_python() -> None:
@@ -46,6 +49,16 @@ def cores_per_job(cores: int | None) -> int:
     """Snakemake cores that a single-threaded job takes: ``--cores 8`` on 2 processors then runs 2 jobs at once."""
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, -(-(cores or 1) // processors))
+
+
+def is_short(cell: Cell) -> bool:
+    """Whether a cell takes minutes on one core rather than hours."""
+    return sum(phase.updates for phase in cell.training.phases) <= SHORT_UPDATES
+
+
+def minutes(cell: Cell) -> int:
+    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next."""
+    return SHORT_MINUTES if is_short(cell) else LONG_MINUTES
 
 
 def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, int | str], int]:

@@ -4,7 +4,16 @@ from pathlib import Path
 from harness.config import canonical_json, cells, load_settings
 from harness.gpu_slots import visible_gpus
 from harness.runs import crashes
-from harness.workflow import cores_per_job, data_attempt, gpu_resources, record_settings, typed, use_this_python
+from harness.workflow import (
+    cores_per_job,
+    data_attempt,
+    gpu_resources,
+    is_short,
+    minutes,
+    record_settings,
+    typed,
+    use_this_python,
+)
 
 use_this_python()
 SETTINGS = load_settings(typed(config))
@@ -32,6 +41,17 @@ wildcard_constraints:
 def cell_of(wildcards):
     """The cell that a run's folder stands for."""
     return CELLS[f"{wildcards.dataset}/{wildcards.method}/{wildcards.variant}/{wildcards.seed}"]
+
+
+def threads_here(wildcards):
+    """Cores of a single-threaded job, by what `--cores` promises and this machine has; 1 on a cluster."""
+    return cores_per_job(workflow.cores) if workflow.local_exec else 1
+
+
+def job_group(wildcards):
+    """`short` for cells of minutes, where --group-components asks a cluster to run several of them in one job."""
+    asked = "short" in workflow.group_settings.group_components
+    return "short" if asked and is_short(cell_of(wildcards)) else None
 
 
 def settings_file(wildcards, output):

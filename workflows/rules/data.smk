@@ -1,12 +1,13 @@
-# Data sets: found, verified and cached.
+# Data sets: found, verified and cached. On a cluster that happens where Snakemake runs: nodes rarely have a network.
 rule fetch:
     output:
         f"{RESULTS}/data/{{dataset}}.json",
     log:
         f"{RESULTS}/logs/data/{{dataset}}.log",
+    localrule: True
     conda:
         "../envs/harness.yaml"
-    threads: cores_per_job(workflow.cores)
+    threads: threads_here
     params:
         settings=settings_file,
         attempt=lambda wildcards: data_attempt(

@@ -9,11 +9,14 @@ rule run_model:
         f"{RESULTS}/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}/metrics.json",
     log:
         f"{RESULTS}/logs/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}.log",
+    group:
+        job_group
     conda:
         "../envs/harness.yaml"
-    threads: cores_per_job(workflow.cores)
+    threads: threads_here
     resources:
         **GPU_RESOURCES,
+        runtime=lambda wildcards: minutes(cell_of(wildcards)),
     params:
         settings=settings_file,
         digest=lambda wildcards: cell_of(wildcards).training_digest,

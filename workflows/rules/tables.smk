@@ -10,6 +10,7 @@ rule render_tables:
         tables=[f"{RESULTS}/tables/{name}.{form}" for name in TABLES for form in ("csv", "md", "tex")],
     log:
         f"{RESULTS}/logs/tables.log",
+    localrule: True
     conda:
         "../envs/harness.yaml"
     params:

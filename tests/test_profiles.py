@@ -1,0 +1,47 @@
+"""The cluster profile: Snakemake understands it, and cells become jobs of a sensible length."""
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from harness.config import ROOT, cells, load_settings
+from harness.workflow import LONG_MINUTES, SHORT_MINUTES, is_short, minutes
+
+PROFILE = "workflows/profiles/slurm"
+HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not None
+
+
+def dry_run(folder, *arguments):
+    for name in ("Snakefile", "workflows"):
+        (folder / name).symlink_to(ROOT / name)
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--profile", PROFILE, *arguments, "tables"]
+    done = subprocess.run(
+        [*command, "--config", "preset=smoke"], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    return output
+
+
+@pytest.mark.parametrize(
+    "executor",
+    [
+        pytest.param("local", id="options"),
+        pytest.param(
+            "slurm", marks=pytest.mark.skipif(not HAS_PLUGIN, reason="needs pip install -e '.[slurm]'"), id="plugin"
+        ),
+    ],
+)
+def test_snakemake_understands_the_profile(executor, tmp_path):
+    lines = dry_run(tmp_path, "--executor", executor).splitlines()
+    jobs = [line for line in lines if "mem_mb=4000" in line and f"runtime={SHORT_MINUTES}" in line]
+    assert len(jobs) == len(cells(load_settings({"preset": "smoke"})))
+
+
+def test_only_cells_of_minutes_share_a_job():
+    assert all(is_short(cell) for preset in ("smoke", "quick") for cell in cells(load_settings({"preset": preset})))
+    full = cells(load_settings({"preset": "full"}))
+    assert {cell.method for cell in full if is_short(cell)} == {"factorised"}
+    assert {minutes(cell) for cell in full} == {SHORT_MINUTES, LONG_MINUTES}
