@@ -127,6 +127,29 @@ def test_a_seed_decides_the_draws():
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("n", [4, 8, 15, 31, 126])
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_results_do_not_depend_on_where_arrays_lie(n, dtype):
+    """Small arrays at ever other places in memory, near to each other and far apart: the same bits."""
+    n_rows = 12
+    product, bias, value, weight = inputs(n_rows, n, dtype)
+    places = torch.Generator().manual_seed(11)
+    kept, found = [], set()
+    for _ in range(300):
+        kept.append(torch.empty(int(torch.randint(1, 200, (), generator=places))))
+        if len(kept) > 30:
+            kept.pop(int(torch.randint(30, (), generator=places)))
+        total = torch.zeros(n_rows * REPEATS, dtype=torch.float64)
+        sums = torch.zeros(n)
+        moved = [tensor.clone() for tensor in (product, bias, value, weight)]
+        drawn = bernoulli.draw(*moved[:2], REPEATS, torch.Generator().manual_seed(12), total)
+        bernoulli.score(*moved[:3], total[:n_rows])
+        pooled = bernoulli.pooled_residual(moved[0].clone(), moved[1], drawn, total.float(), sums)
+        missed = bernoulli.residual(*moved, sums)
+        found.add(tuple(bytes(t.view(torch.uint8).numpy()) for t in (total, drawn, pooled, missed, sums)))
+    assert len(found) == 1
+
+
 def test_nan_stays_visible():
     product = torch.zeros(2, 40)
     product[1, 7] = math.nan

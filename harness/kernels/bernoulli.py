@@ -28,6 +28,8 @@ ZERO, ONE = np.float32(0.0), np.float32(1.0)
 TERMS_A_LOGARITHM = 112
 SCALE = np.float32(65536.0)
 LOW_BITS = np.float32(2.0**-24)
+# entries around working arrays: the compiled test that arrays do not overlap also fails where they are this close
+APART = 128
 
 _jit = nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
 
@@ -39,6 +41,17 @@ def _random_word(seed, index):
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     word = (word ^ (word >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return word ^ (word >> np.uint64(31))
+
+
+@nb.njit(inline="always")
+def _working_array(n, dtype):
+    """[n], uninitialised, far from any other array.
+
+    A loop that stores is compiled twice, as vectors for arrays that are apart and one by one for others, and the two
+    add up in a different order. Without a distance, what a small layer's sums are rounded to would depend on where
+    its arrays happen to lie.
+    """
+    return np.empty(n + 2 * APART, dtype)[APART : APART + n]
 
 
 @_jit
@@ -64,10 +77,10 @@ def draw(
     each other; log_prob [R * repeats] double, nats, is added to. seed: any 64-bit integer.
     """
     n_rows, n = product.shape
-    logits = np.empty(n, np.float32)
-    threshold = np.empty(n, np.int32)
-    rest = np.empty(n, np.float32)
-    words = np.empty((n + 3) // 4, np.uint64)
+    logits = _working_array(n, np.float32)
+    threshold = _working_array(n, np.int32)
+    rest = _working_array(n, np.float32)
+    words = _working_array((n + 3) // 4, np.uint64)
     bits = words.view(np.uint16)[:n]
     n_words = np.uint64(len(words))
     seed = np.uint64(seed)
@@ -150,7 +163,7 @@ def residual(
     """
     n_rows, n = product.shape
     repeats = n_rows // max(1, value.shape[0])
-    missed = np.empty(n, np.float32)
+    missed = _working_array(n, np.float32)
     for row in range(n_rows):
         products, values, target, scale = product[row], value[row // repeats], out[row], weight[row]
         for j in range(n):
@@ -177,7 +190,7 @@ def pooled_residual(
     """
     n_rows, n = product.shape
     repeats = value.shape[0] // max(1, n_rows)
-    missed = np.empty(n, np.float32)
+    missed = _working_array(n, np.float32)
     for row in range(n_rows):
         missed[:] = ZERO
         total = ZERO
