@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from harness.bench import cases
 from harness.bench.cases import Case
-from harness.precision import multiplies_bfloat16
+from harness.precision import choose_float32_products, multiplies_bfloat16
 
 # contender -> module to import, and its package where the names differ
 _PYRO = ("pyro", "pyro-ppl")
@@ -27,6 +28,7 @@ _PACKAGES = {
     cases.PYRO_RENYI: _PYRO,
     cases.PYTHAE: ("pythae", "pythae"),
 }
+PYTORCH_DEFAULT = "highest"  # of torch.set_float32_matmul_precision
 Job = Callable[[], Any]  # one update on the next batch, or one whole evaluation
 
 
@@ -58,15 +60,39 @@ def check_present(contender: str, device: torch.device) -> None:
             raise AbsentError(f"{package} cannot be imported ({error}): pip install -e '.[bench]'") from error
     if contender in (cases.OURS_FLOAT32, cases.TEXTBOOK_BFLOAT16) and not multiplies_bfloat16(device):
         raise AbsentError("the device has no matrix instructions for bfloat16")
+    if contender == cases.TEXTBOOK_FASTER and (device.type != "cpu" or our_float32_products() == PYTORCH_DEFAULT):
+        raise AbsentError("PyTorch's default library for float32 products is the one that ours uses here")
 
 
 def job(contender: str, workload: Workload) -> Job:
     """The contender's work in a case, its network new or loaded; initial weights come from a fixed seed.
 
-    Raises AbsentError.
+    Rivals multiply float32 matrices as PyTorch does when nobody asks for anything else; ours, and one textbook, as
+    ``harness.precision`` chooses. Raises AbsentError.
     """
+    check_present(contender, workload.x.device)
+    as_set = contender in (cases.OURS, cases.OURS_FLOAT32, cases.TEXTBOOK_FASTER)
+    return with_setting(our_float32_products() if as_set else PYTORCH_DEFAULT, _job(contender, workload))
+
+
+@cache
+def our_float32_products() -> str:
+    """The setting of float32 products that ours works with."""
+    return choose_float32_products()
+
+
+def with_setting(float32_products: str, work: Job) -> Job:
+    """``work`` under a setting of ``torch.set_float32_matmul_precision``."""
+
+    def work_with_setting() -> Any:
+        torch.set_float32_matmul_precision(float32_products)
+        return work()
+
+    return work_with_setting
+
+
+def _job(contender: str, workload: Workload) -> Job:
     case, x = workload.case, workload.x
-    check_present(contender, x.device)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         if case.job == cases.UPDATE:
@@ -86,7 +112,7 @@ def _update(contender: str, case: Case, device: torch.device) -> Callable[[Tenso
         from harness.bench import ours
 
         return ours.update(case, device, "auto" if contender == cases.OURS else "float32")
-    if contender in (cases.TEXTBOOK, cases.TEXTBOOK_BFLOAT16):
+    if contender in (cases.TEXTBOOK, cases.TEXTBOOK_FASTER, cases.TEXTBOOK_BFLOAT16):
         from harness.bench.rivals import textbook
 
         return textbook.update(case, device, bfloat16=contender == cases.TEXTBOOK_BFLOAT16)

@@ -26,7 +26,6 @@ from harness.bench import cases
 from harness.bench.cases import Case
 from harness.bench.contenders import Workload, job
 from harness.errors import HarnessError
-from harness.precision import choose_float32_products
 
 UPDATES = 3
 MEGABYTE = 1e6
@@ -117,7 +116,6 @@ def main() -> None:
     """Answer the request in the first argument, a JSON mapping, with a line of JSON."""
     request = json.loads(sys.argv[1])
     torch.set_num_threads(request["threads"])
-    choose_float32_products()
     rows = torch.from_numpy(np.load(request["rows"])).to(request["device"], torch.float32)
     weights = None if request["weights"] is None else Path(request["weights"])
     workload = Workload(Case.from_dict(request["case"]), rows, weights)

@@ -16,12 +16,11 @@ import torch
 from harness.bench import agreement, cases, floor, memory, plots, report, scaling
 from harness.bench.agreement import Agreement
 from harness.bench.cases import Case
-from harness.bench.contenders import AbsentError, Job, Workload, job
+from harness.bench.contenders import AbsentError, Job, Workload, job, our_float32_products, with_setting
 from harness.bench.findings import Absence, CaseFindings, Findings
 from harness.bench.timing import Effort, time_in_turns
 from harness.bench.workloads import Workloads
 from harness.data import DataSettings
-from harness.precision import choose_float32_products
 from harness.provenance import choose_device, describe_device, git_commit, versions
 
 logger = logging.getLogger(__name__)
@@ -71,7 +70,7 @@ def bench(plan: Plan, settings: DataSettings, output: Path) -> bool:
         f"Python {versions()['python']}",
         f"torch {torch.__version__}",
         *_packages(),
-        f"float32 products: {choose_float32_products()}",
+        f"float32 products: {our_float32_products()}",
     )
     findings = Findings(device=plan.device.type + _threads(plan.device), facts=facts)
     if plan.quick:
@@ -131,7 +130,8 @@ def _with_peaks(found: list[CaseFindings], workloads: Workloads) -> list[CaseFin
 def _floor(workload: Workload) -> Job | None:
     ours = job(cases.OURS, workload)
     ours()
-    return floor.floor_of(ours)
+    replay = floor.floor_of(ours)
+    return None if replay is None else with_setting(our_float32_products(), replay)
 
 
 def _agreements(workload: Workload) -> list[Agreement]:
