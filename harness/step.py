@@ -9,6 +9,7 @@ hundred small kernels one by one takes longer than running them.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,7 @@ class UpdateStep:
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
         self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
+        self._graphs = CudaGraph if device.type == "cuda" and model.capturable else None
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
     def run(self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float) -> Tensor:
@@ -58,7 +60,7 @@ class UpdateStep:
             self._fused_adam(rate, scale, l1)
             return loss
         self._scalars.copy_(torch.tensor([rate, scale, l1], dtype=self._scalars.dtype))
-        if self._scalars.device.type == "cuda" and self.model.capturable:
+        if self._graphs is not None:
             return self._replay(batch, n_samples, generator)
         return self._whole(batch, n_samples, generator)
 
@@ -112,30 +114,48 @@ class UpdateStep:
         captured = self._captured.setdefault(key, _Captured())
         if captured.n_eager < EAGER_UPDATES:
             captured.n_eager += 1
-            stream = torch.cuda.Stream()  # capturing asks for warm-up on a stream of its own
-            stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(stream):
-                loss = self._whole(batch, n_samples, generator)
-            torch.cuda.current_stream().wait_stream(stream)
-            return loss
+            return self._graphs.warm_up(lambda: self._whole(batch, n_samples, generator))
         if captured.graph is None:
             captured.batch = Batch(batch.x.clone(), None if batch.y is None else batch.y.clone())
-            captured.graph = torch.cuda.CUDAGraph()
-            captured.graph.register_generator_state(generator)
-            with torch.cuda.graph(captured.graph):
-                captured.loss = self._whole(captured.batch, n_samples, generator)
+            captured.graph = self._graphs(lambda: self._whole(captured.batch, n_samples, generator), generator)
         captured.batch.x.copy_(batch.x)
         if batch.y is not None:
             captured.batch.y.copy_(batch.y)
-        captured.graph.replay()
-        return captured.loss.clone()
+        return captured.graph.replay()
+
+
+class CudaGraph:
+    """The kernels that a function launches, recorded, and launched together from then on.
+
+    The function must do the same whatever the numbers are, and leave them on the device.
+    """
+
+    def __init__(self, function: Callable[[], Tensor], generator: torch.Generator):
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(generator)
+        with torch.cuda.graph(self._graph):
+            self._result = function()
+
+    def replay(self) -> Tensor:
+        """What the function would return now."""
+        self._graph.replay()
+        return self._result.clone()
+
+    @staticmethod
+    def warm_up(function: Callable[[], Tensor]) -> Tensor:
+        """Call the function as capturing wants it called before: on a stream of its own."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = function()
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
 
 
 @dataclass
 class _Captured:
-    """A captured update and the memory it reads and writes."""
+    """A captured update and the memory it reads."""
 
     n_eager: int = 0
-    graph: torch.cuda.CUDAGraph | None = None
+    graph: CudaGraph | None = None
     batch: Batch | None = None
-    loss: Tensor | None = None

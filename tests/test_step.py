@@ -132,18 +132,3 @@ def test_precision_is_a_choice_of_methods_that_offer_it():
     assert product_dtype(build("nade", N_VISIBLE, {"hidden": 3}), "bfloat16", cpu) is None
     with pytest.raises(ConfigError, match=r"training\.precision: expected one of auto, .*, found 'half'"):
         product_dtype(stack, "half", cpu)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="captured updates need a CUDA device")
-def test_captured_updates_equal_eager_ones():
-    values = []
-    for capturable in (True, False):
-        model = small_stack("bihm").float().cuda()
-        model.capturable = capturable
-        step = UpdateStep(model, "float32")
-        generator = torch.Generator(device="cuda").manual_seed(6)
-        x = batch().x.cuda()
-        for _ in range(10):
-            step.run(Batch(x), 4, generator, 0.01, 1e-5)
-        values.append(step.parameters.values.clone())
-    assert torch.allclose(*values, atol=1e-5)

@@ -2,7 +2,8 @@
 
 The C library gives the pages of a large tensor back to the operating system when it is freed, and each comes back with
 a page fault: a sixth of an update's time. A ``Scratch`` keeps what it has handed out and hands it out again under the
-same key, so two tensors that are needed at the same time need two keys. Every thread has its own memory.
+same key, so two tensors that are needed at the same time need two keys. Every thread has its own memory. Other devices
+need none of this, as PyTorch keeps their memory itself, and what a CUDA graph writes to must not be handed out again.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ class Scratch(threading.local):
 
     def take(self, key: str, n_rows: int, n_columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A contiguous [n_rows, n_columns], valid until the next ``take`` of the same key by the same thread."""
-        full_key = (key, n_columns, dtype, device)
+        if device.type != "cpu":
+            return torch.empty(n_rows, n_columns, dtype=dtype, device=device)
+        full_key = (key, n_columns, dtype)
         buffer = self._buffers.get(full_key)
         if buffer is None or len(buffer) < n_rows:
             with torch.inference_mode(False):  # may be written to in any mode
-                buffer = torch.empty(n_rows, n_columns, dtype=dtype, device=device)
+                buffer = torch.empty(n_rows, n_columns, dtype=dtype)
             self._buffers[full_key] = buffer
         return buffer if len(buffer) == n_rows else buffer[:n_rows]
 

@@ -18,6 +18,7 @@ are stored as [B * K, n_l] with the K samples of a row next to each other.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,10 +79,18 @@ class BeliefStack(Method):
         self.q_weight = nn.ParameterList(initial_weight(above, below) for below, above in pairs)
         self.q_bias = nn.ParameterList(initial_bias(above) for _, above in pairs)
         self.prior_bias = initial_bias(layers[-1])
+        self._list_layers()
+        self._scratch = Scratch()
+
+    def _list_layers(self) -> None:
         # (weight, bias) of every layer, from the data upward; taking them out of a ParameterList costs microseconds
         self.p_layers = list(zip(self.p_weight, self.p_bias, strict=True))
         self.q_layers = list(zip(self.q_weight, self.q_bias, strict=True))
-        self._scratch = Scratch()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> BeliefStack:
+        super()._apply(fn, recurse)
+        self._list_layers()  # moving to some devices makes new parameters
+        return self
 
     def log_prior(self, top: Tensor) -> Tensor:
         """log p(h_L) [N] double for h_L [N, n_L]."""
