@@ -23,7 +23,7 @@ from harness.data import is_local
 from harness.errors import DataError
 from harness.gpu_slots import means_gpu
 
-SHORT_UPDATES = 20_000
+SHORT_UPDATES = 40_000
 SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
 
 
