@@ -12,7 +12,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,9 +86,8 @@ class UpdateStep:
         from harness.kernels import adam
 
         flat = self.parameters
-        products = flat.products.view(torch.uint16) if len(flat.products) else flat.products
-        tensors = (flat.values, flat.gradients, products, self.first, self.second)
-        scalars = (np.float32(s) for s in (l1, rate, BETA1, BETA2, scale, EPSILON))
+        tensors = (flat.values, flat.gradients, flat.products.view(torch.uint16), self.first, self.second)
+        scalars = l1, rate, BETA1, BETA2, scale, EPSILON
         adam.step(*(tensor.numpy() for tensor in tensors), flat.n_weights, *scalars)
 
     @torch.no_grad()

@@ -10,16 +10,21 @@ where they are equal (once in 65,536 draws) do 24 further bits decide. Bits come
 from the caller and a counter, which vectorises since no word waits for the one before; a call's draws are a function of
 its seed and its inputs alone.
 
-The loops are one thread's work and release the interpreter lock.
+The loops release the interpreter lock and share rows among as many threads as PyTorch is set to use, where there are
+enough of them (``harness.kernels.threads``). Draws and log-probabilities do not depend on the number of threads; sums
+over rows are added up in another order.
 """
 
 from __future__ import annotations
 
 import math
+from functools import cache
+from typing import Any
 
 import numba as nb
 import numpy as np
 
+from harness.kernels import threads
 from harness.kernels.bfloat16 import bit_like, load, round_like
 from harness.kernels.fastmath import FAST, exp_neg, sigmoid
 
@@ -67,7 +72,6 @@ def _decide_ties(bits, threshold, rest, logits, out, seed, index):
     return on
 
 
-@_jit
 def draw(
     product: np.ndarray, bias: np.ndarray, repeats: int, seed: int, sample: np.ndarray, log_prob: np.ndarray
 ) -> None:
@@ -76,7 +80,16 @@ def draw(
     product [R, n] and bias [n] give the logits; sample [R * repeats, n] is written, 0 or 1, a row's repeats next to
     each other; log_prob [R * repeats] double, nats, is added to. seed: any 64-bit integer.
     """
-    n_rows, n = product.shape
+    n_threads = threads.n_threads(sample.size)
+    if n_threads == 1:
+        _draw_rows(product, bias, repeats, seed, 0, len(product), sample, log_prob)
+    else:
+        _share_draw(*_shared(_draw_task, product), n_threads, product, bias, repeats, seed, sample, log_prob)
+
+
+@_jit
+def _draw_rows(product, bias, repeats, seed, first_row, last_row, sample, log_prob):
+    n = product.shape[1]
     logits = _working_array(n, np.float32)
     threshold = _working_array(n, np.int32)
     rest = _working_array(n, np.float32)
@@ -85,7 +98,7 @@ def draw(
     n_words = np.uint64(len(words))
     seed = np.uint64(seed)
     further = _random_word(seed, np.uint64(2**63))  # ties have a stream of their own
-    for row in range(n_rows):
+    for row in range(first_row, last_row):
         base = 0.0  # sum_j log(1 + exp(a_j))
         products = product[row]
         for start in range(0, n, TERMS_A_LOGARITHM):
@@ -124,15 +137,47 @@ def draw(
 
 
 @_jit
+def _share_draw(points, task, n_threads, product, bias, repeats, seed, sample, log_prob):
+    block = threads.new_block()
+    threads.put(block, 0, product)
+    threads.put(block, 1, bias)
+    threads.put(block, 2, sample)
+    threads.put(block, 3, log_prob)
+    block[-1], block[-2] = seed, repeats
+    threads.share_out(points, task, block, n_threads)
+
+
+@cache
+def _draw_task(dtype):
+    @nb.cfunc(threads.TASK, cache=True)
+    def task(data):
+        block = threads.block_at(data)
+        product, bias = threads.matrix(block, 0, dtype), threads.vector(block, 1, np.float32)
+        sample, log_prob = threads.matrix(block, 2, dtype), threads.vector(block, 3, np.float64)
+        _, start, stop = threads.own_part(block, len(product))
+        _draw_rows(product, bias, block[-2], block[-1], start, stop, sample, log_prob)
+
+    return task
+
+
 def score(product: np.ndarray, bias: np.ndarray, value: np.ndarray, log_prob: np.ndarray) -> None:
     """Add the log-probability of values: log_prob[r] += sum_j value_j a_j - log(1 + exp(a_j)), a = product[r] + bias.
 
     product [N, n]; value [V, n], probabilities or 0/1, where row r belongs to value row r // (N / V); log_prob [N]
     double, nats.
     """
+    n_threads = threads.n_threads(product.size)
+    if n_threads == 1:
+        _score_rows(product, bias, value, 0, len(product), log_prob)
+    else:
+        _share_score(*_shared(_score_task, product, value), n_threads, product, bias, value, log_prob)
+
+
+@_jit
+def _score_rows(product, bias, value, first_row, last_row, log_prob):
     n_rows, n = product.shape
     repeats = n_rows // max(1, value.shape[0])
-    for row in range(n_rows):
+    for row in range(first_row, last_row):
         total = 0.0
         products, values = product[row], value[row // repeats]
         for start in range(0, n, TERMS_A_LOGARITHM):
@@ -148,6 +193,28 @@ def score(product: np.ndarray, bias: np.ndarray, value: np.ndarray, log_prob: np
 
 
 @_jit
+def _share_score(points, task, n_threads, product, bias, value, log_prob):
+    block = threads.new_block()
+    threads.put(block, 0, product)
+    threads.put(block, 1, bias)
+    threads.put(block, 2, value)
+    threads.put(block, 3, log_prob)
+    threads.share_out(points, task, block, n_threads)
+
+
+@cache
+def _score_task(dtype, value_dtype):
+    @nb.cfunc(threads.TASK, cache=True)
+    def task(data):
+        block = threads.block_at(data)
+        product, bias = threads.matrix(block, 0, dtype), threads.vector(block, 1, np.float32)
+        value, log_prob = threads.matrix(block, 2, value_dtype), threads.vector(block, 3, np.float64)
+        _, start, stop = threads.own_part(block, len(product))
+        _score_rows(product, bias, value, start, stop, log_prob)
+
+    return task
+
+
 def residual(
     product: np.ndarray,
     bias: np.ndarray,
@@ -161,10 +228,20 @@ def residual(
     product [N, n], value [V, n] as for ``score``; weight [N]; out [N, n], which may be ``product`` itself;
     bias_gradient [n].
     """
+    n_threads = threads.n_threads(product.size)
+    if n_threads == 1:
+        _residual_rows(product, bias, value, weight, 0, len(product), out, bias_gradient)
+    else:
+        shared = _shared(_residual_task, product, value)
+        _share_residual(*shared, n_threads, product, bias, value, weight, out, bias_gradient)
+
+
+@_jit
+def _residual_rows(product, bias, value, weight, first_row, last_row, out, bias_gradient):
     n_rows, n = product.shape
     repeats = n_rows // max(1, value.shape[0])
     missed = _working_array(n, np.float32)
-    for row in range(n_rows):
+    for row in range(first_row, last_row):
         products, values, target, scale = product[row], value[row // repeats], out[row], weight[row]
         for j in range(n):
             missed[j] = scale * (load(values[j]) - sigmoid(load(products[j]) + bias[j]))
@@ -174,7 +251,6 @@ def residual(
             bias_gradient[j] += missed[j]
 
 
-@_jit
 def pooled_residual(
     product: np.ndarray,
     bias: np.ndarray,
@@ -188,10 +264,20 @@ def pooled_residual(
     product [R, n]; value [R * repeats, n]; weight [R * repeats]; out [R, n], which may be ``product`` itself;
     bias_gradient [n].
     """
+    n_threads = threads.n_threads(value.size)
+    if n_threads == 1:
+        _pooled_residual_rows(product, bias, value, weight, 0, len(product), out, bias_gradient)
+    else:
+        shared = _shared(_pooled_residual_task, product, value)
+        _share_residual(*shared, n_threads, product, bias, value, weight, out, bias_gradient)
+
+
+@_jit
+def _pooled_residual_rows(product, bias, value, weight, first_row, last_row, out, bias_gradient):
     n_rows, n = product.shape
     repeats = value.shape[0] // max(1, n_rows)
     missed = _working_array(n, np.float32)
-    for row in range(n_rows):
+    for row in range(first_row, last_row):
         missed[:] = ZERO
         total = ZERO
         for repeat in range(repeats):
@@ -206,6 +292,54 @@ def pooled_residual(
             target[j] = round_like(out, missed[j])
         for j in range(n):
             bias_gradient[j] += missed[j]
+
+
+@_jit
+def _share_residual(points, task, n_threads, product, bias, value, weight, out, bias_gradient):
+    """Both kinds; every thread has a bias gradient of its own."""
+    n = len(bias_gradient)
+    width = n + APART
+    own_gradients = np.zeros((n_threads, width), np.float32)
+    block = threads.new_block()
+    threads.put(block, 0, product)
+    threads.put(block, 1, bias)
+    threads.put(block, 2, value)
+    threads.put(block, 3, weight)
+    threads.put(block, 4, out)
+    threads.put(block, 5, own_gradients)
+    threads.share_out(points, task, block, n_threads)
+    for thread in range(n_threads):
+        own = own_gradients[thread]
+        for j in range(n):
+            bias_gradient[j] += own[j]
+
+
+@cache
+def _residual_task(dtype, value_dtype):
+    return _any_residual_task(_residual_rows, dtype, value_dtype)
+
+
+@cache
+def _pooled_residual_task(dtype, value_dtype):
+    return _any_residual_task(_pooled_residual_rows, dtype, value_dtype)
+
+
+def _any_residual_task(rows, dtype, value_dtype):
+    @nb.cfunc(threads.TASK, cache=True)
+    def task(data):
+        block = threads.block_at(data)
+        product, bias = threads.matrix(block, 0, dtype), threads.vector(block, 1, np.float32)
+        value, weight = threads.matrix(block, 2, value_dtype), threads.vector(block, 3, np.float32)
+        out, own_gradients = threads.matrix(block, 4, dtype), threads.matrix(block, 5, np.float32)
+        thread, start, stop = threads.own_part(block, len(product))
+        rows(product, bias, value, weight, start, stop, out, own_gradients[thread][: len(bias)])
+
+    return task
+
+
+def _shared(task: Any, *arrays: np.ndarray) -> tuple[np.ndarray, int]:
+    """Entry points of the threads and the address of the task for arrays of these types."""
+    return threads.entry_points(), task(*(array.dtype for array in arrays)).address
 
 
 @_jit
