@@ -202,14 +202,19 @@ class BeliefStack(Method):
         top = inferred.h[-1]
         residual(self._no_input(top), self.prior_bias, top, weights, self.prior_bias.grad)
 
-    @torch.no_grad()
     def add_q_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log q(h_bk | x_b) to the gradients of q's layers; weights [B * K]."""
-        h, products = inferred.h, inferred.q_products
-        weight, bias = self.q_layers[0]
-        _add_product(weight, pooled_residual(products[0], bias, h[0], weights, bias.grad), inferred.x)
-        for below, above, product, (weight, bias) in zip(h, h[1:], products[1:], self.q_layers[1:], strict=False):
-            _add_product(weight, residual(product, bias, above, weights, bias.grad), below)
+        for level in range(len(self.q_layers)):
+            self.add_q_layer_gradients(inferred, level, weights)
+
+    @torch.no_grad()
+    def add_q_layer_gradients(self, inferred: Inferred, level: int, weights: Tensor) -> None:
+        """Add sum_bk weights[b, k] d log q(h_l | h_{l-1}) to the gradients of layer l = level + 1; weights [B * K]."""
+        below = inferred.x if level == 0 else inferred.h[level - 1]
+        weight, bias = self.q_layers[level]
+        by_logits = pooled_residual if level == 0 else residual  # a row of logits serves all samples of the first layer
+        missed = by_logits(inferred.q_products[level], bias, inferred.h[level], weights, bias.grad)
+        _add_product(weight, missed, below)
 
     @torch.no_grad()
     def add_sleep_gradients(self, x: Tensor, h: list[Tensor], factor: float) -> None:

@@ -1,0 +1,129 @@
+"""Variational autoencoder whose posterior draws take Hamiltonian transitions inside the bound.
+
+A draw z_0 ~ q(z | x) is moved by T transitions; each draws a momentum v'_t ~ N(0, 1) and takes leapfrog steps towards
+larger log p(x, z). A leapfrog step is a chain of shears, so it keeps volumes, and
+p(x, z_T) prod_t r_t(v_t | x, z_t) / (q(z_0 | x) prod_t N(v'_t)) is an importance weight on the space of (z, v_1 .. v_T)
+whatever the reverse model r is: its mean is p(x), the mean of its logarithm a bound. The force, d log p(x, z) / dz, is
+written out as tensor operations: learning differentiates it like everything else, and evaluation needs no graph.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.blocks.bernoulli import log_likelihood
+from harness.blocks.gaussian import GaussianStack, log_normal
+from harness.errors import ConfigError
+from harness.method import Batch
+
+
+class VAEHMC(GaussianStack):
+    """One latent Gaussian layer; tanh units, since the force must be smooth.
+
+    iterations: T. leapfrog_steps: in each. Step sizes are learned for every iteration and latent dimension, which
+    stands for a diagonal mass matrix as well. reverse_hidden: tanh units of r_t, whose inputs are the encoder's last
+    hidden layer and z_t.
+    """
+
+    name = "vae_hmc"
+    title = "VAE + HMC"
+    kind = "latent"
+    source = "Salimans, Kingma, Welling: Markov Chain Monte Carlo and Variational Inference, ICML 2015"
+
+    def __init__(
+        self,
+        n_visible: int,
+        latent: int,
+        hidden: list[int],
+        iterations: int = 8,
+        leapfrog_steps: int = 1,
+        reverse_hidden: int = 100,
+        initial_step: float = 0.1,
+    ):
+        super().__init__(n_visible, layers=[latent], hidden=[hidden], activation="tanh")
+        if not hidden or min(iterations, leapfrog_steps) < 1:
+            raise ConfigError(
+                "vae_hmc: hidden, iterations, leapfrog_steps: expected at least one each, "
+                f"found {hidden}, {iterations}, {leapfrog_steps}"
+            )
+        self.iterations, self.leapfrog_steps = iterations, leapfrog_steps
+        # one dimension: these are no weights that a penalty should shrink
+        self.log_step = nn.Parameter(torch.full((iterations * latent,), math.log(initial_step)))
+        bound = math.sqrt(6.0 / (hidden[-1] + latent + reverse_hidden))
+        shapes = (iterations * reverse_hidden, hidden[-1]), (iterations, latent, reverse_hidden)
+        self.reverse_features, self.reverse_state = (
+            nn.Parameter(torch.empty(shape).uniform_(-bound, bound)) for shape in shapes
+        )
+        self.reverse_bias = nn.Parameter(torch.zeros(iterations * reverse_hidden))
+        # zero: r begins as the distribution from which momenta are drawn
+        self.reverse_output = nn.Parameter(torch.zeros(iterations, reverse_hidden, 2 * latent))
+        self.reverse_output_bias = nn.Parameter(torch.zeros(iterations * 2 * latent))
+
+    def force(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """d log p(x, z) / dz [B, K, n], and the decoder's last product, without the bias, [B * K, D].
+
+        x [B, D], z [B, K, n]; differentiable.
+        """
+        *layers, last = [layer for layer in self.decoders[0] if isinstance(layer, nn.Linear)]
+        below, hidden = z.flatten(0, 1), []  # [B * K, n]
+        for layer in layers:
+            below = torch.tanh(F.linear(below, layer.weight, layer.bias))
+            hidden.append(below)
+        product = F.linear(below, last.weight)
+        missed = x[:, None] - torch.sigmoid(product + last.bias).view(*z.shape[:2], -1)  # d log p(x | z) / d logits
+        slope = missed.flatten(0, 1) @ last.weight
+        for layer, activation in zip(reversed(layers), reversed(hidden), strict=True):
+            slope = (slope * (1.0 - activation.square())) @ layer.weight
+        return slope.view_as(z) - z, product
+
+    def leapfrog(self, x: Tensor, z: Tensor, v: Tensor, force: Tensor, step: Tensor) -> tuple[Tensor, ...]:
+        """``leapfrog_steps`` steps of sizes ``step`` [n] from position z and momentum v, each [B, K, n].
+
+        force: at z. Returns the new z, v, force and the decoder's product there (see ``force``).
+        """
+        for _ in range(self.leapfrog_steps):
+            v = v + 0.5 * step * force
+            z = z + step * v
+            force, product = self.force(x, z)
+            v = v + 0.5 * step * force
+        return z, v, force, product
+
+    def log_reverse(self, features: Tensor, z: Tensor, v: Tensor) -> Tensor:
+        """sum_t log r_t(v_t | x, z_t), [B, K], for features of x [B, H], z and v [T, B, K, n].
+
+        Like ``log_normal``, without the density's constant.
+        """
+        n_iterations, n_rows, n_samples = z.shape[:3]
+        of_x = F.linear(features, self.reverse_features, self.reverse_bias).view(n_rows, n_iterations, 1, -1)
+        of_z = torch.bmm(z.flatten(1, 2), self.reverse_state).view(n_iterations, n_rows, n_samples, -1)
+        hidden = torch.tanh(of_x.transpose(0, 1) + of_z).flatten(1, 2)  # [T, B * K, R]
+        outputs = torch.baddbmm(self.reverse_output_bias.view(n_iterations, 1, -1), hidden, self.reverse_output)
+        mean, log_std = outputs.view(n_iterations, n_rows, n_samples, -1).chunk(2, dim=-1)
+        return log_normal(v, mean, log_std).sum(0)
+
+    def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
+        """log p(x, z_T) prod_t r_t(v_t | x, z_t) - log q(z_0 | x) prod_t N(v'_t), [B, K]; differentiable.
+
+        The constants of the normal densities, as many above as below, are left out.
+        """
+        features = self.encoders[0][:-1](x)
+        mean, log_std = self.encoders[0][-1](features).chunk(2, dim=-1)
+        z, log_q = self.draw(mean, log_std, n_samples, generator)
+        shape = (self.iterations, *z.shape)
+        drawn = torch.randn(shape, generator=generator, device=z.device, dtype=z.dtype)
+        steps = torch.exp(self.log_step).view(self.iterations, -1)
+        force, _ = self.force(x, z)
+        positions, momenta = [], []
+        for noise, step in zip(drawn, steps, strict=True):
+            z, v, force, product = self.leapfrog(x, z, noise, force, step)
+            positions.append(z)
+            momenta.append(v)
+        log_r = self.log_reverse(features, torch.stack(positions), torch.stack(momenta))
+        log_p = log_likelihood(product, self.decoders[0][-1].bias, x).view(z.shape[:2]) - 0.5 * z.square().sum(-1)
+        return log_p + log_r - log_q + 0.5 * drawn.square().sum((0, -1))
+
+    def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Mean of -lw: the bound, with n_samples draws a row."""
+        return -self.log_weights(batch.x, n_samples, generator).mean()
