@@ -19,18 +19,38 @@ from harness.errors import ConfigError
 from harness.method import Batch
 
 
+def force(x: Tensor, z: Tensor, decoder: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """d log p(x, z) / dz [B, K, n], and the decoder's last product, without the bias, [B * K, D].
+
+    x [B, D], z [B, K, n]; decoder: (weight, bias) of its layers. Differentiable; products are made, and the last one is
+    returned, in the weights' data type, everything else is in that of z.
+    """
+    *layers, (last, last_bias) = decoder
+    below, slopes = z.flatten(0, 1), []  # [B * K, n]
+    for weight, bias in layers:
+        below = torch.tanh(F.linear(below.to(weight.dtype), weight) + bias)
+        slopes.append(1.0 - below.square())
+    product = F.linear(below.to(last.dtype), last)
+    missed = x[:, None] - torch.sigmoid(product + last_bias).view(*z.shape[:2], -1)  # d log p(x | z) / d logits
+    result = missed.flatten(0, 1).to(last.dtype) @ last
+    for (weight, _), slope in zip(reversed(layers), reversed(slopes), strict=True):
+        result = (result * slope).to(weight.dtype) @ weight
+    return result.view_as(z) - z, product
+
+
 class VAEHMC(GaussianStack):
     """One latent Gaussian layer; tanh units, since the force must be smooth.
 
     iterations: T. leapfrog_steps: in each. Step sizes are learned for every iteration and latent dimension, which
     stands for a diagonal mass matrix as well. reverse_hidden: tanh units of r_t, whose inputs are the encoder's last
-    hidden layer and z_t.
+    hidden layer and z_t. warm_up: so many updates first climb the bound of the plain VAE, which costs a tenth.
     """
 
     name = "vae_hmc"
     title = "VAE + HMC"
     kind = "latent"
     source = "Salimans, Kingma, Welling: Markov Chain Monte Carlo and Variational Inference, ICML 2015"
+    product_dtype: torch.dtype | None = None  # of the decoder's products in training; None: as the parameters
 
     def __init__(
         self,
@@ -40,7 +60,8 @@ class VAEHMC(GaussianStack):
         iterations: int = 8,
         leapfrog_steps: int = 1,
         reverse_hidden: int = 100,
-        initial_step: float = 0.1,
+        initial_step: float = 0.05,
+        warm_up: int = 0,
     ):
         super().__init__(n_visible, layers=[latent], hidden=[hidden], activation="tanh")
         if not hidden or min(iterations, leapfrog_steps) < 1:
@@ -48,7 +69,9 @@ class VAEHMC(GaussianStack):
                 "vae_hmc: hidden, iterations, leapfrog_steps: expected at least one each, "
                 f"found {hidden}, {iterations}, {leapfrog_steps}"
             )
-        self.iterations, self.leapfrog_steps = iterations, leapfrog_steps
+        self.iterations, self.leapfrog_steps, self.warm_up = iterations, leapfrog_steps, warm_up
+        self.capturable = warm_up == 0
+        self.register_buffer("n_updates", torch.zeros((), dtype=torch.int64))  # counted while there is a warm-up
         # one dimension: these are no weights that a penalty should shrink
         self.log_step = nn.Parameter(torch.full((iterations * latent,), math.log(initial_step)))
         bound = math.sqrt(6.0 / (hidden[-1] + latent + reverse_hidden))
@@ -61,34 +84,24 @@ class VAEHMC(GaussianStack):
         self.reverse_output = nn.Parameter(torch.zeros(iterations, reverse_hidden, 2 * latent))
         self.reverse_output_bias = nn.Parameter(torch.zeros(iterations * 2 * latent))
 
-    def force(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """d log p(x, z) / dz [B, K, n], and the decoder's last product, without the bias, [B * K, D].
+    def decoder_layers(self, dtype: torch.dtype | None = None) -> list[tuple[Tensor, Tensor]]:
+        """(weight, bias) of the decoder's layers, weights in ``dtype``, by default that of the parameters."""
+        layers = [layer for layer in self.decoders[0] if isinstance(layer, nn.Linear)]
+        return [(layer.weight if dtype is None else layer.weight.to(dtype), layer.bias) for layer in layers]
 
-        x [B, D], z [B, K, n]; differentiable.
-        """
-        *layers, last = [layer for layer in self.decoders[0] if isinstance(layer, nn.Linear)]
-        below, hidden = z.flatten(0, 1), []  # [B * K, n]
-        for layer in layers:
-            below = torch.tanh(F.linear(below, layer.weight, layer.bias))
-            hidden.append(below)
-        product = F.linear(below, last.weight)
-        missed = x[:, None] - torch.sigmoid(product + last.bias).view(*z.shape[:2], -1)  # d log p(x | z) / d logits
-        slope = missed.flatten(0, 1) @ last.weight
-        for layer, activation in zip(reversed(layers), reversed(hidden), strict=True):
-            slope = (slope * (1.0 - activation.square())) @ layer.weight
-        return slope.view_as(z) - z, product
-
-    def leapfrog(self, x: Tensor, z: Tensor, v: Tensor, force: Tensor, step: Tensor) -> tuple[Tensor, ...]:
+    def leapfrog(
+        self, x: Tensor, z: Tensor, v: Tensor, slope: Tensor, step: Tensor, decoder: list[tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, ...]:
         """``leapfrog_steps`` steps of sizes ``step`` [n] from position z and momentum v, each [B, K, n].
 
-        force: at z. Returns the new z, v, force and the decoder's product there (see ``force``).
+        slope: the force at z, [B, K, n]. Returns the new z, v, force and the decoder's product there (see ``force``).
         """
         for _ in range(self.leapfrog_steps):
-            v = v + 0.5 * step * force
+            v = v + 0.5 * step * slope
             z = z + step * v
-            force, product = self.force(x, z)
-            v = v + 0.5 * step * force
-        return z, v, force, product
+            slope, product = force(x, z, decoder)
+            v = v + 0.5 * step * slope
+        return z, v, slope, product
 
     def log_reverse(self, features: Tensor, z: Tensor, v: Tensor) -> Tensor:
         """sum_t log r_t(v_t | x, z_t), [B, K], for features of x [B, H], z and v [T, B, K, n].
@@ -108,22 +121,37 @@ class VAEHMC(GaussianStack):
 
         The constants of the normal densities, as many above as below, are left out.
         """
+        return self._log_weights(x, n_samples, generator, self.decoder_layers())
+
+    def _log_weights(
+        self, x: Tensor, n_samples: int, generator: torch.Generator, decoder: list[tuple[Tensor, Tensor]]
+    ) -> Tensor:
         features = self.encoders[0][:-1](x)
         mean, log_std = self.encoders[0][-1](features).chunk(2, dim=-1)
         z, log_q = self.draw(mean, log_std, n_samples, generator)
         shape = (self.iterations, *z.shape)
         drawn = torch.randn(shape, generator=generator, device=z.device, dtype=z.dtype)
         steps = torch.exp(self.log_step).view(self.iterations, -1)
-        force, _ = self.force(x, z)
+        slope, _ = force(x, z, decoder)
         positions, momenta = [], []
         for noise, step in zip(drawn, steps, strict=True):
-            z, v, force, product = self.leapfrog(x, z, noise, force, step)
+            z, v, slope, product = self.leapfrog(x, z, noise, slope, step, decoder)
             positions.append(z)
             momenta.append(v)
         log_r = self.log_reverse(features, torch.stack(positions), torch.stack(momenta))
-        log_p = log_likelihood(product, self.decoders[0][-1].bias, x).view(z.shape[:2]) - 0.5 * z.square().sum(-1)
+        log_p = log_likelihood(product, decoder[-1][1], x).view(z.shape[:2]) - 0.5 * z.square().sum(-1)
         return log_p + log_r - log_q + 0.5 * drawn.square().sum((0, -1))
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Mean of -lw: the bound, with n_samples draws a row."""
-        return -self.log_weights(batch.x, n_samples, generator).mean()
+        """Mean of -lw: the bound, with n_samples draws a row; while warming up, that of the plain VAE."""
+        if self._warming_up():
+            return -super().log_weights(batch.x, n_samples, generator).mean()
+        decoder = self.decoder_layers(self.product_dtype)
+        return -self._log_weights(batch.x, n_samples, generator, decoder).mean()
+
+    def _warming_up(self) -> bool:
+        """Count this update; whether it is one of the first ``warm_up``."""
+        if self.warm_up == 0:
+            return False
+        self.n_updates += 1
+        return self.n_updates.item() <= self.warm_up

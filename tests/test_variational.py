@@ -13,6 +13,7 @@ from harness import estimators, exact
 from harness.blocks.bernoulli import log_bernoulli
 from harness.errors import ConfigError
 from harness.method import Batch
+from methods.vae_hmc import force
 from methods.vimco import leave_one_out_log_means
 
 HMC = {"latent": 2, "hidden": [4, 3], "iterations": 2, "leapfrog_steps": 2, "reverse_hidden": 5}
@@ -184,7 +185,7 @@ class TestHamiltonianVAE:
             model.log_step -= 1.0  # steps around 0.37 in units of the prior
             for name, parameter in model.named_parameters():
                 if name.startswith(("reverse", "encoders.0.4")):
-                    parameter *= 0.3
+                    parameter.mul_(0.3)
             # a q wider and reverse models narrower than their targets: no heavy tails, so means of weights are normal
             model.encoders[0][-1].bias[2:] += 0.2
             model.reverse_output_bias.view(HMC["iterations"], 2, 2)[:, 1] -= 0.3
@@ -196,7 +197,7 @@ class TestHamiltonianVAE:
         generator = torch.Generator().manual_seed(6)
         x = exact.all_binary(4)[[2, 7, 13]]
         z, v = (torch.randn(3, 2, 2, generator=generator, dtype=torch.float64) for _ in range(2))
-        return x, z, v, model.force(x, z)[0].detach()
+        return x, z, v, force(x, z, model.decoder_layers())[0].detach()
 
     def test_weights_are_unbiased_for_the_quadrature_value(self, model):
         x = exact.all_binary(4)
@@ -211,29 +212,29 @@ class TestHamiltonianVAE:
         assert (repeats.std(0) > 0.01 * expected).all()  # so that z-scores mean something
 
     def test_force_is_the_derivative_of_the_log_joint(self, model, state):
-        x, z, _, force = state
+        x, z, _, slope = state
         z = z.requires_grad_()
         log_joint = model.log_likelihood(x, z) - 0.5 * z.square().sum(-1)
         (expected,) = torch.autograd.grad(log_joint.sum(), z)
-        assert torch.allclose(force, expected, atol=1e-12)
+        assert torch.allclose(slope, expected, atol=1e-12)
 
     def test_leapfrog_is_reversible(self, model, state):
-        x, z, v, force = state
+        x, z, v, slope = state
         step = torch.tensor([0.3, 0.7], dtype=torch.float64)
-        new_z, new_v, new_force, _ = model.leapfrog(x, z, v, force, step)
+        new_z, new_v, new_slope, _ = model.leapfrog(x, z, v, slope, step, model.decoder_layers())
         assert not torch.allclose(new_z, z, atol=0.1)
-        back_z, back_v, back_force, _ = model.leapfrog(x, new_z, -new_v, new_force, step)
+        back_z, back_v, back_slope, _ = model.leapfrog(x, new_z, -new_v, new_slope, step, model.decoder_layers())
         assert torch.allclose(back_z, z, atol=1e-12)
         assert torch.allclose(back_v, -v, atol=1e-12)
-        assert torch.allclose(back_force, force, atol=1e-12)
+        assert torch.allclose(back_slope, slope, atol=1e-12)
 
     def test_leapfrog_keeps_volumes(self, model, state):
         x, z, v, _ = state
-        step = torch.tensor([0.3, 0.7], dtype=torch.float64)
+        step, decoder = torch.tensor([0.3, 0.7], dtype=torch.float64), model.decoder_layers()
 
         def moved(point):
             start, momentum = point[:2].view(1, 1, 2), point[2:].view(1, 1, 2)
-            ended = model.leapfrog(x[:1], start, momentum, model.force(x[:1], start)[0], step)
+            ended = model.leapfrog(x[:1], start, momentum, force(x[:1], start, decoder)[0], step, decoder)
             return torch.cat([ended[0].flatten(), ended[1].flatten()])
 
         jacobian = torch.autograd.functional.jacobian(moved, torch.cat([z[0, 0], v[0, 0]]))
@@ -241,7 +242,7 @@ class TestHamiltonianVAE:
 
     def test_small_steps_keep_the_energy(self, model, state):
         """The error of the Hamiltonian along a path of fixed length falls with the square of the step."""
-        x, z, v, force = state
+        x, z, v, slope = state
 
         def energy(z, v):
             return -model.log_likelihood(x, z) + 0.5 * (z.square() + v.square()).sum(-1)
@@ -249,7 +250,8 @@ class TestHamiltonianVAE:
         errors = []
         for n_steps in (32, 64):
             model.leapfrog_steps = n_steps
-            ended = model.leapfrog(x, z, v, force, torch.full((2,), 1.0 / n_steps, dtype=torch.float64))
+            step = torch.full((2,), 1.0 / n_steps, dtype=torch.float64)
+            ended = model.leapfrog(x, z, v, slope, step, model.decoder_layers())
             errors.append((energy(ended[0], ended[1]) - energy(z, v)).abs().max().item())
         assert errors[0] / errors[1] == pytest.approx(4.0, rel=0.1)
 
@@ -287,6 +289,19 @@ class TestHamiltonianVAE:
                 weights = model.log_weights(x, 500, torch.Generator().manual_seed(10))
             bounds[initial_step] = weights.mean().item()
         assert bounds[0.3] > bounds[1e-6]
+
+    def test_warm_up_climbs_the_bound_of_the_plain_vae(self, model):
+        """As many updates as asked for; the count is in the checkpoint."""
+        x = exact.all_binary(4)
+        warm = small_model("vae_hmc", n_visible=4, **HMC, warm_up=2)
+        warm.load_state_dict(model.state_dict())
+        plain = super(type(model), model).log_weights(x, 3, torch.Generator().manual_seed(11))
+        moved = model.log_weights(x, 3, torch.Generator().manual_seed(11))
+        losses = [warm.loss(Batch(x), 3, torch.Generator().manual_seed(11)).item() for _ in range(3)]
+        assert losses == [-plain.mean().item(), -plain.mean().item(), -moved.mean().item()]
+        assert warm.state_dict()["n_updates"].item() == 3
+        assert model.capturable
+        assert not warm.capturable
 
     def test_wrong_sizes_are_refused(self):
         with pytest.raises(ConfigError, match="expected at least one each"):
