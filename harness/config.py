@@ -78,7 +78,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured: importance samples a row, test rows (None: all), draws for 2 log Z."""
+    """What is measured: importance samples a row, test rows (None: all), draws for Z.
+
+    z_outer: independent draws. z_inner: work on each, inner samples or the temperatures of an annealed chain.
+    """
 
     n_samples: int
     rows: int | None

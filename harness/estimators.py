@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness import parallel
-from harness.method import Classifier, ImportanceWeighted, Partitioned, Tractable
+from harness.method import Classifier, ImportanceWeighted, Partitioned, Tractable, Unnormalised
 
 T = TypeVar("T")
 
@@ -176,13 +176,55 @@ def log_z2(method: Partitioned, n_outer: int, n_inner: int, generator: torch.Gen
         mean = torch.logsumexp(method.log_z2_weights(outer, n_inner, own).double(), dim=1) - math.log(n_inner)
         return torch.logsumexp(torch.stack([mean, 2.0 * mean]), dim=1)
 
-    parts = _parts(n_outer, max(1, chunk // min(n_inner, chunk)))
+    value, error, ess = _log_mean(n_outer, max(1, chunk // min(n_inner, chunk)), generator, sums)
+    return LogZ2(value, error, ess, n_outer, n_inner)
+
+
+def _log_mean(
+    n: int, chunk: int, generator: torch.Generator, sums: Callable[[int, torch.Generator], Tensor]
+) -> tuple[float, float, float]:
+    """Log of the mean of n independent samples, its error by the delta method, their effective number in percent of n.
+
+    sums: log sum w and log sum w^2, [2], of as many new samples as it is told, no more than ``chunk``.
+    """
+    parts = _parts(n, chunk)
     generators = parallel.spawn(generator, len(parts))
-    blocks = parallel.run_all([partial(sums, outer, own) for outer, own in zip(parts, generators, strict=True)])
+    blocks = parallel.run_all([partial(sums, size, own) for size, own in zip(parts, generators, strict=True)])
     log_sum, log_sum_squares = torch.logsumexp(torch.stack(blocks), dim=0).tolist()
-    ess = math.exp(2.0 * log_sum - log_sum_squares) / n_outer
-    error = math.sqrt(max(0.0, (1.0 / ess - 1.0) / (n_outer - 1)))
-    return LogZ2(log_sum - math.log(n_outer), error, 100.0 * ess, n_outer, n_inner)
+    ess = math.exp(2.0 * log_sum - log_sum_squares) / n
+    return log_sum - math.log(n), math.sqrt(max(0.0, (1.0 / ess - 1.0) / (n - 1))), 100.0 * ess
+
+
+@dataclass(frozen=True)
+class LogZ:
+    """log Z by annealed importance sampling, with its error.
+
+    value: log of the mean weight of the chains (biased low by about standard_error^2 / 2, and by whatever no chain has
+    found). standard_error: by the delta method. ess: of the chains, percent. reliable: False where the relative error
+    is above 0.3 or fewer than 20 effective chains carry the mean, so that the error bar itself cannot be trusted.
+    """
+
+    value: float
+    standard_error: float
+    ess: float
+    n_chains: int
+
+    @property
+    def reliable(self) -> bool:
+        return self.standard_error < 0.3 and self.ess / 100.0 * self.n_chains > 20
+
+
+@torch.no_grad()
+def log_z(method: Unnormalised, n_chains: int, n_temperatures: int, generator: torch.Generator, chunk: int) -> LogZ:
+    """log Z from independent annealed chains, at most ``chunk`` of them at once."""
+    if n_chains < 2:
+        raise ValueError(f"n_chains: expected at least 2 for an error bar, found {n_chains}")
+
+    def sums(n: int, own: torch.Generator) -> Tensor:
+        log_weights = method.log_partition_samples(n, n_temperatures, own).double()
+        return torch.logsumexp(torch.stack([log_weights, 2.0 * log_weights]), dim=1)
+
+    return LogZ(*_log_mean(n_chains, chunk, generator, sums), n_chains)
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,15 @@ from harness import atomic, runs
 from harness.batches import Rows
 from harness.config import Cell
 from harness.data import Dataset
-from harness.estimators import exact_log_prob, importance_estimates, label_estimates, log_z2
-from harness.method import Batch, Classifier, ImportanceWeighted, Method, Partitioned, Tractable
+from harness.estimators import exact_log_prob, importance_estimates, label_estimates, log_z, log_z2
+from harness.method import Batch, Classifier, ImportanceWeighted, Method, Partitioned, Tractable, Unnormalised
 from harness.provenance import describe_device, git_commit, versions
 from harness.registry import build, method_class
 from harness.seeds import generator_for, seed_for
 
 CHUNK = 2048  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache
 EXACT_CHUNK = 256  # rows at once where likelihoods are exact
+CHAINS_CHUNK = 100  # annealed chains at once
 
 
 def _measured(metric: str, values: Tensor, **facts: Any) -> dict[str, Any]:
@@ -97,6 +98,27 @@ def measure_importance(
     ]
 
 
+def measure_unnormalised(
+    model: Unnormalised, test: Rows, cell: Cell, generator: torch.Generator
+) -> list[dict[str, Any]]:
+    """-log p over all test rows, and log Z, whose error all rows share: it does not shrink with their number."""
+    started = time.perf_counter()
+    z = log_z(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHAINS_CHUNK)
+    rows = test.batch(slice(None)).x.split(EXACT_CHUNK)
+    minus_log_p = z.value - torch.cat([model.log_unnormalised(part).double() for part in rows])
+    facts = {
+        "estimator": "annealed importance sampling",
+        "k": z.n_chains,
+        "mc_error": z.standard_error,
+        "seconds": time.perf_counter() - started,
+    }
+    remark = f"log Z not reliable: {z.ess * z.n_chains / 100:.2g} effective chains of {z.n_chains}"
+    message = {} if z.reliable else {"message": remark}
+    row = _measured("-log p", minus_log_p, **facts, **message)
+    row["sem"] = math.hypot(row["sem"], z.standard_error)
+    return [row, {"metric": "log Z", "value": z.value, "sem": z.standard_error, "n_rows": 0, **facts, **message}]
+
+
 def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.Generator) -> list[dict[str, Any]]:
     """Bound on -log p*, -log p~*(y | x) and the error rate (binomial standard error)."""
     k = cell.evaluation.n_samples
@@ -118,8 +140,10 @@ def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> l
     test = Rows.of_split(data, "test", device)
     if isinstance(model, Tractable):
         return measure_exact(model, test)
-    part = test.random_part(cell.evaluation.rows, seed_for(cell.dataset, "test rows"))
     generator = generator_for(device, cell.dataset, cell.method, cell.variant, cell.seed, "evaluation")
+    if isinstance(model, Unnormalised):
+        return measure_unnormalised(model, test, cell, generator)
+    part = test.random_part(cell.evaluation.rows, seed_for(cell.dataset, "test rows"))
     if isinstance(model, Classifier):
         return measure_labels(model, part, cell, generator)
     if isinstance(model, ImportanceWeighted):

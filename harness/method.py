@@ -96,6 +96,20 @@ class Partitioned(Protocol):
 
 
 @runtime_checkable
+class Unnormalised(Protocol):
+    """Likelihood up to a constant, log p(x) = log p~(x) - log Z, with an unbiased estimator of Z."""
+
+    def log_unnormalised(self, x: Tensor) -> Tensor:
+        """log p~(x) [B] for rows x [B, D]."""
+
+    def log_partition_samples(self, n: int, n_temperatures: int, generator: torch.Generator) -> Tensor:
+        """Logarithms [n] of independent non-negative samples whose mean is Z.
+
+        n_temperatures: work spent on each, the steps of the annealing path (Salakhutdinov and Murray, 2008).
+        """
+
+
+@runtime_checkable
 class Sampler(Protocol):
     """Ancestral sampling."""
 
@@ -129,6 +143,7 @@ CAPABILITIES: dict[str, type] = {
     "exact log p": Tractable,
     "importance weights": ImportanceWeighted,
     "partition function": Partitioned,
+    "unnormalised log p": Unnormalised,
     "sampling": Sampler,
     "classification": Classifier,
 }

@@ -24,7 +24,17 @@ from harness.batches import Rows, TrainingBatches
 from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import ConfigError
-from harness.method import Batch, ClosedForm, Differentiable, Method, OwnGradients, Tractable, Validated
+from harness.estimators import log_z
+from harness.method import (
+    Batch,
+    ClosedForm,
+    Differentiable,
+    Method,
+    OwnGradients,
+    Tractable,
+    Unnormalised,
+    Validated,
+)
 from harness.progress import Progress
 from harness.provenance import describe_device, git_commit, versions
 from harness.registry import build
@@ -32,6 +42,7 @@ from harness.seeds import generator_for, seed_for
 from harness.step import UpdateStep
 
 VALIDATION_CHUNK = 2048  # (row, sample) pairs evaluated at once
+VALIDATION_TEMPERATURES = 1000  # of the annealed chains that estimate Z
 
 
 class InterruptedRunError(Exception):
@@ -134,7 +145,9 @@ class _Run:
     def to_the_end(self) -> tuple[str, str]:
         """Train until the budget is spent; (status, message). The model then holds the best weights."""
         if isinstance(self.model, ClosedForm):
+            started = time.perf_counter()
             self.model.fit(self.rows.batch(slice(None)))
+            self.position.seconds = time.perf_counter() - started
             self._look(phase_index=0)
             return runs.OK, ""
         if not isinstance(self.model, OwnGradients | Differentiable):
@@ -219,6 +232,10 @@ class _Run:
         """Criterion of early stopping for every validation row, [B] double, nats."""
         generator = generator_for(self.device, *_axes(self.cell), "validation")
         x, y = self.valid.x, self.valid.y
+        if isinstance(self.model, Unnormalised) and not isinstance(self.model, Validated):
+            # the same random numbers at every look, so that looks differ less than estimates of Z do
+            z = log_z(self.model, self.budget.validation_samples, VALIDATION_TEMPERATURES, generator, VALIDATION_CHUNK)
+            return z.value - self.model.log_unnormalised(x).double()
         n_samples = 1 if isinstance(self.model, Tractable) else self.budget.validation_samples
         size = max(1, VALIDATION_CHUNK // n_samples)
         parts = []
