@@ -27,7 +27,7 @@ from harness.provenance import describe_device, git_commit, versions
 from harness.registry import build, method_class
 from harness.seeds import generator_for, seed_for
 
-CHUNK = 2048  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache
+CHUNK = 4096  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache
 EXACT_CHUNK = 256  # rows at once where likelihoods are exact
 CHAINS_CHUNK = 100  # annealed chains at once
 

@@ -406,6 +406,7 @@ def test_the_cases_are_those_of_the_thesis():
         "rws5": (100, 10),
         "nade": (100, 1),
         "vae": (100, 1),
+        "iwae1": (20, 5),
         "iwae2": (20, 5),
     }
     for case in known.values():

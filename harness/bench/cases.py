@@ -76,7 +76,7 @@ def _config() -> dict[str, Any]:
 
 
 def _case(key: str, title: str, job: str, cell: str, rows: int, n_samples: int, *contenders: str, **more: Any) -> Case:
-    """A case on the network of ``cell``, METHOD:DATASET or METHOD:DATASET/VARIANT of the grid."""
+    """A case on the network of ``cell``, METHOD:DATASET or METHOD:DATASET/VARIANT of the grid, or on another model."""
     method, _, place = cell.partition(":")
     dataset = place.partition("/")[0]
     return Case(
@@ -85,7 +85,7 @@ def _case(key: str, title: str, job: str, cell: str, rows: int, n_samples: int, 
         job=job,
         dataset=dataset,
         method=method,
-        model=_config()["grid"][method][place]["model"],
+        model=more.pop("model", None) or _config()["grid"][method][place]["model"],
         n_visible=CATALOGUE[dataset].columns,
         rows=rows,
         n_samples=n_samples,
@@ -96,6 +96,7 @@ def _case(key: str, title: str, job: str, cell: str, rows: int, n_samples: int, 
 
 
 _BIHM12 = "bihm:binarized_mnist/12 layers"
+_IWAE1 = {"layers": [100], "hidden": [[200, 200]]}  # the lower half of IWAE-2: pythae has one stochastic layer
 _TEXTBOOKS = (TEXTBOOK, TEXTBOOK_FASTER)
 _PRECISIONS = (OURS_FLOAT32, *_TEXTBOOKS, TEXTBOOK_BFLOAT16)
 
@@ -109,8 +110,9 @@ def cases() -> tuple[Case, ...]:
         _case("rws5", "RWS-5 update", UPDATE, f"rws:{mnist}/5 layers", 100, 10, *_PRECISIONS, PYRO_RWS),
         _case("nade", "NADE update", UPDATE, f"nade:{mnist}", 100, 1, TEXTBOOK),
         _case("vae", "VAE update", UPDATE, f"vae:{mnist}", 100, 1, *_TEXTBOOKS, PYRO_MEAN_FIELD, PYTHAE),
-        _case("iwae2", "IWAE-2 update", UPDATE, f"iwae:{mnist}/2 layers", 20, 5, *_TEXTBOOKS, PYRO_RENYI, PYTHAE),
-        _case("evaluation", "BiHM-12 evaluation K=1000", EVALUATION, _BIHM12, 50, 1000, *_TEXTBOOKS),
+        _case("iwae1", "IWAE-1 update", UPDATE, f"iwae:{mnist}", 20, 5, *_TEXTBOOKS, PYRO_RENYI, PYTHAE, model=_IWAE1),
+        _case("iwae2", "IWAE-2 update", UPDATE, f"iwae:{mnist}/2 layers", 20, 5, *_TEXTBOOKS, PYRO_RENYI),
+        _case("evaluation", "BiHM-12 evaluation K=1000", EVALUATION, _BIHM12, 96, 1000, *_TEXTBOOKS),
         _case("evaluation-100k", "BiHM-12 evaluation K=100,000", EVALUATION, _BIHM12, 4, 100_000),
         _case("logz", "BiHM-12 2 log Z, 10^5 draws", LOG_Z2, _BIHM12, 0, 100_000, TEXTBOOK),
         _case("logz-10m", "BiHM-12 2 log Z, 10^7 draws", LOG_Z2, _BIHM12, 0, 10_000_000, only_long=True),

@@ -31,7 +31,8 @@ same estimators as ours. *Pyro ReweightedWakeSleep* sums log-weights over the mi
 reweighted wake-sleep and only its time is compared; on BiHM's network it runs without a sleep phase. *Pyro
 TraceGraph_ELBO* is a score-function gradient of the evidence lower bound with as many particles as others draw
 samples. *Pyro TraceMeanField_ELBO* and *RenyiELBO* are the objectives of VAE and IWAE. *pythae*'s IWAE has one
-stochastic layer, the lower half of our network, and its loss is not the importance-weighted bound: time alone again.
+stochastic layer, so it takes part where ours has one, and its loss is not the importance-weighted bound: time alone
+again.
 """
 
 

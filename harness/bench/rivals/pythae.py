@@ -1,9 +1,8 @@
 """Variational autoencoders of pythae 0.1, with encoders and decoders of our sizes.
 
-pythae's IWAE has one stochastic layer where ours has two: it gets the lower half of our network, 784-200-200-100 and
-back, and so never makes more or larger products than ours. Its loss is the sum of self-normalised weights times
-log-weights, which is not the importance-weighted bound, and its decoders return probabilities, whose cross-entropy
-loses precision where they are close to 0 or 1: it is compared by time alone.
+pythae's IWAE has one stochastic layer. Its loss is the sum of self-normalised weights times log-weights, which is not
+the importance-weighted bound, and its decoders return probabilities, whose cross-entropy loses precision where they
+are close to 0 or 1: it is compared by time alone.
 """
 
 from __future__ import annotations
