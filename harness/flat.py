@@ -16,8 +16,8 @@ ALIGNMENT = 16  # floats, one cache line: the views start where vector instructi
 class FlatParameters:
     """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
-    product_dtype: each weight also gets the attributes ``rounded``, which ``round`` brings up to date, and
-    ``product_grad``, a second gradient; these are views of ``rounded`` and ``products`` [n_weights].
+    product_dtype: each weight also gets the attributes ``rounded`` and ``product_grad``, a second gradient; these are
+    views of ``rounded`` and ``products`` [n_weights]. ``product_is_zero`` says that nothing was added to the latter yet.
     """
 
     def __init__(self, model: nn.Module, product_dtype: torch.dtype | None = None):
@@ -34,6 +34,7 @@ class FlatParameters:
         self.rounded, self.products = (
             torch.zeros(n_products, device=self.values.device, dtype=product_dtype) for _ in range(2)
         )
+        self._rounded_weights = []
         for parameter, offset in zip(parameters, offsets, strict=True):
             part = slice(offset, offset + parameter.numel())
             self.values[part] = parameter.detach().flatten()
@@ -42,7 +43,11 @@ class FlatParameters:
             if part.stop <= n_products:
                 parameter.rounded = self.rounded[part].view(parameter.shape)
                 parameter.product_grad = self.products[part].view(parameter.shape)
+                parameter.product_is_zero = True
+                self._rounded_weights.append(parameter)
 
-    def round(self) -> None:
-        """Round the present weights."""
+    def begin_update(self) -> None:
+        """Bring the rounded weights up to date; all gradients must be zero."""
         self.rounded.copy_(self.values[: len(self.rounded)])
+        for weight in self._rounded_weights:
+            weight.product_is_zero = True

@@ -75,7 +75,7 @@ class UpdateStep:
 
     def _gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
-        self.parameters.round()
+        self.parameters.begin_update()
         if self._own_gradients:
             return self.model.accumulate_gradients(batch, n_samples, generator)
         loss = self.model.loss(batch, n_samples, generator)

@@ -240,5 +240,8 @@ def _add_product(weight: Tensor, missed: Tensor, seen: Tensor) -> None:
     """Add missed' seen to the gradient of weight [n_out, n_in], for missed [N, n_out] and seen [N, n_in]."""
     if missed.dtype == weight.dtype:
         weight.grad.addmm_(missed.t(), seen)
+    elif weight.product_is_zero:  # nothing to add to: a tenth faster
+        torch.mm(missed.t(), seen.to(missed.dtype), out=weight.product_grad)
+        weight.product_is_zero = False
     else:
         weight.product_grad.addmm_(missed.t(), seen.to(missed.dtype))
