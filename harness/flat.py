@@ -17,7 +17,7 @@ class FlatParameters:
     """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
     product_dtype: each weight also gets the attributes ``rounded`` and ``product_grad``, a second gradient; these are
-    views of ``rounded`` and ``products`` [n_weights]. ``product_is_zero`` says that nothing was added to the latter yet.
+    views of ``rounded`` and ``products`` [n_weights]. ``product_is_zero``: nothing was added to the latter yet.
     """
 
     def __init__(self, model: nn.Module, product_dtype: torch.dtype | None = None):
