@@ -24,9 +24,13 @@ TRAINING = Training(
 MODELS = {
     "bihm": {"layers": [6, 4]},
     "rws": {"layers": [6, 4]},
+    "wake_sleep": {"layers": [6, 4]},
+    "nvil": {"layers": [6, 4], "baseline_hidden": 5},
+    "vimco": {"layers": [6, 4]},
     "nade": {"hidden": 5},
     "vae": {"latent": 3, "hidden": [6]},
     "iwae": {"layers": [3, 2], "hidden": [[6], [4]]},
+    "vae_hmc": {"latent": 3, "hidden": [6], "iterations": 2, "warm_up": 40},
     "ssl_bihm": {"layers": [6, 4], "gamma": 0.1, "n_classes": 3},
     "factorised": {},
 }

@@ -18,9 +18,13 @@ from harness.step import EAGER_UPDATES, CudaGraph, UpdateStep
 MODELS = {
     "bihm": {"layers": [6, 4]},
     "rws": {"layers": [6, 4]},
+    "wake_sleep": {"layers": [6, 4]},
+    "nvil": {"layers": [6, 4]},
+    "vimco": {"layers": [6, 4]},
     "nade": {"hidden": 5},
     "vae": {"latent": 3, "hidden": [4]},
     "iwae": {"layers": [4, 3], "hidden": [[5], [4]]},
+    "vae_hmc": {"latent": 3, "hidden": [4], "iterations": 2},
 }
 META = torch.device("meta")
 N_ROWS, N_SAMPLES = 8, 3
@@ -114,7 +118,8 @@ def test_replayed_updates_equal_eager_ones(name):
     for captured in (True, False):
         step = UpdateStep(small_model(name, 0, **MODELS[name]), "float32")
         if captured:
-            persistent = (step.parameters.values, step.parameters.gradients, step.first, step.second)
+            flat = step.parameters
+            persistent = (flat.values, flat.gradients, step.first, step.second, *step.model.buffers())
             step._graphs = type("Recorded", (RecordedOperations,), {"persistent": persistent})
         draws, found = generator(1), []
         for update in range(20):
