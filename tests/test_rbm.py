@@ -23,6 +23,11 @@ HIDDEN = 4
 KINDS = {"pcd": 7, "cd": 0}  # number of persistent chains
 
 
+@pytest.fixture(autouse=True)
+def _short_looks(monkeypatch):
+    monkeypatch.setattr("harness.training.VALIDATION_TEMPERATURES", 30)
+
+
 def rbm(chains=7, seed=0, n_visible=N_VISIBLE, **hyperparameters):
     """Double precision; has seen some rows, so that the annealing path does not start from one half."""
     model = small_model("rbm", seed, n_visible, hidden=HIDDEN, chains=chains, **hyperparameters)
