@@ -1,5 +1,7 @@
 """Wake-sleep, NVIL, VIMCO and VAE + HMC: mean gradients and weights against exact sums, derivatives and quadrature."""
 
+import csv
+import importlib.resources
 import itertools
 import math
 
@@ -9,7 +11,7 @@ from enumerable import N_VISIBLE, flat_gradient, small_model, z_scores, zero_gra
 from test_estimators import quadrature_p
 from test_gradients import autograd, mean_gradients
 
-from harness import estimators, exact
+from harness import config, estimators, exact
 from harness.blocks.bernoulli import log_bernoulli
 from harness.errors import ConfigError
 from harness.method import Batch
@@ -306,3 +308,18 @@ class TestHamiltonianVAE:
     def test_wrong_sizes_are_refused(self):
         with pytest.raises(ConfigError, match="expected at least one each"):
             small_model("vae_hmc", **{**HMC, "iterations": 0})
+
+
+def test_rws_has_the_depths_of_the_tables():
+    """Table 3.2 as printed; Table 3.3 prints a number of layers."""
+    path = importlib.resources.files("harness.reference").joinpath("thesis_reported.csv")
+    with path.open(encoding="utf-8") as file:
+        printed = {row["dataset"]: row["value"] for row in csv.DictReader(file) if is_rws_architecture(row)}
+    cells = [cell for cell in config.cells(config.load_settings({"preset": "full"})) if cell.method == "rws"]
+    layers = {cell.dataset: cell.model["layers"] for cell in cells if cell.seed == 0}
+    assert len(layers.pop("binarized_mnist")) == 5
+    assert {dataset: "-".join(map(str, sizes)) for dataset, sizes in layers.items()} == printed
+
+
+def is_rws_architecture(row):
+    return (row["table"], row["method"], row["metric"]) == ("3.2", "rws", "layers")
