@@ -76,7 +76,7 @@ class RBM(Method):
             product, self.hidden_bias, product.new_zeros(1, product.shape[1]), share, self.hidden_bias.grad
         )
         self.weight.grad.addmm_(missed.t(), rows)
-        self.visible_bias.grad.sub_(share @ rows)
+        self.visible_bias.grad.sub_(rows.t() @ share)
         return loss
 
     def _gibbs(

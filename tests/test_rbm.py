@@ -9,6 +9,7 @@ import pytest
 import torch
 from cells import cell, patterns
 from enumerable import N_VISIBLE, flat_gradient, small_model, z_scores, zero_gradients
+from test_gpu_path import RecordedOperations
 
 from harness import estimators, exact, runs
 from harness.config import Phase
@@ -269,3 +270,21 @@ def test_no_number_is_needed_on_the_host(kind):
     assert step.model.log_unnormalised(x).shape == (6,)
     assert step.model.log_partition_samples(6, 3, torch.Generator()).shape == (6,)
     assert step.model.sample(6, torch.Generator()).shape == (6, N_VISIBLE)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_replayed_updates_equal_eager_ones(kind, x):
+    """Chains and counts are memory that a captured update reads and writes."""
+    states, losses = [], []
+    for captured in (True, False):
+        step = UpdateStep(rbm(KINDS[kind]), "float32")
+        if captured:
+            optimiser = (step.parameters.values, step.parameters.gradients, step.first, step.second)
+            persistent = (*optimiser, *step.model.buffers())
+            step._graphs = type("Recorded", (RecordedOperations,), {"persistent": persistent})
+        draws = torch.Generator().manual_seed(12)
+        found = [step.run(Batch(x[i : i + 6]), 2, draws, 0.01, 1e-3).item() for i in range(12)]
+        states.append([tensor.detach().clone() for tensor in step.model.state_dict().values()])
+        losses.append(found)
+    assert losses[0] == losses[1]
+    assert all(torch.equal(*pair) for pair in zip(*states, strict=True))
