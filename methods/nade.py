@@ -12,14 +12,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from harness.blocks.sigmoid_belief import sample_bernoulli
+from harness.blocks.bernoulli import sample_bernoulli
+from harness.blocks.nade import column_blocks, has_kernel, hidden_units, output_products
 from harness.method import Batch, Method
-
-COLUMNS_A_BLOCK = 16
-
-
-def _has_kernel(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 class NADE(Method):
@@ -42,31 +37,16 @@ class NADE(Method):
         """In the order of ``harness.kernels.nade.Weights``."""
         return self.input_weight, self.output_weight, self.hidden_bias, self.visible_bias
 
-    def _blocks(self) -> list[slice]:
-        return [slice(d, min(d + COLUMNS_A_BLOCK, self.n_visible)) for d in range(0, self.n_visible, COLUMNS_A_BLOCK)]
-
-    def _hidden(self, x_block: Tensor, carried: Tensor, columns: slice) -> tuple[Tensor, Tensor]:
-        """Hidden activations [d, B, H] of a block given the carried sums [B, H], and the mask [d, B, d'] of x."""
-        size = x_block.shape[1]
-        earlier = torch.ones(size, size, dtype=x_block.dtype, device=x_block.device).tril_(-1)
-        mask = x_block[None, :, :] * earlier[:, None, :]  # [d, B, d']: x_d' where d' < d
-        activation = torch.matmul(mask, self.input_weight[columns]).add_(carried)
-        return activation.sigmoid_(), mask
-
     @torch.no_grad()
     def _logits(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Logits of p(x_d | x_<d), [D, B], and the carried sums at the start of every block."""
-        carried, starts, logits = self.hidden_bias.expand(x.shape[0], -1), [], []
-        for columns in self._blocks():
-            starts.append(carried)
-            hidden, _ = self._hidden(x[:, columns], carried, columns)
-            logits.append(torch.matmul(hidden, self.output_weight[columns][:, :, None]).squeeze(-1))
-            carried = torch.addmm(carried, x[:, columns], self.input_weight[columns])
-        return torch.cat(logits).add_(self.visible_bias[:, None]), starts
+        carried = self.hidden_bias.expand(x.shape[0], -1)
+        products, starts = output_products(x, self.input_weight, self.output_weight, carried)
+        return products.add_(self.visible_bias[:, None]), starts
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x) [B], without a graph."""
-        if _has_kernel(x):
+        if has_kernel(x):
             from harness.kernels import nade as kernel
 
             weights = kernel.Weights(*(parameter.detach().numpy() for parameter in self._parameters_in_order()))
@@ -78,7 +58,7 @@ class NADE(Method):
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Gradient of mean -log p(x); neither samples nor the generator are used."""
         x = batch.x
-        if _has_kernel(x):
+        if has_kernel(x):
             from harness.kernels import nade as kernel
 
             weights = kernel.Weights(*(parameter.detach().numpy() for parameter in self._parameters_in_order()))
@@ -89,8 +69,9 @@ class NADE(Method):
         missed = (torch.sigmoid(logits) - x.t()).div_(x.shape[0])  # d loss / d logits, [D, B]
         self.visible_bias.grad.add_(missed.sum(1))
         later = torch.zeros_like(starts[0])  # d loss / d pre-activation, summed over all later columns, [B, H]
-        for columns, carried in zip(reversed(self._blocks()), reversed(starts), strict=True):
-            hidden, mask = self._hidden(x[:, columns], carried, columns)
+        blocks = column_blocks(self.n_visible)
+        for columns, carried in zip(reversed(blocks), reversed(starts), strict=True):
+            hidden, mask = hidden_units(x[:, columns], carried, self.input_weight[columns])
             self.output_weight.grad[columns] += torch.matmul(missed[columns][:, None, :], hidden).squeeze(1)
             slope = hidden.mul_(1.0 - hidden)
             slope.mul_(self.output_weight[columns][:, None, :]).mul_(missed[columns][:, :, None])  # [d, B, H]

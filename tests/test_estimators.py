@@ -30,11 +30,11 @@ def test_exact_likelihoods_sum_to_one(name, hyperparameters):
 
 
 def test_nade_blocks_of_columns_do_not_matter(monkeypatch):
-    import methods.nade
+    import harness.blocks.nade
 
     model, rows = small_model("nade", n_visible=8, hidden=6), exact.all_binary(8)
     whole = model.log_prob(rows)
-    monkeypatch.setattr(methods.nade, "COLUMNS_A_BLOCK", 3)
+    monkeypatch.setattr(harness.blocks.nade, "COLUMNS_A_BLOCK", 3)
     assert torch.allclose(model.log_prob(rows), whole, atol=1e-12)
 
 

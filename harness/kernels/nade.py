@@ -20,12 +20,14 @@ import numba as nb
 import numpy as np
 import torch
 
+from harness.kernels.bernoulli import APART, _random_word
 from harness.kernels.fastmath import FAST, exp_neg, sigmoid
 
 COLUMNS = 32
 ROWS = 4  # written out below
 LANES = 16  # of float32 in the longest vector registers, and in a cache line
 FACTORS = 112  # of at most 2, whose product is still a float32
+UNIFORM_STEP = 2.0**-53
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
@@ -34,55 +36,94 @@ _inlined = nb.njit(fastmath=FAST, nogil=True, error_model="numpy", inline="alway
 
 
 class Weights(NamedTuple):
-    """Parameters of a NADE or the gradients by them: contiguous float32 arrays."""
+    """Parameters of a NADE or the gradients by them: float32 arrays, the matrices contiguous.
+
+    The biases of a conditional NADE are matrices, a row [H] and [D] for each row of data.
+    """
 
     inputs: np.ndarray  # W [D, H]
     outputs: np.ndarray  # V [D, H]
-    hidden_bias: np.ndarray  # c [H]
-    visible_bias: np.ndarray  # b [D]
+    hidden_bias: np.ndarray  # c [H] or [B, H]
+    visible_bias: np.ndarray  # b [D] or [B, D]
 
 
-def log_prob(x: np.ndarray, weights: Weights) -> np.ndarray:
-    """log p(x) [B] float64, nats, for rows x [B, D], contiguous float32."""
-    return _forward(_whole_groups(x), weights).log_prob[: len(x)]
+class Pass(NamedTuple):
+    """What the pass over all columns leaves behind; B' and H' are padded sizes."""
 
-
-def add_gradients(x: np.ndarray, weights: Weights, gradients: Weights) -> np.ndarray:
-    """Add the gradient of mean -log p(x) to ``gradients``; returns log p(x) [B] float64, nats.
-
-    x [B, D], contiguous float32.
-    """
-    padded = _whole_groups(x)
-    forward = _forward(padded, weights)
-    missed = forward.logits
-    _to_missed(padded, len(x), missed)
-    gradients.visible_bias[:] += missed.sum(axis=0)
-    shape = forward.hidden.shape
-    tiles = (_aligned(COLUMNS, shape[1]) for _ in range(4))
-    by_hidden_layer = gradients.inputs, gradients.outputs, gradients.hidden_bias
-    _descend(
-        padded, *weights[:2], missed, forward.activation, forward.hidden, _aligned(*shape), *tiles, *by_hidden_layer
-    )
-    return forward.log_prob[: len(x)]
-
-
-class _Forward(NamedTuple):
-    """What the pass over all columns leaves; B' and H' are padded sizes."""
-
-    log_prob: np.ndarray  # [B'] float64
+    log_prob: np.ndarray  # [B] float64, nats
+    x: np.ndarray  # [B', D]
     logits: np.ndarray  # of p(x_d | x_<d), [B', D]
     activation: np.ndarray  # behind the last column, [B', H']
     hidden: np.ndarray  # likewise
 
 
-def _forward(x: np.ndarray, weights: Weights) -> _Forward:
-    """Run over all columns of rows x [B', D]."""
-    n_rows, width = len(x), -(-len(weights.hidden_bias) // LANES) * LANES
-    forward = _Forward(np.empty(n_rows), np.empty_like(x), _aligned(n_rows, width), _aligned(n_rows, width))
-    tiles = (_aligned(COLUMNS, width) for _ in range(2))
-    _ascend(x, *weights, forward.activation, forward.hidden, *tiles, forward.logits)
-    _score(x, forward.logits, forward.log_prob)
-    return forward
+def log_prob(x: np.ndarray, weights: Weights) -> np.ndarray:
+    """log p(x) [B] float64, nats, for rows x [B, D], contiguous float32."""
+    return evaluate(x, weights).log_prob
+
+
+def add_gradients(x: np.ndarray, weights: Weights, gradients: Weights) -> np.ndarray:
+    """Add the gradient of mean -log p(x) to ``gradients``; returns log p(x) [B] float64, nats.
+
+    x [B, D], contiguous float32; the biases are vectors.
+    """
+    passed = evaluate(x, weights)
+    share = np.full(len(x), -1.0 / len(x), np.float32)
+    by_hidden, by_visible = add_weighted_gradients(passed, share, weights, gradients)
+    gradients.hidden_bias[:] += by_hidden.sum(axis=0)
+    gradients.visible_bias[:] += by_visible.sum(axis=0)
+    return passed.log_prob
+
+
+def evaluate(x: np.ndarray, weights: Weights) -> Pass:
+    """Run over all columns of rows x [B, D], contiguous float32."""
+    passed = _start(_whole_groups(x), len(x), weights)
+    tiles = (_aligned(COLUMNS, passed.hidden.shape[1]) for _ in range(2))
+    _ascend(passed.x, *weights[:2], passed.activation, passed.hidden, *tiles, passed.logits)
+    _score(passed.x[: len(x)], passed.logits, passed.log_prob)
+    return passed
+
+
+def draw(seed: int, weights: Weights) -> Pass:
+    """Draw a row for each row of the biases, which are matrices; column by column, the hidden layer carried along.
+
+    seed: any 64-bit integer; the draws are a function of it and of the weights alone.
+    """
+    n_rows, n_columns = weights.visible_bias.shape
+    passed = _start(np.empty((-(-n_rows // ROWS) * ROWS, n_columns), np.float32), n_rows, weights)
+    tiles = (_aligned(COLUMNS, passed.hidden.shape[1]) for _ in range(2))
+    _ascend_drawing(passed.x, *weights[:2], np.uint64(seed), passed.activation, passed.hidden, *tiles, passed.logits)
+    _score(passed.x[:n_rows], passed.logits, passed.log_prob)
+    return passed
+
+
+def add_weighted_gradients(
+    passed: Pass, weight: np.ndarray, weights: Weights, gradients: Weights
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add sum_b weight_b d log p(x_b) by W and V to ``gradients``; returns the same by each row's biases.
+
+    weight [B] float32. Of ``weights`` and ``gradients`` only the matrices are used. Returned are the terms of the sums
+    over rows, [B, H] and [B, D]. The pass is used up.
+    """
+    n_rows = len(weight)
+    _to_missed(passed.x, weight, passed.logits)
+    shape = passed.hidden.shape
+    later = _aligned(*shape)
+    tiles = (_aligned(COLUMNS, shape[1]) for _ in range(4))
+    _descend(passed.x, *weights[:2], passed.logits, passed.activation, passed.hidden, later, *tiles, *gradients[:2])
+    return later[:n_rows, : weights.inputs.shape[1]], passed.logits[:n_rows]
+
+
+def _start(x: np.ndarray, n_rows: int, weights: Weights) -> Pass:
+    """Before the first column of rows x [B', D], of which ``n_rows`` are not padding: the biases alone."""
+    n_hidden = weights.inputs.shape[1]
+    width = -(-n_hidden // LANES) * LANES
+    activation = _aligned(len(x), width)
+    activation[:] = _ZERO
+    activation[:n_rows, :n_hidden] = weights.hidden_bias
+    logits = np.zeros_like(x)
+    logits[:n_rows] = weights.visible_bias
+    return Pass(np.empty(n_rows), x, logits, activation, _aligned(len(x), width))
 
 
 def _whole_groups(x: np.ndarray) -> np.ndarray:
@@ -92,8 +133,9 @@ def _whole_groups(x: np.ndarray) -> np.ndarray:
 
 
 def _aligned(n_rows: int, n_columns: int) -> np.ndarray:
-    """An uninitialised array that starts at a cache line; NumPy's do not."""
-    return torch.empty(n_rows, n_columns).numpy()
+    """An uninitialised array that starts at a cache line, which NumPy's do not, and lies apart from any other."""
+    n = n_rows * n_columns
+    return torch.empty(n + 2 * APART)[APART : APART + n].view(n_rows, n_columns).numpy()
 
 
 # -- loops over hidden units -----------------------------------------------------------------------------------------
@@ -195,22 +237,25 @@ def _unload(tile, matrix, first, step, size):
             source[j] = _ZERO
 
 
+@_kernel
+def _start_hidden(activation, hidden):
+    """Hidden units of all rows, given their activations."""
+    for r in range(len(activation)):
+        for j in range(activation.shape[1]):
+            hidden[r, j] = sigmoid(activation[r, j])
+
+
 # -- passes over all columns -----------------------------------------------------------------------------------------
 
 
 @_kernel
-def _ascend(x, inputs, outputs, hidden_bias, visible_bias, activation, hidden, input_tile, output_tile, logits):
-    """Logits of p(x_d | x_<d) [B', D]; leaves the activations [B', H'] and hidden units behind the last column."""
+def _ascend(x, inputs, outputs, activation, hidden, input_tile, output_tile, logits):
+    """Logits of p(x_d | x_<d) [B', D]; leaves the activations [B', H'] and hidden units behind the last column.
+
+    The logits come as the visible bias, the activations as the hidden bias.
+    """
     n_columns = x.shape[1]
-    for r in range(len(activation)):
-        for j in range(activation.shape[1]):
-            activation[r, j] = _ZERO
-        for j in range(len(hidden_bias)):
-            activation[r, j] = hidden_bias[j]
-        for j in range(activation.shape[1]):
-            hidden[r, j] = sigmoid(activation[r, j])
-        for d in range(n_columns):
-            logits[r, d] = visible_bias[d]
+    _start_hidden(activation, hidden)
     for first in range(0, n_columns, COLUMNS):
         size = min(COLUMNS, n_columns - first)
         _load(input_tile, inputs, first, 1, size)
@@ -223,6 +268,28 @@ def _ascend(x, inputs, outputs, hidden_bias, visible_bias, activation, hidden, i
                     r = start + i
                     if x[r, d] != _ZERO:
                         _advance(activation, hidden, r, x[r, d], input_tile, k)
+
+
+@_kernel
+def _ascend_drawing(x, inputs, outputs, seed, activation, hidden, input_tile, output_tile, logits):
+    """``_ascend`` that draws x on its way; column d of row r takes the random word r D + d of the seed."""
+    n_columns = x.shape[1]
+    _start_hidden(activation, hidden)
+    for first in range(0, n_columns, COLUMNS):
+        size = min(COLUMNS, n_columns - first)
+        _load(input_tile, inputs, first, 1, size)
+        _load(output_tile, outputs, first, 1, size)
+        for start in range(0, len(x), ROWS):
+            for k in range(size):
+                d = first + k
+                _add_products(output_tile, k, hidden, start, logits, d)
+                for i in range(ROWS):
+                    r = start + i
+                    word = _random_word(seed, np.uint64(r * n_columns + d))
+                    x[r, d] = _ZERO
+                    if np.float64(word >> np.uint64(11)) * UNIFORM_STEP < np.float64(sigmoid(logits[r, d])):
+                        x[r, d] = _ONE
+                        _advance(activation, hidden, r, _ONE, input_tile, k)
 
 
 @_kernel
@@ -240,11 +307,10 @@ def _descend(
     output_gradient_tile,
     input_gradient,
     output_gradient,
-    hidden_bias_gradient,
 ):
-    """Add the gradients by W, V and c, given that by the logits, ``missed`` [B', D], and what ``_ascend`` left behind.
+    """Add the gradients by W and V, given that by the logits, ``missed`` [B', D], and what ``_ascend`` left behind.
 
-    later [B', H'] is the gradient by the activations, summed over the columns passed.
+    later [B', H'] is the gradient by the activations, summed over the columns passed: in the end, all of them.
     """
     n_columns = x.shape[1]
     later[:] = _ZERO
@@ -272,9 +338,6 @@ def _descend(
                 _finish_segment(later, start + i, hidden, output_tile, passed[i], size, missed, last)
         _unload(input_gradient_tile, input_gradient, last, -1, size)
         _unload(output_gradient_tile, output_gradient, last, -1, size)
-    for r in range(len(later)):
-        for j in range(len(hidden_bias_gradient)):
-            hidden_bias_gradient[j] += later[r, j]
 
 
 # -- passes over the logits ------------------------------------------------------------------------------------------
@@ -298,10 +361,10 @@ def _score(x, logits, total):
 
 
 @_kernel
-def _to_missed(x, n_rows, logits):
-    """Turn logits a into the gradient of mean -log p(x) by them, (sigmoid(a) - x) / B; zero in rows of padding."""
-    share = _ONE / np.float32(n_rows)
+def _to_missed(x, weight, logits):
+    """Turn logits a into weight_b (x - sigmoid(a)), the gradient of weight_b log p(x_b) by them; zero in padding."""
+    n_rows = len(weight)
     for r in range(n_rows):
         for d in range(x.shape[1]):
-            logits[r, d] = share * (sigmoid(logits[r, d]) - x[r, d])
+            logits[r, d] = weight[r] * (x[r, d] - sigmoid(logits[r, d]))
     logits[n_rows:] = _ZERO

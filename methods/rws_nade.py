@@ -1,0 +1,13 @@
+"""Reweighted wake-sleep whose conditionals, of p and of q, are NADE layers."""
+
+from harness.blocks.nade_belief import NadeBeliefStack
+from methods.rws import RWS
+
+
+class RWSNade(NadeBeliefStack, RWS):
+    """The updates of RWS on a stack of NADEs: layers that model how their units hang together."""
+
+    name = "rws_nade"
+    title = "RWS - NADE"
+    kind = "latent"
+    source = "Bornschein, Bengio: Reweighted Wake-Sleep, ICLR 2015"
