@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness import parallel
-from harness.method import Classifier, ImportanceWeighted, Partitioned, Tractable, Unnormalised
+from harness.method import Classifier, ImportanceWeighted, Orderings, Partitioned, Tractable, Unnormalised
 
 T = TypeVar("T")
 
@@ -140,6 +140,12 @@ def importance_estimates(
 def exact_log_prob(method: Tractable, x: Tensor, chunk: int) -> Tensor:
     """log p(x) [B] in double, for rows x [B, D], ``chunk`` rows at once."""
     return torch.cat(parallel.run_all([lambda rows=rows: method.log_prob(rows).double() for rows in x.split(chunk)]))
+
+
+def log_prob_orders(method: Orderings, x: Tensor, chunk: int) -> Tensor:
+    """log p(x) under every ordering, [B, M] double, for rows x [B, D], ``chunk`` rows at once."""
+    parts = [partial(method.log_prob_orders, rows) for rows in x.split(chunk)]
+    return torch.cat(parallel.run_all(parts)).double()
 
 
 @dataclass(frozen=True)

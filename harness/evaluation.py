@@ -21,8 +21,24 @@ from harness import atomic, runs
 from harness.batches import Rows
 from harness.config import Cell
 from harness.data import Dataset
-from harness.estimators import exact_log_prob, importance_estimates, label_estimates, log_z, log_z2
-from harness.method import Batch, Classifier, ImportanceWeighted, Method, Partitioned, Tractable, Unnormalised
+from harness.estimators import (
+    exact_log_prob,
+    importance_estimates,
+    label_estimates,
+    log_prob_orders,
+    log_z,
+    log_z2,
+)
+from harness.method import (
+    Batch,
+    Classifier,
+    ImportanceWeighted,
+    Method,
+    Orderings,
+    Partitioned,
+    Tractable,
+    Unnormalised,
+)
 from harness.provenance import describe_device, git_commit, versions
 from harness.registry import build, method_class
 from harness.seeds import generator_for, seed_for
@@ -50,6 +66,18 @@ def measure_exact(model: Tractable, test: Rows) -> list[dict[str, Any]]:
     log_p = exact_log_prob(model, test.batch(slice(None)).x, EXACT_CHUNK)
     seconds = time.perf_counter() - started
     return [_measured("-log p", -log_p, estimator="exact", k=0, mc_error=0.0, seconds=seconds)]
+
+
+def measure_orderings(model: Orderings, test: Rows) -> list[dict[str, Any]]:
+    """-log p over all test rows; where it is that of several orderings, also the mean -log p of one of them."""
+    started = time.perf_counter()
+    log_p = log_prob_orders(model, test.batch(slice(None)).x, EXACT_CHUNK)  # [B, M]
+    n_orders = log_p.shape[1]
+    facts = {"estimator": "exact", "k": 0, "mc_error": 0.0, "seconds": time.perf_counter() - started}
+    rows = [_measured("-log p", math.log(n_orders) - torch.logsumexp(log_p, dim=1), **facts)]
+    if n_orders > 1:
+        rows.append(_measured("-log p (one ordering)", -log_p.mean(1), **facts))
+    return rows
 
 
 def measure_importance(
@@ -138,6 +166,8 @@ def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.
 def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> list[dict[str, Any]]:
     """All measurements of a trained model on the test set."""
     test = Rows.of_split(data, "test", device)
+    if isinstance(model, Orderings):
+        return measure_orderings(model, test)
     if isinstance(model, Tractable):
         return measure_exact(model, test)
     generator = generator_for(device, cell.dataset, cell.method, cell.variant, cell.seed, "evaluation")

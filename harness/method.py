@@ -80,6 +80,14 @@ class Tractable(Protocol):
 
 
 @runtime_checkable
+class Orderings(Protocol):
+    """Exact likelihood that is the mean over several orderings of the columns."""
+
+    def log_prob_orders(self, x: Tensor) -> Tensor:
+        """log p(x) under each of M orderings for rows x [B, D], [B, M]; ``log_prob`` is the log of the mean p(x)."""
+
+
+@runtime_checkable
 class ImportanceWeighted(Protocol):
     """Likelihood by importance sampling from a recognition model."""
 
@@ -141,6 +149,7 @@ CAPABILITIES: dict[str, type] = {
     "loss": Differentiable,
     "gradients": OwnGradients,
     "exact log p": Tractable,
+    "orderings": Orderings,
     "importance weights": ImportanceWeighted,
     "partition function": Partitioned,
     "unnormalised log p": Unnormalised,

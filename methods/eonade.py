@@ -68,13 +68,13 @@ class EoNADE(Method):
         return F.binary_cross_entropy_with_logits(logits, x, weight, reduction="sum") / n_rows
 
     @torch.no_grad()
-    def log_prob_members(self, x: Tensor) -> Tensor:
+    def log_prob_orders(self, x: Tensor) -> Tensor:
         """Exact log p(x) under every ordering, [B, M] double, without a graph."""
         return torch.stack([self._log_prob(x, order) for order in self.orders], dim=1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x) [B] double of the mean over orderings, without a graph."""
-        return torch.logsumexp(self.log_prob_members(x), dim=1) - math.log(len(self.orders))
+        return torch.logsumexp(self.log_prob_orders(x), dim=1) - math.log(len(self.orders))
 
     def _log_prob(self, x: Tensor, order: Tensor) -> Tensor:
         """log p(x) [B] double under an ordering [D]."""

@@ -62,14 +62,14 @@ class MADE(Method):
             product = product + F.linear(x, direct)
         return log_likelihood(product, self.biases[-1], x)
 
-    def log_prob_members(self, x: Tensor) -> Tensor:
+    def log_prob_orders(self, x: Tensor) -> Tensor:
         """Exact log p(x) under every ordering, [B, M] double."""
         orders = torch.arange(self.n_orders, device=x.device).split(1)
         return torch.stack([self._log_prob(x, order) for order in orders], dim=1)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Exact log p(x) [B] double of the mean over orderings."""
-        return torch.logsumexp(self.log_prob_members(x), dim=1) - math.log(self.n_orders)
+        return torch.logsumexp(self.log_prob_orders(x), dim=1) - math.log(self.n_orders)
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Mean -log p(x) under an ordering drawn at random."""

@@ -8,7 +8,8 @@ import pytest
 import torch
 from enumerable import flat_gradient, small_model, z_scores, zero_gradients
 
-from harness import exact
+from harness import evaluation, exact
+from harness.batches import Rows
 from harness.blocks.bernoulli import log_bernoulli
 from harness.method import Batch
 from harness.step import UpdateStep
@@ -57,18 +58,29 @@ def test_probabilities_of_all_rows_sum_to_one(case):
 @pytest.mark.parametrize("case", EXACT)
 def test_every_ordering_sums_to_one(case):
     model = case_model(case, 7)
-    if hasattr(model, "log_prob_members"):
-        total = model.log_prob_members(exact.all_binary(7)).exp().sum(0)
+    if hasattr(model, "log_prob_orders"):
+        total = model.log_prob_orders(exact.all_binary(7)).exp().sum(0)
         assert torch.allclose(total, torch.ones_like(total), atol=1e-9)
 
 
 @pytest.mark.parametrize("case", ENSEMBLES)
 def test_an_ensemble_is_the_mean_probability_over_different_orderings(case):
     model, x = case_model(case, 5), exact.all_binary(5)
-    members = model.log_prob_members(x)
+    members = model.log_prob_orders(x)
     assert members.shape == (32, 3)
     assert torch.allclose(model.log_prob(x).exp(), members.exp().mean(1), atol=1e-12)
     assert not any(torch.allclose(members[:, i], members[:, j]) for i, j in itertools.combinations(range(3), 2))
+
+
+@pytest.mark.parametrize(("n_orders", "metrics"), [(1, {"-log p"}), (3, {"-log p", "-log p (one ordering)"})])
+def test_evaluation_reports_one_ordering_and_the_ensemble(n_orders, metrics):
+    model, x = small_model("eonade", n_visible=5, hidden=[4], n_orders=n_orders).float(), random_rows(50, 5).float()
+    rows = Rows(x.byte().numpy(), None, grey=False, device=x.device)
+    measured = {row["metric"]: row["value"] for row in evaluation.measure_orderings(model, rows)}
+    assert set(measured) == metrics
+    assert measured["-log p"] == pytest.approx(-model.log_prob(x).mean().item(), rel=1e-12)
+    if n_orders > 1:  # by Jensen's inequality
+        assert measured["-log p"] < measured["-log p (one ordering)"]
 
 
 def column_order(model):
@@ -87,7 +99,7 @@ def test_columns_depend_on_all_earlier_ones_and_no_later_one(case):
     """
     n = 6
     model, x = case_model(case, n), exact.all_binary(n)
-    members = model.log_prob_members(x)[:, 0] if hasattr(model, "log_prob_members") else model.log_prob(x)
+    members = model.log_prob_orders(x)[:, 0] if hasattr(model, "log_prob_orders") else model.log_prob(x)
     order = column_order(model)
     # conditionals by their definition, p(x_<=i) / p(x_<i), from marginals of the table
     table = members.exp().view([2] * n).permute(*order.tolist())
@@ -123,7 +135,7 @@ def test_log_prob_has_no_gradient_by_masked_weights(case):
     allowed = position[:, None] > position[None, :]
     assert (jacobian[~allowed] == 0).all()
     assert (jacobian[allowed] != 0).all()
-    one = model.log_prob_members(x[None])[:, 0] if case != "fvsbn" else model.log_prob(x[None])
+    one = model.log_prob_orders(x[None])[:, 0] if case != "fvsbn" else model.log_prob(x[None])
     assert log_bernoulli(x, logits(x)).item() == pytest.approx(one.item(), rel=1e-12)
 
 
@@ -165,7 +177,7 @@ def test_made_loss_is_the_likelihood_of_one_ordering():
 
 def test_made_gradient_is_that_of_the_mean_over_orderings():
     model, x = case_model("made, two layers, three orderings", 5), random_rows(4, 5)
-    expected = autograd(model, -model.log_prob_members(x).mean())
+    expected = autograd(model, -model.log_prob_orders(x).mean())
     generator = torch.Generator().manual_seed(1)
     repeats = torch.stack([autograd(model, model.loss(Batch(x), 1, generator)) for _ in range(REPEATS)])
     assert z_scores(repeats, expected).abs().max() < 4.5  # of 125 parameters
@@ -202,7 +214,7 @@ def test_eonade_equals_the_textbook_loop(hidden):
     n = 37  # two whole blocks of columns and a part
     model, x = small_model("eonade", n_visible=n, hidden=hidden, n_orders=2), random_rows(9, n)
     expected = torch.stack([textbook(model, x, order) for order in model.orders.tolist()], dim=1)
-    assert torch.allclose(model.log_prob_members(x), expected, atol=1e-10)
+    assert torch.allclose(model.log_prob_orders(x), expected, atol=1e-10)
 
 
 def test_eonade_kernel_rounds_like_float32():
@@ -220,7 +232,7 @@ def test_eonade_kernel_rounds_like_float32():
         activation = double.hidden_biases[0].abs() + (x @ inputs + seen.sum(0))  # [B, H]
         logit = (2 * n + n_hidden + 1) * (activation @ outputs.t()) + double.visible_bias.abs()  # [B, D]
     bound = 2.0**-24 * logit.sum(1, keepdim=True) + 4e-7 * n
-    difference = (single.log_prob_members(x.float()) - double.log_prob_members(x)).abs()
+    difference = (single.log_prob_orders(x.float()) - double.log_prob_orders(x)).abs()
     assert (difference < bound).all()
     assert (difference > 0).any()
 
