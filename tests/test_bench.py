@@ -14,7 +14,7 @@ import torch
 from enumerable import flat_gradient, small_model, small_stack, z_scores, zero_gradients
 
 from harness import parallel
-from harness.bench import agreement, cases, contenders, floor, memory, report, scaling, timing
+from harness.bench import agreement, cases, contenders, floor, memory, plots, report, scaling, timing
 from harness.bench.cases import Case
 from harness.bench.contenders import AbsentError, Workload
 from harness.bench.findings import CaseFindings, Findings
@@ -476,10 +476,22 @@ def test_the_csv_keeps_its_columns(tmp_path):
     ]
 
 
+def test_growth_alone_can_be_reported(tmp_path):
+    points = [scaling.Point(scaling.K, k, name, Timing((2.0 * k,), 1.0)) for k in (1, 2) for name in scaling.CONTENDERS]
+    only = Findings("cpu, 1 thread", ("harness 0",), points=points)
+    written = [*report.write(only, tmp_path), *plots.write(only, tmp_path)]
+    assert {path.name for path in written} == {"scaling.csv", "bench.md", "scaling.png", "scaling.pdf"}
+    assert "How cost grows" in (tmp_path / "bench.md").read_text(encoding="utf-8")
+
+
 def test_the_report_says_ratios_reasons_and_where_it_was_measured():
     text = report.markdown(findings())
     for expected in ("4.0 ×", "2.0 ×", "harness 0; a processor.", "- a note.", "Left out: pythae in tiny bihm. Reason"):
         assert expected in text
+    assert text.count("unmeasured") == 2
+    on_gpu = findings()
+    on_gpu.device = "cuda"
+    assert "unmeasured" not in report.markdown(on_gpu)
 
 
 def test_the_verb_measures_and_writes_everything(tmp_path, monkeypatch, capsys):

@@ -22,7 +22,9 @@ def write(findings: Findings, folder: Path) -> list[Path]:
     import seaborn as sns
 
     sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
-    figures = {"bench": _cases(findings)}
+    figures = {}
+    if findings.cases:
+        figures["bench"] = _cases(findings)
     if findings.points:
         figures["scaling"] = _scaling(findings)
     return [_save(figure, folder / f"{name}.{form}") for name, figure in figures.items() for form in ("png", "pdf")]

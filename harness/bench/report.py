@@ -38,13 +38,14 @@ again.
 
 def write(findings: Findings, folder: Path) -> list[Path]:
     """Write what there is to write; the paths."""
-    written = [folder / "bench.csv", folder / "bench.md"]
-    atomic.write_csv(written[0], csv_rows(findings))
-    if findings.points:
-        atomic.write_csv(folder / "scaling.csv", scaling_rows(findings))
-        written.append(folder / "scaling.csv")
-    atomic.write_text(written[1], markdown(findings))
-    return written
+    tables = {"bench.csv": csv_rows(findings), "scaling.csv": scaling_rows(findings)}
+    written = []
+    for name, rows in tables.items():
+        if rows:
+            atomic.write_csv(folder / name, rows)
+            written.append(folder / name)
+    atomic.write_text(folder / "bench.md", markdown(findings))
+    return [*written, folder / "bench.md"]
 
 
 def csv_rows(findings: Findings) -> list[dict[str, Any]]:
@@ -84,13 +85,17 @@ def scaling_rows(findings: Findings) -> list[dict[str, Any]]:
 
 def markdown(findings: Findings) -> str:
     """The report."""
-    parts = ["# Speed", "; ".join(findings.facts) + ".", *_tables(findings)]
+    parts = ["# Speed", "; ".join(findings.facts) + "."]
+    if findings.cases:
+        parts += _tables(findings)
     if remarks := list(_remarks(findings)):
         parts.append("\n".join(remarks))
     if findings.agreements:
         parts += ["## Equal results", "\n".join(f"- {agreement}." for agreement in findings.agreements)]
     if findings.points:
         parts += ["## How cost grows", *_scaling(findings)]
+    if findings.cases and findings.device.startswith("cpu"):
+        parts += ["## On a GPU", _unmeasured(findings)]
     names = {
         "bf16_ours": cases.OURS,
         "ours32": cases.OURS_FLOAT32,
@@ -99,6 +104,16 @@ def markdown(findings: Findings) -> str:
     }
     parts += ["## What the numbers are", HOW.format(**names).strip(), RIVALS.strip()]
     return "\n\n".join(parts) + "\n"
+
+
+def _unmeasured(findings: Findings) -> str:
+    """Ours on the device of this run and on a GPU, of which it says nothing."""
+    rows = [
+        (f"{found.case.title}{cases.UNITS[found.case.job]}", text(found.timings[cases.OURS].median_ms), "unmeasured")
+        for found in findings.cases
+    ]
+    headers = ("ours, ms", findings.device, "cuda")
+    return tabulate(rows, headers, tablefmt="pipe", colalign=("left", "right", "right"), disable_numparse=True)
 
 
 def _tables(findings: Findings) -> Iterator[str]:
