@@ -23,6 +23,7 @@ EXACT = {
     "eonade, one ordering": ("eonade", {"hidden": [4], "n_orders": 1}),
     "eonade, three orderings": ("eonade", {"hidden": [4], "n_orders": 3}),
     "eonade, two layers": ("eonade", {"hidden": [4, 3], "n_orders": 3}),
+    "eonade, direct connections": ("eonade", {"hidden": [4], "n_orders": 3, "direct": True}),
 }
 ENSEMBLES = [case for case, (_, settings) in EXACT.items() if settings.get("n_orders", 1) > 1]
 CASES = {**EXACT, "darn": ("darn", {"hidden": 3})}
@@ -183,11 +184,13 @@ def test_made_gradient_is_that_of_the_mean_over_orderings():
     assert z_scores(repeats, expected).abs().max() < 4.5  # of 125 parameters
 
 
-@pytest.mark.parametrize("hidden", [[3], [3, 2]], ids=["one layer", "two layers"])
-def test_eonade_gradient_is_that_of_the_mean_over_all_orderings(hidden):
+@pytest.mark.parametrize(
+    "settings", [{"hidden": [3], "direct": True}, {"hidden": [3, 2]}], ids=["direct", "two layers"]
+)
+def test_eonade_gradient_is_that_of_the_mean_over_all_orderings(settings):
     """The mean over all 4! orderings of -log p, by a textbook loop, against the loss's mean gradient."""
     n = 4
-    model, x = small_model("eonade", n_visible=n, hidden=hidden), random_rows(3, n)
+    model, x = small_model("eonade", n_visible=n, **settings), random_rows(3, n)
     expected = autograd(model, -torch.stack([textbook(model, x, o) for o in itertools.permutations(range(n))]).mean())
     generator = torch.Generator().manual_seed(2)
     repeats = torch.stack([autograd(model, model.loss(Batch(x), 1, generator)) for _ in range(3000)])
@@ -201,18 +204,22 @@ def textbook(model, x, order):
         h = torch.relu((x * seen) @ model.input_weight + seen @ model.seen_weight + model.hidden_biases[0])
         for weight, bias in zip(model.hidden_weights, model.hidden_biases[1:], strict=True):
             h = torch.relu(h @ weight.t() + bias)
-        total = total + log_bernoulli(
-            x[:, [column]], h @ model.output_weight[[column]].t() + model.visible_bias[column]
-        )
+        logit = h @ model.output_weight[[column]].t() + model.visible_bias[column]
+        if model.direct:
+            weights = torch.cat([model.direct_weight[[column]], model.direct_seen_weight[[column]]], dim=1)
+            logit = logit + torch.cat([x * seen, seen], dim=1) @ weights.t()
+        total = total + log_bernoulli(x[:, [column]], logit)
         seen = seen.clone()
         seen[:, column] = 1.0
     return total
 
 
-@pytest.mark.parametrize("hidden", [[5], [5, 4]], ids=["one layer", "two layers"])
-def test_eonade_equals_the_textbook_loop(hidden):
+@pytest.mark.parametrize(
+    "settings", [{"hidden": [5], "direct": True}, {"hidden": [5, 4]}], ids=["direct", "two layers"]
+)
+def test_eonade_equals_the_textbook_loop(settings):
     n = 37  # two whole blocks of columns and a part
-    model, x = small_model("eonade", n_visible=n, hidden=hidden, n_orders=2), random_rows(9, n)
+    model, x = small_model("eonade", n_visible=n, n_orders=2, **settings), random_rows(9, n)
     expected = torch.stack([textbook(model, x, order) for order in model.orders.tolist()], dim=1)
     assert torch.allclose(model.log_prob_orders(x), expected, atol=1e-10)
 
