@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
 
     _verb(verbs, "methods", _methods, "list the methods", settings=False)
 
+    verify = _verb(verbs, "verify", _verify, "compare a method with exact sums on small models", settings=False)
+    verify.add_argument("method", metavar="METHOD")
+
     _verb(verbs, "settings", _settings, "print the merged settings as JSON")
 
     run = _verb(verbs, "run", _run_cell, "train one model, unless that is done, and measure it on the test set")
@@ -209,6 +212,19 @@ def _methods(options: argparse.Namespace) -> int:
     headers = ("name", "title", "kind", "capabilities", "source")
     print(tabulate(rows, headers, maxcolwidths=[None, None, None, 40, 50]))
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    import torch
+    from tabulate import tabulate
+
+    from harness.verify import verify
+
+    torch.set_num_threads(1)
+    results = list(verify(options.method))
+    rows = [(result.check, result.verdict, result.detail) for result in results]
+    print(tabulate(rows, headers=("check", "verdict", "found"), maxcolwidths=(None, None, 90)))
+    return int(any(result.verdict == "failed" for result in results))
 
 
 def _settings(options: argparse.Namespace) -> int:

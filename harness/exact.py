@@ -46,3 +46,15 @@ def log_p_star_unnormalised(model: BeliefStack, x: Tensor) -> Tensor:
 def log_z2(model: BeliefStack) -> Tensor:
     """2 log Z = log sum_x p~*(x), a scalar."""
     return torch.logsumexp(log_p_star_unnormalised(model, all_binary(model.n_visible, model.prior_bias.dtype)), dim=0)
+
+
+def sleep_loss(model: BeliefStack) -> Tensor:
+    """-E_p(x, h) log q(h | x), whose gradient is that of a sleep phase: p is held fixed."""
+    log_p_joint, log_q = joint_tables(model, all_binary(model.n_visible, model.prior_bias.dtype))
+    return -(log_p_joint.exp().detach() * log_q).sum()
+
+
+def bound(model: BeliefStack, x: Tensor) -> Tensor:
+    """E_q [log p(x, h) - log q(h | x)], [N]: the evidence lower bound."""
+    log_p_joint, log_q = joint_tables(model, x)
+    return (log_q.exp() * (log_p_joint - log_q)).sum(1)

@@ -10,7 +10,7 @@ a seed decides a run. Log-probabilities are in nats. Shapes: ``B`` rows, ``D`` v
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,7 @@ class Method(nn.Module):
     title: ClassVar[str]  # how tables write it
     kind: ClassVar[str]  # "autoregressive", "latent", "control": the block of the tables it belongs to
     source: ClassVar[str]  # where it was published
+    small: ClassVar[dict[str, Any]] = {}  # hyperparameters of a model with a handful of units, for ``harness verify``
     capturable: ClassVar[bool] = True  # False: an update's sequence of operations depends on data (see harness.step)
 
     def __init__(self, n_visible: int):
@@ -142,6 +143,17 @@ class Validated(Protocol):
 
     def validation_loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Criterion per row [B], lower is better."""
+
+
+@runtime_checkable
+class Enumerable(Protocol):
+    """Tells ``harness verify`` what its hand-written gradients are gradients of."""
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """A scalar whose gradient is, on average, that of updates on rows x [B, D] with ever more samples.
+
+        By brute force, for small models only. Parameters that it does not depend on are not compared.
+        """
 
 
 CAPABILITIES: dict[str, type] = {

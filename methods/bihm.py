@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness import exact
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch
@@ -16,6 +17,7 @@ class BiHM(BeliefStack):
     title = "BiHM"
     kind = "latent"
     source = "Bornschein, Shabanian, Fischer, Bengio: Bidirectional Helmholtz Machines, ICML 2016"
+    small = {"layers": [3, 2]}
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Gradient of mean -log p~*(x), equation 3.7: weights softmax(lw / 2) for log p and for log q.
@@ -42,3 +44,7 @@ class BiHM(BeliefStack):
         self.add_log_recognition(x, h, first_product, log_q)
         inferred = self.infer(x, n_inner, generator, first_product=first_product)
         return 0.5 * (inferred.log_p - inferred.log_q + (log_q - log_joint)[:, None])
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean -log p~*(x)."""
+        return -exact.log_p_star_unnormalised(self, x).mean()

@@ -37,6 +37,7 @@ class DARN(Method):
     title = "DARN"
     kind = "autoregressive"
     source = "Gregor, Danihelka, Mnih, Blundell, Wierstra: Deep AutoRegressive Networks, ICML 2014"
+    small = {"hidden": 3}
 
     def __init__(self, n_visible: int, hidden: int):
         super().__init__(n_visible)

@@ -31,6 +31,7 @@ class EoNADE(Method):
     title = "EoNADE"
     kind = "autoregressive"
     source = "Uria, Murray, Larochelle: A Deep and Tractable Density Estimator, ICML 2014"
+    small = {"hidden": [3], "n_orders": 3}
 
     def __init__(self, n_visible: int, hidden: list[int], n_orders: int = 8, direct: bool = False, order_seed: int = 0):
         super().__init__(n_visible)
@@ -88,7 +89,9 @@ class EoNADE(Method):
         return torch.logsumexp(self.log_prob_orders(x), dim=1) - math.log(len(self.orders))
 
     def _log_prob(self, x: Tensor, order: Tensor) -> Tensor:
-        """log p(x) [B] double under an ordering [D]."""
+        """log p(x) [B] double under an ordering [D]. Raises ValueError for another number of columns."""
+        if x.shape[1] != self.n_visible:
+            raise ValueError(f"x: expected {self.n_visible} columns, found {x.shape[1]}")
         rows = x[:, order]
         weights = tuple(weight[order] for weight in (self.input_weight, self.seen_weight, self.output_weight))
         if len(self.hidden_biases) == 1 and x.device.type == "cpu" and x.dtype == torch.float32:

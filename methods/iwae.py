@@ -16,6 +16,7 @@ class IWAE(GaussianStack):
     title = "IWAE"
     kind = "latent"
     source = "Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016"
+    small = {"layers": [2, 1], "hidden": [[3], [2]]}
 
     def __init__(self, n_visible: int, layers: list[int], hidden: list[list[int]]):
         super().__init__(n_visible, layers, hidden, activation="tanh")

@@ -25,6 +25,7 @@ class MADE(Method):
     title = "MADE"
     kind = "autoregressive"
     source = "Germain, Gregor, Murray, Larochelle: MADE: Masked Autoencoder for Distribution Estimation, ICML 2015"
+    small = {"hidden": [5]}
 
     def __init__(self, n_visible: int, hidden: list[int], n_orders: int = 1, direct: bool = True, order_seed: int = 0):
         super().__init__(n_visible)

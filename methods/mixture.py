@@ -24,6 +24,7 @@ class Mixture(Method):
     title = "mixture of Bernoullis"
     kind = "control"
     source = "Dempster, Laird, Rubin: Maximum Likelihood from Incomplete Data via the EM Algorithm, JRSS B 39, 1977"
+    small = {"components": 3}
 
     def __init__(
         self, n_visible: int, components: int, smoothing: float = 1.0, iterations: int = 200, tolerance: float = 1e-3

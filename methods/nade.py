@@ -24,6 +24,7 @@ class NADE(Method):
     title = "NADE"
     kind = "autoregressive"
     source = "Larochelle, Murray: The Neural Autoregressive Distribution Estimator, AISTATS 2011"
+    small = {"hidden": 3}
 
     def __init__(self, n_visible: int, hidden: int):
         super().__init__(n_visible)

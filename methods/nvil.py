@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from harness import exact
 from harness.blocks.bernoulli import score
 from harness.blocks.sigmoid_belief import BeliefStack, Inferred
 from harness.method import Batch
@@ -47,6 +48,7 @@ class NVIL(BeliefStack):
     title = "NVIL"
     kind = "latent"
     source = "Mnih, Gregor: Neural Variational Inference and Learning in Belief Networks, ICML 2014"
+    small = {"layers": [3, 2], "baseline_hidden": 3}
 
     def __init__(self, n_visible: int, layers: list[int], baseline_hidden: int = 100, decay: float = 0.8):
         super().__init__(n_visible, layers)
@@ -103,3 +105,7 @@ class NVIL(BeliefStack):
         self.add_p_gradients(inferred, weights)
         self.add_prior_gradients(inferred, weights)
         return -signals[0].mean()
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean negative bound; baselines, which it does not depend on, have losses of their own."""
+        return -exact.bound(self, x).mean()

@@ -35,6 +35,7 @@ class RBM(Method):
     source = (
         "Hinton, Neural Computation 14, 2002 (CD); Tieleman, ICML 2008 (PCD); Salakhutdinov, Murray, ICML 2008 (AIS)"
     )
+    small = {"hidden": 3, "chains": 20, "gibbs_steps": 50}
 
     def __init__(self, n_visible: int, hidden: int, chains: int = 100, gibbs_steps: int = 1000):
         super().__init__(n_visible)

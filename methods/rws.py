@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from harness import exact
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch
@@ -15,6 +16,7 @@ class RWS(BeliefStack):
     title = "RWS - SBN"
     kind = "latent"
     source = "Bornschein, Bengio: Reweighted Wake-Sleep, ICLR 2015"
+    small = {"layers": [3, 2]}
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Weights softmax(lw) for log p and, in the wake half, for log q; the sleep half fits q to draws from p.
@@ -32,3 +34,10 @@ class RWS(BeliefStack):
         x, h = self.descend(self.sample_prior(n_rows, generator), generator, dtype=self.product_dtype)
         self.add_sleep_gradients(x, h, -0.5 / n_rows)
         return -log_means.mean()
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean -log p(x), and the wake and sleep losses of q with p held fixed, half of each."""
+        log_p, log_q = exact.joint_tables(self, x)
+        posterior = torch.softmax(log_p, dim=1).detach()  # p(h | x)
+        wake = torch.logsumexp(log_p, dim=1).mean() + 0.5 * (posterior * log_q).sum(1).mean()
+        return 0.5 * exact.sleep_loss(self) - wake

@@ -23,6 +23,7 @@ class SemiSupervisedBiHM(BeliefStack):
     kind = "latent"
     capturable = False  # the number of labelled rows decides shapes
     source = "Shabanian, thesis, chapter 4: Semi-supervised Bidirectional Helmholtz Machines"
+    small = {"layers": [3, 2], "gamma": 0.5, "n_classes": 3}
 
     def __init__(self, n_visible: int, layers: list[int], gamma: float, n_classes: int = 10):
         super().__init__(n_visible, layers)

@@ -14,6 +14,7 @@ class VAE(GaussianStack):
     title = "VAE"
     kind = "latent"
     source = "Kingma, Welling: Auto-Encoding Variational Bayes, ICLR 2014"
+    small = {"latent": 2, "hidden": [3]}
 
     def __init__(self, n_visible: int, latent: int, hidden: list[int]):
         super().__init__(n_visible, layers=[latent], hidden=[hidden], activation="relu")

@@ -50,6 +50,7 @@ class VAEHMC(GaussianStack):
     title = "VAE + HMC"
     kind = "latent"
     source = "Salimans, Kingma, Welling: Markov Chain Monte Carlo and Variational Inference, ICML 2015"
+    small = {"latent": 1, "hidden": [3], "iterations": 2, "reverse_hidden": 2}
     product_dtype: torch.dtype | None = None  # of the decoder's products in training; None: as the parameters
 
     def __init__(

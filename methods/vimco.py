@@ -32,6 +32,7 @@ class VIMCO(BeliefStack):
     title = "VIMCO"
     kind = "latent"
     source = "Mnih, Rezende: Variational Inference for Monte Carlo Objectives, ICML 2016"
+    small = {"layers": [3, 2]}
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Gradient of the negative K-sample bound, unbiased.

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from harness import exact
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch
 
@@ -14,6 +15,7 @@ class WakeSleep(BeliefStack):
     title = "Wake-sleep"
     kind = "latent"
     source = "Hinton, Dayan, Frey, Neal: The wake-sleep algorithm for unsupervised neural networks, Science 1995"
+    small = {"layers": [3, 2]}
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Wake phase: p on n_samples draws of q a row (one in the paper); sleep phase: q on one dream a row.
@@ -29,3 +31,8 @@ class WakeSleep(BeliefStack):
         x, h = self.descend(self.sample_prior(n_rows, generator), generator, dtype=self.product_dtype)
         self.add_sleep_gradients(x, h, -1.0 / n_rows)
         return (inferred.log_q - inferred.log_p).mean()
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean -E_q log p(x, h) with q held fixed, and the sleep loss of q."""
+        log_p, log_q = exact.joint_tables(self, x)
+        return exact.sleep_loss(self) - (log_q.exp().detach() * log_p).sum(1).mean()
