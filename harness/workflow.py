@@ -15,10 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from harness import atomic, runs
-from harness.config import Cell, canonical_json, data_settings
+from harness.config import Cell, canonical_json, data_settings, parse_yaml
 from harness.data import is_local
 from harness.errors import DataError
 from harness.gpu_slots import means_gpu
@@ -34,7 +32,7 @@ def use_this_python() -> None:
 
 def typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Snakemake's config with the words of its command line read as YAML: ``--config strict=true`` is a boolean."""
-    return {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in overrides.items()}
+    return {key: parse_yaml(value) if isinstance(value, str) else value for key, value in overrides.items()}
 
 
 def record_settings(settings: Mapping[str, Any], folder: Path) -> Path:

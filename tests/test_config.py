@@ -63,6 +63,13 @@ def test_a_wrong_key_or_type_is_named(overrides, message):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["4e-05", "1E3", "-2e+1", "0.5e-3", "7.5", "12"])
+def test_numbers_are_numbers_however_json_writes_them(text, tmp_path):
+    path = tmp_path / "settings.json"
+    path.write_text(f'{{"value": {text}, "word": "e5"}}')
+    assert config.read_yaml(path) == {"value": float(text), "word": "e5"}
+
+
 def test_broken_files_are_named(tmp_path):
     path = tmp_path / "mine.yaml"
     for text, message in (("a: [", "readable YAML"), ("- 1", "found list")):
