@@ -202,13 +202,11 @@ def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 def _methods(options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
-    from harness.method import capabilities
-    from harness.registry import method_class, method_names
+    from harness.listing import listed
+    from harness.registry import method_names
 
-    rows = []
-    for name in method_names():
-        cls = method_class(name)
-        rows.append((name, cls.title, cls.kind, ", ".join(capabilities(cls)), cls.source))
+    found = [listed(name) for name in method_names()]
+    rows = [(each.name, each.title, each.kind, ", ".join(each.capabilities), each.source) for each in found]
     headers = ("name", "title", "kind", "capabilities", "source")
     print(tabulate(rows, headers, maxcolwidths=[None, None, None, 40, 50]))
     return 0

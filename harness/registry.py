@@ -9,21 +9,37 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import methods
 from harness.errors import ConfigError, HarnessError
-from harness.schema import check
 
 ENTRY_POINT_GROUP = "bihm_harness.methods"
 
 
+def built_in_names() -> set[str]:
+    """Names of the methods that come with the harness."""
+    return {module.name for module in pkgutil.iter_modules(methods.__path__)}
+
+
 def method_names() -> list[str]:
     """Names of all methods that can be used, sorted."""
-    built_in = {module.name for module in pkgutil.iter_modules(methods.__path__)}
-    return sorted(built_in | {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
+    return sorted(built_in_names() | {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
+
+
+def entry_point_of(name: str) -> EntryPoint | None:
+    """The entry point that brings a method; None for a built-in one, which it cannot replace.
+
+    Raises ConfigError when there is no method of this name.
+    """
+    if name in built_in_names():
+        return None
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == name:
+            return entry
+    raise ConfigError(f"method: expected one of {', '.join(method_names())}, found {name!r}")
 
 
 def method_class(name: str) -> type:
@@ -31,12 +47,10 @@ def method_class(name: str) -> type:
 
     Raises ConfigError when there is none, HarnessError when the module does not hold exactly one of that name.
     """
-    if name not in method_names():
-        raise ConfigError(f"method: expected one of {', '.join(method_names())}, found {name!r}")
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == name:
-            loaded = entry.load()
-            return _only_method(loaded, name) if isinstance(loaded, ModuleType) else loaded
+    entry = entry_point_of(name)
+    if entry is not None:
+        loaded = entry.load()
+        return _only_method(loaded, name) if isinstance(loaded, ModuleType) else loaded
     return _only_method(importlib.import_module(f"{methods.__name__}.{name}"), name)
 
 
@@ -79,6 +93,8 @@ def hyperparameter_schema(cls: type) -> dict[str, Any]:
 
 def build(name: str, n_visible: int, hyperparameters: dict[str, Any]) -> Any:
     """An untrained method; raises ConfigError that names an unknown, missing or ill-typed hyperparameter."""
+    from harness.schema import check  # takes longer to import than all the rest
+
     cls = method_class(name)
     check(hyperparameters, hyperparameter_schema(cls), f"model of method {name}")
     return cls(n_visible, **hyperparameters)
