@@ -10,11 +10,11 @@ import ast
 import importlib.util
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import methods
 from harness.errors import HarnessError
-from harness.registry import built_in_names, entry_point_of
+from harness.registry import entry_point_of
 
 FIELDS = ("title", "kind", "source")
 UNREAD = ("torch",)  # packages whose classes bring no capabilities
@@ -48,10 +48,10 @@ def listed(name: str) -> Listed:
 
 def _place(name: str) -> tuple[Path, str | None]:
     """The file of a method, and its class where the entry point names one."""
-    if name in built_in_names():
-        return _file(f"methods.{name}"), None
-    entry: EntryPoint = entry_point_of(name)
-    return _file(entry.module), entry.attr or None
+    entry = entry_point_of(name)
+    if entry is not None:
+        return _file(entry.module), entry.attr or None
+    return next(path for folder in methods.__path__ if (path := Path(folder) / f"{name}.py").is_file()), None
 
 
 def _file(module: str) -> Path:
@@ -82,10 +82,14 @@ def _words(node: ast.ClassDef) -> dict[str, str]:
     words = {}
     for statement in node.body:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        value = getattr(statement, "value", None)
-        # implicitly joined literals are one constant, too
-        if isinstance(value, ast.Constant) and isinstance(value.value, str):
-            words.update((target.id, value.value) for target in targets if isinstance(target, ast.Name))
+        for target in targets:
+            names, values = [target], [getattr(statement, "value", None)]
+            if isinstance(target, ast.Tuple) and isinstance(values[0], ast.Tuple):
+                names, values = target.elts, values[0].elts
+            for name, value in zip(names, values, strict=False):
+                is_word = isinstance(value, ast.Constant) and isinstance(value.value, str)
+                if is_word and isinstance(name, ast.Name):
+                    words[name.id] = value.value
     return words
 
 

@@ -10,7 +10,9 @@ from cells import cell, patterns
 
 import methods
 from harness import config, runs
+from harness.cli import main
 from harness.evaluation import evaluate
+from harness.listing import listed
 from harness.registry import method_class
 from harness.training import train
 
@@ -36,6 +38,12 @@ def test_the_example_method_trains_and_is_measured(mine, tmp_path):
     (row,) = evaluate(tmp_path / "run", chosen, patterns(), torch.device("cpu"), "smoke")
     assert (row["metric"], row["title"], row["status"]) == ("-log p", "Mine", "ok")
     assert row["value"] > 0
+
+
+def test_the_example_method_is_listed_and_verified(mine, capsys):
+    assert listed("mine").title == "Mine"
+    assert main(["verify", "mine"]) == 0
+    assert "sum over all x of p(x)" in capsys.readouterr().out
 
 
 def test_its_line_of_configuration_gives_it_cells(mine):
