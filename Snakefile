@@ -1,12 +1,14 @@
-# The workflow: data -> runs (train, measure) -> tables. Rules are thin, each calls one verb of the `harness` command
+# The workflow: data -> runs (train, measure) -> tables; runs -> analyses -> figures. Rules are thin, each calls one verb of the `harness` command
 # line; cells and settings come from workflows/config.yaml, workflows/presets/ and your --config / --configfile.
 include: "workflows/rules/common.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/models.smk"
 include: "workflows/rules/tables.smk"
+include: "workflows/rules/figures.smk"
 
 
 rule all:
     default_target: True
     input:
         rules.tables.input,
+        rules.figures.input,

@@ -84,6 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
 
+    analyse = _verb(verbs, "analyse", _analyse, "do the analyses that the settings ask of one trained model")
+    _add_cell(analyse)
+    _add_computing(analyse)
+
+    figure = _verb(verbs, "figure", _figure, "draw one figure from the analyses of all runs")
+    figure.add_argument("figure", metavar="FIGURE", help="figure_3_3 or the like")
+    figure.add_argument("--runs", type=Path, required=True, help="folder with the runs")
+    figure.add_argument("--output", type=Path, required=True, help="folder for the figure")
+
     bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
     bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
     bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
@@ -374,6 +383,36 @@ def _tables(options: argparse.Namespace) -> int:
     write_metrics(metrics, options.metrics)
     unique = dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in planned)
     for path in write_tables(metrics, list(unique), settings["preset"], options.output):
+        print(path)
+    return 0
+
+
+def _analyse(options: argparse.Namespace) -> int:
+    from harness import runs
+    from harness.analyses.perform import analyse_cell
+    from harness.analyses.plan import analyses_of
+    from harness.config import data_settings
+    from harness.data import load
+
+    settings = _load_settings(options)
+    cell, run = _cell(options, settings)
+    planned = analyses_of(settings, cell)
+    has_model = runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL
+    with _computing(options, settings, idle=not has_model) as device:
+        found = analyse_cell(
+            run, cell, planned, lambda: load(cell.dataset, data_settings(settings)), device, settings["strict"]
+        )
+    for name, how in found.items():
+        print(f"{cell.path}: {name}: {how['status']} {how['message']}".rstrip(), file=sys.stderr)
+    return 0
+
+
+def _figure(options: argparse.Namespace) -> int:
+    from harness.config import cells
+    from harness.figures.write import write_figure
+
+    settings = _load_settings(options)
+    for path in write_figure(options.figure, settings, cells(settings), options.runs, options.output):
         print(path)
     return 0
 

@@ -9,7 +9,7 @@ generators of their own, so results do not depend on how many threads share them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -21,6 +21,7 @@ from harness import parallel
 from harness.method import Classifier, ImportanceWeighted, Orderings, Partitioned, Tractable, Unnormalised
 
 T = TypeVar("T")
+PER_ROW = ("log_p", "log_p_star", "bound", "ess_p", "ess_p_star")  # fields of Estimates
 
 
 class RunningLogSumExp:
@@ -45,6 +46,11 @@ class Estimates:
     bound: Tensor  # E_q[lw], the K = 1 estimate: a lower bound of log p(x)
     ess_p: Tensor  # effective sample size for p(h | x), in percent of K
     ess_p_star: Tensor  # effective sample size for p*(h | x), in percent of K
+
+    @classmethod
+    def of_blocks(cls, blocks: Sequence[Estimates]) -> Estimates:
+        """Those of several blocks of rows, in one."""
+        return cls(blocks[0].n_samples, *(torch.cat([getattr(b, name) for b in blocks]) for name in PER_ROW))
 
     @property
     def log_p_variance(self) -> Tensor:
@@ -131,9 +137,72 @@ def importance_estimates(
             sums.add(method.log_weights(rows, k, own))
         return sums.estimates()
 
-    blocks = _by_blocks(x, n_samples, generator, chunk, estimate)
-    fields = ("log_p", "log_p_star", "bound", "ess_p", "ess_p_star")
-    return Estimates(n_samples, *(torch.cat([getattr(b, f) for b in blocks]) for f in fields))
+    return Estimates.of_blocks(_by_blocks(x, n_samples, generator, chunk, estimate))
+
+
+class PrefixCurve:
+    """Estimates for every K of an ascending list from one stream of samples, for a fixed set of rows.
+
+    Of the first ``HEAD`` samples every K's disjoint groups are averaged, which takes most of the noise out of the small
+    ones; a larger K has its prefix of the stream alone.
+    """
+
+    HEAD = 1000
+
+    def __init__(self, ks: Sequence[int]):
+        self.ks, self._prefix, self._found = ks, ImportanceSums(), {}
+
+    def counts(self, chunk: int) -> list[int]:
+        """Sizes of the chunks to take in: they end at the head and at each larger K, none above ``chunk``."""
+        ends = [min(self.HEAD, self.ks[-1]), *(k for k in self.ks if k > self.HEAD)]
+        starts = [0, *ends[:-1]]
+        return [n for start, end in zip(starts, ends, strict=True) for n in _parts(end - start, chunk)]
+
+    def add(self, log_weights: Tensor) -> None:
+        """Take in a chunk of log-weights [B, k], of the next size of ``counts``."""
+        if self._prefix.n_samples == 0:
+            for k in (k for k in self.ks if k <= log_weights.shape[1]):
+                self._found[k] = _mean_of_groups(log_weights, k)
+        self._prefix.add(log_weights)
+        if self._prefix.n_samples in self.ks:
+            self._found.setdefault(self._prefix.n_samples, self._prefix.estimates())
+
+    def estimates(self) -> list[Estimates]:
+        """One for each K."""
+        return [self._found[k] for k in self.ks]
+
+
+def _mean_of_groups(log_weights: Tensor, k: int) -> Estimates:
+    """What K = k samples say on average: log-weights [B, n] cut into n // k groups."""
+    n_rows, n = log_weights.shape
+    groups = n // k
+    sums = ImportanceSums()
+    sums.add(log_weights[:, : groups * k].reshape(n_rows * groups, k))
+    found = sums.estimates()
+    return Estimates(k, *(getattr(found, name).view(n_rows, groups).mean(1) for name in PER_ROW))
+
+
+@torch.no_grad()
+def importance_curve(
+    method: ImportanceWeighted, x: Tensor, ks: Sequence[int], generator: torch.Generator, chunk: int
+) -> list[Estimates]:
+    """Estimates for rows x [B, D] and every K of the ascending ``ks``, all from one pass over the largest K's samples.
+
+    At most ``chunk`` (row, sample) pairs are taken at once. The variances of an Estimates are those of one group.
+    """
+    if list(ks) != sorted(set(ks)) or not ks or ks[0] < 1:
+        raise ValueError(f"ks: expected ascending numbers of samples from 1, found {list(ks)}")
+    if chunk < PrefixCurve.HEAD:
+        raise ValueError(f"chunk: expected at least {PrefixCurve.HEAD}, found {chunk}")
+
+    def estimate(rows: Tensor, counts: list[int], own: torch.Generator) -> list[Estimates]:
+        curve = PrefixCurve(ks)
+        for k in curve.counts(chunk // len(rows)):
+            curve.add(method.log_weights(rows, k, own))
+        return curve.estimates()
+
+    blocks = _by_blocks(x, ks[-1], generator, chunk, estimate)
+    return [Estimates.of_blocks(same_k) for same_k in zip(*blocks, strict=True)]
 
 
 @torch.no_grad()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jsonschema
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HarnessError
+
+_JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
 def check(value: Any, schema: dict[str, Any], where: str) -> None:
@@ -31,3 +35,29 @@ def check(value: Any, schema: dict[str, Any], where: str) -> None:
     if error.validator == "type":
         raise ConfigError(f"{place}: expected {error.validator_value}, found {error.instance!r}")
     raise ConfigError(f"{place}: {error.message}")
+
+
+def arguments_schema(function: Callable[..., Any], n_given: int) -> dict[str, Any]:
+    """JSON schema of the arguments of a function after its first ``n_given``, from its signature.
+
+    Raises HarnessError for an annotation other than int, float, str, bool, lists of them, and None beside one of them.
+    """
+    hints = get_type_hints(function)
+    parameters = list(inspect.signature(function).parameters.values())[n_given:]
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [p.name for p in parameters if p.default is p.empty],
+        "properties": {p.name: _type_schema(hints.get(p.name)) for p in parameters},
+    }
+
+
+def _type_schema(hint: Any) -> dict[str, Any]:
+    if hint in _JSON_TYPES:
+        return {"type": _JSON_TYPES[hint]}
+    if get_origin(hint) is list:
+        return {"type": "array", "items": _type_schema(get_args(hint)[0])}
+    if type(None) in get_args(hint) and len(get_args(hint)) == 2:
+        one = _type_schema(next(each for each in get_args(hint) if each is not type(None)))
+        return {**one, "type": [one["type"], "null"]}
+    raise HarnessError(f"annotation: expected int, float, str, bool or a list of them, found {hint}")

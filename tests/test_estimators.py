@@ -280,3 +280,45 @@ def test_semi_supervised_weights_give_p(ssl, x):
         [estimators.importance_estimates(ssl, x, 100, generator, 4000).log_p.exp() for _ in range(REPEATS)]
     )
     assert z_scores(repeats, log_p.exp().sum((1, 2)).detach()).abs().max() < 4
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_estimates_at_every_k_from_one_pass_have_the_right_mean(name, x):
+    """Groups of the head against draws on their own, and a prefix beyond it against the exact p(x)."""
+    model = small_stack(name)
+    generator = torch.Generator().manual_seed(21)
+    ks = [1, 3, 1000, 1500]
+    repeats = [estimators.importance_curve(model, x, ks, generator, 4096) for _ in range(20)]
+    for index, k in enumerate(ks):
+        assert {curve[index].n_samples for curve in repeats} == {k}
+    # E[log mean of k weights] of small k against independent estimates of it, drawn on their own
+    for index, k in enumerate(ks[:2]):
+        alone = torch.stack([estimators.importance_estimates(model, x, k, generator, 4096).log_p for _ in range(4000)])
+        mean, error = alone.mean(0), alone.std(0) / 4000**0.5
+        together = torch.stack([curve[index].log_p for curve in repeats])
+        difference = together.mean(0) - mean
+        assert (difference / (together.var(0) / 20 + error**2).sqrt()).abs().max() < 4.5
+    far = torch.stack([curve[3].log_p.exp() for curve in repeats])
+    assert z_scores(far, exact.log_p(model, x).exp()).abs().max() < 4.5
+
+
+def test_the_longest_prefix_is_the_plain_estimate(x):
+    """Same stream, same chunks: K = 1500 of the curve is the running sum over all samples."""
+    log_weights = torch.randn(3, 1500, generator=torch.Generator().manual_seed(22), dtype=torch.float64)
+    curve, sums = estimators.PrefixCurve([2, 1000, 1200, 1500]), estimators.ImportanceSums()
+    counts = curve.counts(400 + 600)
+    assert counts == [1000, 200, 300]
+    for part in log_weights.split(counts, dim=1):
+        curve.add(part)
+        sums.add(part)
+    two, thousand, _, longest = curve.estimates()
+    assert torch.equal(longest.log_p, sums.estimates().log_p)
+    assert torch.allclose(thousand.log_p, torch.logsumexp(log_weights[:, :1000], 1) - math.log(1000))
+    pairs = log_weights[:, :1000].reshape(3, 500, 2)
+    assert torch.allclose(two.log_p, (torch.logsumexp(pairs, 2) - math.log(2)).mean(1))
+
+
+@pytest.mark.parametrize("ks", [[], [0, 1], [3, 2], [2, 2]], ids=str)
+def test_numbers_of_samples_must_ascend(ks, x):
+    with pytest.raises(ValueError, match=r"ks: expected ascending"):
+        estimators.importance_curve(small_stack("rws"), x, ks, torch.Generator(), 4096)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from harness import atomic
 from harness.bench import cases, scaling
 from harness.bench.findings import Findings
+from harness.figures.style import save, use_theme
 
 # a hue for who, the same in both plots, out of seaborn's palette for the colour-blind
 _HUES = {"ours": 0, "textbook": 1, "Pyro": 2, "pythae": 4}
@@ -16,25 +16,13 @@ _MARKERS = {"ours": "o", "textbook": "s", "Pyro": "^", "pythae": "D"}
 
 def write(findings: Findings, folder: Path) -> list[Path]:
     """Draw what was measured; the paths."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import seaborn as sns
-
-    sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
+    use_theme()
     figures = {}
     if findings.cases:
         figures["bench"] = _cases(findings)
     if findings.points:
         figures["scaling"] = _scaling(findings)
-    return [_save(figure, folder / f"{name}.{form}") for name, figure in figures.items() for form in ("png", "pdf")]
-
-
-def _save(figure: Any, path: Path) -> Path:
-    # no date in the file: the same numbers make the same bytes
-    metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
-    atomic.write(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=metadata))
-    return path
+    return [save(figure, folder / f"{name}.{form}") for name, figure in figures.items() for form in ("png", "pdf")]
 
 
 def _who(contender: str) -> str:

@@ -1,7 +1,10 @@
 # Settings, cells and the functions that rules use.
 from pathlib import Path
 
+from harness.analyses.manifest import failures
+from harness.analyses.plan import analyses_of
 from harness.config import canonical_json, cells, load_settings
+from harness.figures.write import analyses_behind, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.runs import crashes
 from harness.workflow import (
@@ -62,3 +65,13 @@ def settings_file(wildcards, output):
 def run_folder(wildcards):
     """Where a cell's run lies."""
     return Path(f"{RESULTS}/runs/{cell_of(wildcards).path}")
+
+
+def analysed_for(figure):
+    """What a figure waits for: the analyses of all cells that have one which it shows."""
+    behind = set(analyses_behind(figure))
+    return [
+        f"{RESULTS}/runs/{path}/analyses.json"
+        for path, cell in CELLS.items()
+        if any(each.name in behind and not each.lacks for each in analyses_of(SETTINGS, cell))
+    ]

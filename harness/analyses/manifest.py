@@ -1,0 +1,39 @@
+"""``analyses.json`` in the folder of a run: how every analysis of it ended.
+
+An analysis is ``ok`` (its table is there), ``left out`` (the method lacks a capability), ``no model`` (training left
+none; its status says why) or ``failed``. ``failures`` counts the calls in which one failed and is never taken back:
+the workflow has it as a parameter, so that the next call tries again (see ``harness.workflow``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from harness import runs
+from harness.errors import DataError
+
+MANIFEST = "analyses.json"
+OK, LEFT_OUT, NO_MODEL, FAILED = "ok", "left out", "no model", "failed"
+
+
+def table_of(run: Path, name: str) -> Path:
+    """Where the result of an analysis lies."""
+    return run / "analyses" / f"{name}.csv"
+
+
+def read_manifest(run: Path) -> dict[str, Any]:
+    """``analyses`` (name -> how it ended) and ``failures``; raises DataError without a readable ``analyses.json``."""
+    path = run / MANIFEST
+    found = runs.read_json(path)
+    if not isinstance(found.get("analyses"), dict) or not isinstance(found.get("failures"), int):
+        raise DataError(path, "a mapping analyses and a number failures", sorted(found))
+    return found
+
+
+def failures(run: Path) -> int:
+    """In how many calls an analysis of this run failed so far."""
+    try:
+        return read_manifest(run)["failures"]
+    except DataError:
+        return 0

@@ -1,0 +1,68 @@
+"""Tables of one analysis, from all runs that have one, with the facts of their cells; and why others are missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.analyses.manifest import LEFT_OUT, OK, read_manifest, table_of
+from harness.analyses.plan import analyses_of
+from harness.config import Cell
+from harness.listing import listed
+
+CELL = ("dataset", "method", "title", "kind", "variant")  # what pooling over seeds keeps apart, besides an x axis
+
+
+def gather(
+    name: str, settings: Mapping[str, Any], cells: Sequence[Cell], runs_folder: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """All tables of the analysis ``name`` below each other, columns ``CELL`` and ``seed`` in front; and remarks.
+
+    Remarks tell which cells take no part, and why. Raises DataError for a run without ``analyses.json``.
+    """
+    frames, absent = [], {}
+    for cell in cells:
+        planned = next((each for each in analyses_of(settings, cell) if each.name == name), None)
+        if planned is None:
+            continue
+        if planned.lacks:
+            absent.setdefault(f"no {', no '.join(planned.lacks)}", []).append(cell.method)
+            continue
+        run = runs_folder / cell.path
+        found = read_manifest(run)["analyses"][name]
+        if found["status"] == OK:
+            frames.append(_with_facts(pd.read_csv(table_of(run, name)), cell))
+        else:
+            who = cell.method if found["status"] == LEFT_OUT else f"{cell.method} on {cell.dataset}"
+            absent.setdefault(found["message"], []).append(who)
+    remarks = [f"{', '.join(dict.fromkeys(who))}: {reason}" for reason, who in absent.items()]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(), remarks
+
+
+def _with_facts(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+    method = listed(cell.method)
+    facts = (cell.dataset, cell.method, method.title, method.kind, cell.variant, cell.seed)
+    for position, (column, value) in enumerate(zip((*CELL, "seed"), facts, strict=True)):
+        frame.insert(position, column, value)
+    return frame
+
+
+def over_seeds(frame: pd.DataFrame, by: Sequence[str], errors: Sequence[str] = ("sem",)) -> pd.DataFrame:
+    """Mean ``value`` of the seeds, its ``errors``, and ``n_seeds``; one row a cell and value of ``by``.
+
+    A standard error is sqrt(mean_s sem_s^2 + var_s / n), as in the tables: all seeds share one test set.
+    """
+
+    def pooled(group: pd.DataFrame) -> pd.Series:
+        n = len(group)
+        between = group["value"].var() / n if n > 1 else 0.0
+        sems = {error: math.sqrt((group[error] ** 2).mean() + between) for error in errors}
+        return pd.Series({"value": group["value"].mean(), **sems, "n_seeds": n})
+
+    keys = [*CELL, *by]
+    found = frame.groupby(keys, sort=False)[["value", *errors]].apply(pooled).reset_index()
+    return found.astype({"n_seeds": int})

@@ -1,0 +1,46 @@
+"""How figures look: one theme, and for every method a colour and a mark that are the same in all of them.
+
+Colours are seaborn's for the colour-blind; marks differ besides, so that a figure can be read in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from harness import atomic
+
+KNOWN = ("bihm", "rws", "vae", "iwae", "nade", "vimco", "nvil", "wake_sleep")  # those that figures often show together
+MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
+
+
+def use_theme() -> None:
+    """Set up matplotlib for files on light paper."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import seaborn as sns
+
+    sns.set_theme(context="paper", style="whitegrid", palette="colorblind")
+
+
+def look(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Method -> colour and mark: fixed for known ones, further ones take what those here leave, by name."""
+    import seaborn as sns
+
+    palette = sns.color_palette("colorblind")
+    others = sorted(set(methods) - set(KNOWN))
+    numbers = {**{name: i for i, name in enumerate(KNOWN)}, **{name: i + len(KNOWN) for i, name in enumerate(others)}}
+    wanted = dict.fromkeys(methods)
+    return {
+        name: {"color": palette[numbers[name] % len(palette)], "marker": MARKS[numbers[name] % len(MARKS)]}
+        for name in wanted
+    }
+
+
+def save(figure: Any, path: Path) -> Path:
+    """Write ``figure`` in the format of the path's suffix; no date in it: the same numbers make the same bytes."""
+    metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
+    atomic.write(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=metadata))
+    return path

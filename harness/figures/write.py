@@ -1,0 +1,81 @@
+"""One figure, from the tables of analyses to csv, png, pdf and a caption.
+
+The figure is drawn from the csv as it was written, so that file holds all that is seen. Where no run has anything to
+show, because its data cannot be had, the figure says so instead of a plot.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness import atomic
+from harness.config import Cell
+from harness.errors import ConfigError
+from harness.figures import style
+from harness.figures.gather import gather
+
+FOLDER = Path(__file__).parent
+
+
+def figure_names() -> list[str]:
+    """``figure_3_3`` and its like, in the order of the thesis."""
+    names = [m.name for m in pkgutil.iter_modules([str(FOLDER)]) if m.name.startswith("figure_")]
+    return sorted(names, key=lambda name: [int(part) for part in name.split("_")[1:]])
+
+
+@cache
+def analyses_behind(figure: str) -> tuple[str, ...]:
+    """The analyses that a figure is drawn from; read from its source, without importing matplotlib."""
+    path = FOLDER / f"{figure}.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["ANALYSES"]:
+            return tuple(ast.literal_eval(node.value))
+    raise ConfigError(f"{path}: expected ANALYSES = (name, ...), found none")
+
+
+def write_figure(
+    figure: str, settings: Mapping[str, Any], cells: Sequence[Cell], runs_folder: Path, folder: Path
+) -> list[Path]:
+    """Write ``figure_3_3.{csv,png,pdf,rst}`` and the like to ``folder``; the paths.
+
+    Raises ConfigError for a figure that does not exist, HarnessError for a run whose analyses were not done.
+    """
+    if figure not in figure_names():
+        raise ConfigError(f"figure: expected one of {', '.join(figure_names())}, found {figure!r}")
+    module = importlib.import_module(f"{__package__}.{figure}")
+    tables, remarks = {}, []
+    for name in module.ANALYSES:
+        tables[name], found = gather(name, settings, cells, runs_folder)
+        remarks += found
+    usable = all(len(table) for table in tables.values())
+    data = module.data(*tables.values()) if usable else pd.DataFrame({"remark": remarks})
+    path = folder / f"{figure}.csv"
+    atomic.write(path, lambda temporary: data.to_csv(temporary, index=False))
+    style.use_theme()
+    drawn = module.draw(pd.read_csv(path, keep_default_na=False, na_values=[""])) if usable else _nothing(remarks)
+    caption = " ".join([" ".join(module.CAPTION.split()), *(f"Not shown: {remark}." for remark in remarks)])
+    atomic.write_text(folder / f"{figure}.rst", caption + "\n")
+    return [
+        path,
+        *(style.save(drawn, folder / f"{figure}.{form}") for form in ("png", "pdf")),
+        folder / f"{figure}.rst",
+    ]
+
+
+def _nothing(remarks: Sequence[str]) -> Any:
+    """A page that tells why there is nothing to draw."""
+    import matplotlib.pyplot as plt
+
+    figure = plt.figure(figsize=(6.5, 1.5 + 0.2 * len(remarks)))
+    lines = [line for remark in remarks or ["no run was asked for it"] for line in textwrap.wrap(remark, 90)]
+    figure.text(0.03, 0.95, "\n".join(["Nothing to draw:", *lines]), va="top")
+    return figure
