@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -39,7 +40,7 @@ from harness.registry import build, hyperparameter_schema, method_class
 from harness.step import UpdateStep
 
 N_VISIBLE = 4
-SCALE = 0.25  # how far parameters are from their initial values: weights must have a variance
+SCALES = (0.25, 0.1)  # how far parameters are from their initial values: far enough for weights to vary
 # A right method fails one of its checks of random quantities with this probability, whatever their number of entries.
 LEVEL = 1e-5
 REPEATS = 200
@@ -48,6 +49,8 @@ N_TEMPERATURES = 20
 ROUNDING = 1e-8  # of double-precision sums of a few hundred terms
 SINGLE_ROUNDING = 1e-4  # of the same in single precision
 STEP = 1e-5  # of central differences
+SEEDS = 20  # of initial values, until importance weights have a finite variance
+FINITE_VARIANCE = 0.5  # largest tail index of which that can be said
 
 
 @dataclass(frozen=True)
@@ -75,17 +78,46 @@ class Subject:
         self.hyperparameters = cls.small if hyperparameters is None else hyperparameters
         self.rows = all_binary(N_VISIBLE)
 
-    def model(self, seed: int = 0, dtype: torch.dtype = torch.float64) -> Method:
+    def model(self, dtype: torch.dtype = torch.float64) -> Method:
         """A model whose parameters are normal draws around their initial values."""
+        return self._model(*self._start).to(dtype)
+
+    @cached_property
+    def _start(self) -> tuple[float, int]:
+        """Scale and seed of the first model with which z-scores of importance weights mean something, or the best.
+
+        Where q has lighter tails than p, as a Gaussian that is too narrow has, the weights have no variance.
+        """
+        starts = list(product(SCALES, range(SEEDS)))
+        if not has(self.cls, ImportanceWeighted):
+            return starts[0]
+        tails: dict[tuple[float, int], float] = {}
+        for start in starts:
+            tails[start] = self._tail_index(*start)
+            if tails[start] < FINITE_VARIANCE:
+                return start
+        return min(tails, key=tails.get)
+
+    @torch.no_grad()
+    def _tail_index(self, scale: float, seed: int) -> float:
+        """Hill's estimate from the largest 2% of the weights of a row; the largest of all rows."""
+        n_samples = 5000
+        log_weights = self._model(scale, seed).log_weights(self.rows, n_samples, generator(seed))
+        if tuple(log_weights.shape) != (len(self.rows), n_samples):
+            return 0.0  # a check says so
+        largest = log_weights.double().topk(n_samples // 50, dim=1).values  # [B, n], descending
+        return (largest[:, :-1] - largest[:, -1:]).mean(1).max().item()
+
+    def _model(self, scale: float, seed: int) -> Method:
         with _global_seed(seed):
             model = self.cls(N_VISIBLE, **self.hyperparameters).double()
             with torch.no_grad():
                 for parameter in model.parameters():
-                    parameter.add_(torch.randn_like(parameter), alpha=SCALE)
+                    parameter.add_(torch.randn_like(parameter), alpha=scale)
         if isinstance(model, ClosedForm):
             chosen = torch.randint(len(self.rows), (200,), generator=generator(seed))
             model.fit(Batch(self.rows[chosen]))
-        return model.to(dtype)
+        return model
 
     def batch(self, dtype: torch.dtype = torch.float64) -> Batch:
         """Four rows, whose labels nobody knows."""
