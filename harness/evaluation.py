@@ -21,6 +21,7 @@ from harness import atomic, runs
 from harness.batches import Rows
 from harness.config import Cell
 from harness.data import Dataset
+from harness.errors import HarnessError
 from harness.estimators import (
     exact_log_prob,
     importance_estimates,
@@ -29,6 +30,7 @@ from harness.estimators import (
     log_z,
     log_z2,
 )
+from harness.listing import listed
 from harness.method import (
     Batch,
     Classifier,
@@ -164,7 +166,7 @@ def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.
 
 
 def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> list[dict[str, Any]]:
-    """All measurements of a trained model on the test set."""
+    """All measurements of a trained model on the test set; one without a value for a model that allows none."""
     test = Rows.of_split(data, "test", device)
     if isinstance(model, Orderings):
         return measure_orderings(model, test)
@@ -178,7 +180,8 @@ def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> l
         return measure_labels(model, part, cell, generator)
     if isinstance(model, ImportanceWeighted):
         return measure_importance(model, part, cell, generator)
-    return []
+    why = f"{cell.method} has none of log_prob, log_weights and log_unnormalised"
+    return [{**_NOTHING_MEASURED, "status": runs.NO_LIKELIHOOD, "message": why}]
 
 
 def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, preset: str) -> list[dict[str, Any]]:
@@ -207,12 +210,23 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
         "data_note": data.status.note if data else "",
         "device": describe_device(device),
     }
-    return _write_rows(run, cell, preset, facts, measured)
+    cls = method_class(cell.method)
+    return _write_rows(run, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)
 
 
 def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:
     """``metrics.json`` of a run that crashed: one row with the status ``failed``."""
-    _write_rows(run, cell, preset, {"status": runs.FAILED, "message": message}, [_NOTHING_MEASURED])
+    facts = {**_words_in_source(cell.method), "status": runs.FAILED, "message": message}
+    _write_rows(run, cell, preset, facts, [_NOTHING_MEASURED])
+
+
+def _words_in_source(method: str) -> dict[str, str]:
+    """Title and kind of a method that perhaps cannot be imported; its name where its text cannot be read either."""
+    try:
+        found = listed(method)
+    except HarnessError:
+        return {"title": method, "kind": ""}
+    return {"title": found.title, "kind": found.kind}
 
 
 _NOTHING_MEASURED: dict[str, Any] = {"metric": "", "value": None}
@@ -222,13 +236,10 @@ def _write_rows(
     run: Path, cell: Cell, preset: str, facts: dict[str, Any], measured: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Complete every measurement with where it came from; write and return them."""
-    cls = method_class(cell.method)
     common = {
         "preset": preset,
         "dataset": cell.dataset,
         "method": cell.method,
-        "title": cls.title,
-        "kind": cls.kind,
         "variant": cell.variant,
         "seed": cell.seed,
         "split": "test",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the workflow reads these files without torch, which takes a
 OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED = "ok", "timeout", "unavailable", "diverged", "failed"
 STATUSES = (OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED)
 HAVE_MODEL = (OK, TIMEOUT)
+NO_LIKELIHOOD = "no likelihood"  # of a model that is fine, in place of its measurements
 FINAL = (OK, TIMEOUT, DIVERGED)  # training again would end alike; without data or after a crash it may end better
 
 

@@ -63,6 +63,16 @@ class UpdateStep:
             return self._replay(batch, n_samples, generator)
         return self._whole(batch, n_samples, generator)
 
+    @torch.enable_grad()
+    def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """The mean loss on ``batch`` without an update, a detached scalar."""
+        if not self._own_gradients:
+            return self.model.loss(batch, n_samples, generator).detach()
+        loss = self._gradients(batch, n_samples, generator)
+        self.parameters.gradients.zero_()
+        self.parameters.products.zero_()
+        return loss.detach()
+
     def state(self) -> dict[str, Tensor]:
         """Adam's state, for a checkpoint."""
         return {"step": torch.tensor(self.n_steps), "first": self.first, "second": self.second}

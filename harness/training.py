@@ -29,6 +29,7 @@ from harness.method import (
     Batch,
     ClosedForm,
     Differentiable,
+    ImportanceWeighted,
     Method,
     OwnGradients,
     Tractable,
@@ -152,6 +153,8 @@ class _Run:
             return runs.OK, ""
         if not isinstance(self.model, OwnGradients | Differentiable):
             raise ConfigError(f"method {self.cell.method}: expected fit, loss or accumulate_gradients, found none")
+        if not self.budget.phases:
+            raise ConfigError(f"{self.cell.path}: training.phases: expected at least one, found none")
         self._restore()
         with self._signals(), Progress(self.cell.path, self._total_updates()) as progress:
             return self._phases(progress)
@@ -229,13 +232,18 @@ class _Run:
 
     @torch.no_grad()
     def _validation_losses(self) -> Tensor:
-        """Criterion of early stopping for every validation row, [B] double, nats."""
+        """Criterion of early stopping for every validation row, [B] double, nats; for every batch where it is the loss.
+
+        NaN where there is nothing to go by: a model that is fitted in closed form and has no likelihood.
+        """
         generator = generator_for(self.device, *_axes(self.cell), "validation")
         x, y = self.valid.x, self.valid.y
         if isinstance(self.model, Unnormalised) and not isinstance(self.model, Validated):
             # the same random numbers at every look, so that looks differ less than estimates of Z do
             z = log_z(self.model, self.budget.validation_samples, VALIDATION_TEMPERATURES, generator, VALIDATION_CHUNK)
             return z.value - self.model.log_unnormalised(x).double()
+        if not isinstance(self.model, Validated | Tractable | ImportanceWeighted):
+            return self._validation_batch_losses(generator)
         n_samples = 1 if isinstance(self.model, Tractable) else self.budget.validation_samples
         size = max(1, VALIDATION_CHUNK // n_samples)
         parts = []
@@ -244,6 +252,18 @@ class _Run:
             part = Batch(x[rows], None if y is None else y[rows])
             parts.append(validation_loss(self.model, part, n_samples, generator).double())
         return torch.cat(parts)
+
+    def _validation_batch_losses(self, generator: torch.Generator) -> Tensor:
+        """What training minimises, on every batch of validation rows: for methods without a likelihood."""
+        x, y = self.valid.x, self.valid.y
+        if isinstance(self.model, ClosedForm):
+            return torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=self.device)
+        losses = []
+        for start in range(0, x.shape[0], self.budget.batch_size):
+            rows = slice(start, start + self.budget.batch_size)
+            part = Batch(x[rows], None if y is None else y[rows])
+            losses.append(self.step.loss(part, self.budget.validation_samples, generator).double())
+        return torch.stack(losses)
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,13 @@ from harness.errors import HarnessError
 from harness.tables.reported import PlannedCell
 
 OK, TIMEOUT = "ok", "timeout"
-FAILURES = ("failed", "diverged", "unavailable", TIMEOUT)  # where seeds differ, the first of these is the cell's
+FAILURES = (
+    "failed",
+    "diverged",
+    "unavailable",
+    "no likelihood",
+    TIMEOUT,
+)  # where seeds differ, the first of these is the cell's
 LAYERS = "layers"
 REQUIRED = ("preset", "dataset", "method", "variant", "seed", "metric", "value", "status")
 OPTIONAL = (  # absent where no run got far enough to have any
