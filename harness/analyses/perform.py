@@ -39,7 +39,7 @@ def analyse_cell(
     files of the run are missing or not those that training wrote.
     """
     for each in planned:
-        check(dict(each.settings), arguments_schema(_module(each.name).analyse, n_given=1), f"analyses.{each.name}")
+        check_settings(each)
     status = runs.read_json(run / "status.json")
     subject = cache(lambda: _subject(run, cell, load(), device, status["model_sha256"]))
     earlier = _earlier(run)
@@ -54,6 +54,12 @@ def analyse_cell(
     crashed = any(each["status"] == FAILED for each in found.values())
     atomic.write_json(run / MANIFEST, {"analyses": found, "failures": earlier["failures"] + crashed})
     return found
+
+
+def check_settings(planned: Planned) -> None:
+    """Raises ConfigError for a missing, unknown or ill-typed setting: those are arguments of ``analyse``."""
+    schema = arguments_schema(_module(planned.name).analyse, n_given=1)
+    check(dict(planned.settings), schema, f"analyses.{planned.name}")
 
 
 def _earlier(run: Path) -> dict[str, Any]:

@@ -1,0 +1,197 @@
+"""Planning and doing analyses, and drawing figures from them: what is done, kept, left out, and told."""
+
+import math
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import torch
+from cells import cell, patterns
+
+from harness import runs
+from harness.analyses import k_sensitivity
+from harness.analyses.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, failures, read_manifest, table_of
+from harness.analyses.perform import analyse_cell
+from harness.analyses.plan import Planned, analyses_of
+from harness.config import load_settings
+from harness.errors import ConfigError, DataError
+from harness.evaluation import evaluate
+from harness.figures import gather, style, write
+from harness.training import train
+
+CPU = torch.device("cpu")
+SETTINGS = {"rows": 30, "ks": [1, 10, 50]}
+
+
+def settings(**analyses):
+    return {"groups": {"uci": ["adult", "dna"]}, "analyses": analyses}
+
+
+def cell_on(dataset, method="bihm"):
+    return SimpleNamespace(dataset=dataset, method=method)
+
+
+def test_more_specific_settings_win_and_null_takes_away():
+    asked = settings(k_sensitivity={"*": {"rows": 1, "ks": [1]}, "uci": {"rows": 2}, "adult": {"rows": 3}, "dna": None})
+    (planned,) = analyses_of(asked, cell_on("adult"))
+    assert planned == Planned("k_sensitivity", {"rows": 3, "ks": [1]}, ())
+    (planned,) = analyses_of(asked, cell_on("nips"))
+    assert planned.settings["rows"] == 1
+    assert analyses_of(asked, cell_on("dna")) == []
+
+
+def test_a_method_without_the_capability_lacks_it():
+    (planned,) = analyses_of(settings(k_sensitivity={"*": SETTINGS}), cell_on("adult", "nade"))
+    assert planned.lacks == ("importance weights",)
+
+
+@pytest.mark.parametrize(
+    ("analyses", "message"),
+    [({"k_sensitivty": {}}, "expected some of .*k_sensitivity"), ({"k_sensitivity": {"adlut": {}}}, "found 'adlut'")],
+    ids=["analysis", "data set"],
+)
+def test_unknown_names_are_errors(analyses, message):
+    with pytest.raises(ConfigError, match=message):
+        analyses_of(settings(**analyses), cell_on("adult"))
+
+
+@pytest.mark.parametrize("preset", ["smoke", "quick", "full"])
+def test_presets_say_everything_that_their_analyses_want(preset):
+    from harness.analyses.perform import check_settings
+
+    loaded = load_settings({"preset": preset})
+    for dataset in ("adult", "binarized_mnist"):
+        for planned in analyses_of(loaded, cell_on(dataset)):
+            check_settings(planned)
+
+
+@pytest.fixture(scope="module", name="run")
+def trained(tmp_path_factory):
+    """A small BiHM, trained and measured."""
+    run = tmp_path_factory.mktemp("run")
+    train(cell(), patterns(), run, CPU)
+    evaluate(run, cell(), patterns(), CPU, "smoke")
+    (run / "analyses.json").unlink(missing_ok=True)
+    return run
+
+
+def do(run, planned=None, load=patterns, strict=False):
+    planned = Planned("k_sensitivity", SETTINGS, ()) if planned is None else planned
+    return analyse_cell(run, cell(), [planned], load, CPU, strict)[planned.name]
+
+
+def test_k_sensitivity_agrees_with_the_evaluation(run):
+    """The largest K against the evaluation's own estimate, which has other samples and other rows of the test set."""
+    assert do(run)["status"] == OK
+    table = pd.read_csv(table_of(run, "k_sensitivity")).set_index(["metric", "k"])
+    assert {metric for metric, _ in table.index} == {"log p", "log p*", "ess p", "ess p*"}
+    measured = {row["metric"]: row for row in runs.read_json(run / "metrics.json")["rows"]}
+    for metric in ("log p", "log p*"):
+        ours, theirs = table.loc[(metric, 50)], measured[f"-{metric}"]
+        assert abs(ours["value"] + theirs["value"]) < 4 * math.hypot(ours["sem"], theirs["sem"])
+        assert table.loc[(metric, 1)]["value"] < ours["value"] - table.loc[(metric, 1)]["sem_to_last"]
+        assert ours["sem_to_last"] == 0
+    assert table.loc[("ess p", 1)]["value"] == pytest.approx(100)
+
+
+def test_a_result_that_holds_is_kept_and_another_setting_is_not(run):
+    do(run)
+    path = table_of(run, "k_sensitivity")
+    before = path.stat().st_mtime_ns
+    do(run, load=lambda: pytest.fail("nothing is to be computed"))
+    assert path.stat().st_mtime_ns == before
+    do(run, Planned("k_sensitivity", {"rows": 20, "ks": [1, 5]}, ()))
+    assert set(pd.read_csv(path)["k"]) == {1, 5}
+
+
+def test_a_failing_analysis_is_told_counted_and_tried_again(run, monkeypatch):
+    def broken(subject, rows: int, ks: list[int]):
+        raise RuntimeError("the method's own mistake")
+
+    planned = Planned("k_sensitivity", {"rows": 7, "ks": [1]}, ())
+    already = failures(run)
+    with monkeypatch.context() as patched:
+        patched.setattr(k_sensitivity, "analyse", broken)
+        found = do(run, planned)
+        assert (found["status"], found["message"]) == (FAILED, "RuntimeError: the method's own mistake")
+        with pytest.raises(RuntimeError):
+            do(run, planned, strict=True)
+    assert failures(run) == already + 1
+    assert do(run, planned)["status"] == OK
+    assert failures(run) == already + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"rows": "all"}, r"analyses.k_sensitivity: rows: expected"), ({"kx": [1]}, "unknown key 'kx'")],
+    ids=["type", "unknown"],
+)
+def test_wrong_settings_are_errors_that_name_the_key(run, change, message):
+    with pytest.raises(ConfigError, match=message):
+        do(run, Planned("k_sensitivity", {**SETTINGS, **change}, ()))
+
+
+def test_left_out_and_no_model_have_reasons(tmp_path):
+    runs.write_status(tmp_path, runs.UNAVAILABLE, "no such data")
+    found = do(tmp_path, Planned("k_sensitivity", SETTINGS, ("importance weights",)))
+    assert (found["status"], found["message"]) == (LEFT_OUT, "bihm has no importance weights")
+    found = do(tmp_path, load=lambda: pytest.fail("there is nothing to load"))
+    assert (found["status"], found["message"]) == (NO_MODEL, "unavailable: no such data")
+    assert read_manifest(tmp_path)["analyses"]["k_sensitivity"]["status"] == NO_MODEL
+
+
+def test_figures_need_the_manifest(tmp_path):
+    with pytest.raises(DataError, match=r"analyses\.json"):
+        read_manifest(tmp_path)
+
+
+def test_pooling_over_seeds():
+    frame = pd.DataFrame(
+        [("d", "m", "M", "latent", "", seed, 10, value, 0.3) for seed, value in enumerate([1.0, 2.0, 3.0])],
+        columns=[*gather.CELL, "seed", "k", "value", "sem"],
+    )
+    (pooled,) = gather.over_seeds(frame, by=("k",)).itertuples()
+    assert (pooled.value, pooled.n_seeds) == (2.0, 3)
+    assert pooled.sem == pytest.approx(math.sqrt(0.09 + 1.0 / 3))
+
+
+def test_looks_of_known_methods_never_change_and_differ():
+    few, many = style.look(["rws", "mine"]), style.look(["mine", "bihm", "rws", "another"])
+    assert few["rws"] == many["rws"]
+    assert len({(look["marker"], tuple(look["color"])) for look in many.values()}) == 4
+
+
+def test_every_figure_says_what_it_is_drawn_from():
+    from harness.analyses.plan import analysis_names
+
+    for name in write.figure_names():
+        assert set(write.analyses_behind(name)) <= set(analysis_names())
+
+
+def test_an_unknown_figure_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match=r"expected one of .*figure_3_3.*found 'figure_9_9'"):
+        write.write_figure("figure_9_9", settings(), [], tmp_path, tmp_path)
+
+
+def test_a_figure_without_anything_to_draw_says_why(tmp_path):
+    asked = settings(k_sensitivity={"*": SETTINGS})
+    cells = [cell(method="nade")]
+    paths = write.write_figure("figure_3_3", asked, cells, tmp_path / "runs", tmp_path)
+    assert [path.suffix for path in paths] == [".csv", ".png", ".pdf", ".rst"]
+    assert "nade: no importance weights" in paths[0].read_text()
+    assert all(path.stat().st_size > 0 for path in paths)
+
+
+def test_a_figure_of_a_trained_model(run, tmp_path):
+    asked = settings(k_sensitivity={"*": SETTINGS})
+    do(run, analyses_of(asked, cell())[0])
+    home = tmp_path / "runs" / cell().path
+    home.parent.mkdir(parents=True)
+    home.symlink_to(run)
+    paths = write.write_figure("figure_3_3", asked, [cell(), cell(method="nade")], tmp_path / "runs", tmp_path)
+    table = pd.read_csv(paths[0])
+    assert set(table["metric"]) == {"log p", "log p*"}
+    assert (table["method"] == "bihm").all()
+    assert "Not shown: nade: no importance weights." in paths[3].read_text()
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+    assert paths[2].read_bytes().startswith(b"%PDF")
