@@ -52,9 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     datasets.add_argument("--attempt", type=int, default=0, help="number kept in the record; a new one is a new try")
 
-    _verb(verbs, "methods", _methods, "list the methods", settings=False)
+    _verb(verbs, "methods", _methods, "list the methods")
 
-    verify = _verb(verbs, "verify", _verify, "compare a method with exact sums on small models", settings=False)
+    verify = _verb(verbs, "verify", _verify, "compare a method with exact sums on small models")
     verify.add_argument("method", metavar="METHOD")
 
     _verb(verbs, "settings", _settings, "print the merged settings as JSON")
@@ -103,17 +103,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _verb(verbs: Any, name: str, function: Any, text: str, settings: bool = True) -> argparse.ArgumentParser:
+def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     parser.set_defaults(verb=function)
-    if settings:
-        parser.add_argument("--preset", help="smoke, quick or full (default: that of the settings)")
-        parser.add_argument(
-            "--settings",
-            default="{}",
-            metavar="FILE|JSON",
-            help="your settings, laid over workflows/config.yaml and the preset",
-        )
+    parser.add_argument("--preset", help="smoke, quick or full (default: that of the settings)")
+    parser.add_argument(
+        "--settings",
+        default="{}",
+        metavar="FILE|JSON",
+        help="your settings, laid over workflows/config.yaml and the preset",
+    )
     return parser
 
 
@@ -136,7 +135,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
-    from harness.config import load_settings, read_yaml
+    from harness.config import load_settings, method_files, read_yaml
+    from harness.registry import use_files
 
     text = options.settings
     if text.lstrip().startswith("{"):
@@ -148,7 +148,9 @@ def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
         overrides = read_yaml(Path(text))
     if options.preset:
         overrides = {**overrides, "preset": options.preset}
-    return load_settings(overrides)
+    settings = load_settings(overrides)
+    use_files(method_files(settings))
+    return settings
 
 
 def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
@@ -212,13 +214,22 @@ def _methods(options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from harness.listing import listed
-    from harness.registry import method_names
+    from harness.registry import method_names, origin
 
-    found = [listed(name) for name in method_names()]
-    rows = [(each.name, each.title, each.kind, ", ".join(each.capabilities), each.source) for each in found]
-    headers = ("name", "title", "kind", "capabilities", "source")
-    print(tabulate(rows, headers, maxcolwidths=[None, None, None, 40, 50]))
-    return 0
+    _load_settings(options)
+    rows, broken = [], []
+    for name in method_names():
+        try:
+            found = listed(name)
+        except HarnessError as error:
+            broken.append(f"{name} ({origin(name)}): {error}")
+        else:
+            rows.append((name, found.title, found.kind, ", ".join(found.capabilities), found.source, origin(name)))
+    headers = ("name", "title", "kind", "capabilities", "source", "found")
+    print(tabulate(rows, headers, maxcolwidths=[None, None, None, 40, 50, None]))
+    for text in broken:
+        print(f"harness: method {text}", file=sys.stderr)
+    return int(bool(broken))
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -227,6 +238,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     from harness.verify import verify
 
+    _load_settings(options)
     torch.set_num_threads(1)
     results = list(verify(options.method))
     rows = [(result.check, result.verdict, result.detail) for result in results]

@@ -25,6 +25,7 @@ import yaml
 
 from harness.data import CATALOGUE, DataSettings
 from harness.errors import ConfigError
+from harness.registry import method_names
 from harness.schema import check
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -212,14 +213,24 @@ def data_settings(settings: Mapping[str, Any]) -> DataSettings:
     )
 
 
+def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Files with methods that the settings name; relative ones count from the repository's root."""
+    return tuple(ROOT / Path(path).expanduser() for path in settings["methods"])
+
+
 def cells(settings: Mapping[str, Any]) -> list[Cell]:
     """All cells of the grid, every repetition, in the order of the configuration.
 
-    Raises ConfigError for a key that names neither a data set nor a group, or a cell without a complete budget.
+    Raises ConfigError for a key that names neither a data set nor a group, a method that does not exist, or a cell
+    without a complete budget.
     """
+    keys, known = list(_grid_keys(settings)), method_names()
+    for method, _, _ in keys:
+        if method not in known:
+            raise ConfigError(f"grid.{method}: expected one of {', '.join(known)}, found {method!r}")
     return [
         resolve(settings, dataset, method, variant, seed)
-        for method, dataset, variant in _grid_keys(settings)
+        for method, dataset, variant in keys
         for seed in range(settings["repetitions"])
     ]
 

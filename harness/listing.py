@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import methods
 from harness.errors import HarnessError
-from harness.registry import entry_point_of
+from harness.registry import entry_point_of, file_of
 
 FIELDS = ("title", "kind", "source")
 UNREAD = ("torch",)  # packages whose classes bring no capabilities
@@ -48,10 +47,11 @@ def listed(name: str) -> Listed:
 
 def _place(name: str) -> tuple[Path, str | None]:
     """The file of a method, and its class where the entry point names one."""
+    path = file_of(name)
+    if path is not None:
+        return path, None
     entry = entry_point_of(name)
-    if entry is not None:
-        return _file(entry.module), entry.attr or None
-    return next(path for folder in methods.__path__ if (path := Path(folder) / f"{name}.py").is_file()), None
+    return _file(entry.module), entry.attr or None
 
 
 def _file(module: str) -> Path:

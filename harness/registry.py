@@ -1,22 +1,47 @@
-"""Finding methods: built-in ones by file, third-party ones by entry point, all by name.
+"""Finding methods: built-in ones by file, others by entry point or by a file that the configuration names.
 
 A built-in method is a module of the ``methods`` package; a published one names its module in the entry-point group
-``bihm_harness.methods``. Nothing is imported until a method is asked for by name.
+``bihm_harness.methods``; the files of the configuration's ``methods`` are made known by :func:`use_files` where
+settings are read. Nothing is imported until a method is asked for by name.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
+import os
 import pkgutil
+import sys
+from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import methods
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError
 
 ENTRY_POINT_GROUP = "bihm_harness.methods"
+_named_files: dict[str, Path] = {}  # method -> its file, of the settings that were read last
+
+
+def use_files(paths: Iterable[Path]) -> None:
+    """Make known the method in each of these files, whose name is the file's; none of an earlier call remains.
+
+    Raises ConfigError for what is not a Python file, and for a name that another method has.
+    """
+    _named_files.clear()
+    for path in (Path(os.path.abspath(each)) for each in paths):
+        if path.suffix != ".py" or not path.is_file():
+            raise ConfigError(
+                f"methods: {path}: expected a Python file, found {'another' if path.exists() else 'none'}"
+            )
+        if path.stem in method_names() and _named_files.get(path.stem) != path:
+            owner = file_of(path.stem) or origin(path.stem)
+            raise ConfigError(f"methods: {path}: expected a name of its own, found {path.stem!r}, that of {owner}")
+        _named_files[path.stem] = path
 
 
 def built_in_names() -> set[str]:
@@ -26,32 +51,56 @@ def built_in_names() -> set[str]:
 
 def method_names() -> list[str]:
     """Names of all methods that can be used, sorted."""
-    return sorted(built_in_names() | {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)})
+    published = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
+    return sorted(built_in_names() | published | set(_named_files))
 
 
-def entry_point_of(name: str) -> EntryPoint | None:
-    """The entry point that brings a method; None for a built-in one, which it cannot replace.
-
-    Raises ConfigError when there is no method of this name.
-    """
+def file_of(name: str) -> Path | None:
+    """The file of a built-in method or of one that the configuration names; None for others."""
     if name in built_in_names():
-        return None
+        return next(path for folder in methods.__path__ if (path := Path(folder) / f"{name}.py").is_file())
+    return _named_files.get(name)
+
+
+def entry_point_of(name: str) -> EntryPoint:
+    """The entry point that brings a published method; raises ConfigError when there is none of this name."""
     for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name == name:
             return entry
     raise ConfigError(f"method: expected one of {', '.join(method_names())}, found {name!r}")
 
 
-def method_class(name: str) -> type:
-    """The ``Method`` subclass of this name.
-
-    Raises ConfigError when there is none, HarnessError when the module does not hold exactly one of that name.
-    """
+def origin(name: str) -> str:
+    """Where a method comes from: ``built in``, its file, or its package. Raises ConfigError when there is none."""
+    if name in built_in_names():
+        return "built in"
+    if name in _named_files:
+        return str(_named_files[name])
     entry = entry_point_of(name)
-    if entry is not None:
-        loaded = entry.load()
-        return _only_method(loaded, name) if isinstance(loaded, ModuleType) else loaded
-    return _only_method(importlib.import_module(f"{methods.__name__}.{name}"), name)
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
+
+
+def method_class(name: str) -> type:
+    """The ``Method`` subclass of this name; a built-in one cannot be replaced by an entry point.
+
+    Raises ConfigError when there is none, and when the module does not hold exactly one of that name.
+    """
+    if name in built_in_names():
+        return _only_method(importlib.import_module(f"{methods.__name__}.{name}"), name)
+    if name in _named_files:
+        return _only_method(_module_in(_named_files[name]), name)
+    loaded = entry_point_of(name).load()
+    return _only_method(loaded, name) if isinstance(loaded, ModuleType) else loaded
+
+
+@cache
+def _module_in(path: Path) -> ModuleType:
+    """The module in a file, which is run once; it is not to be found under the name that other modules could have."""
+    spec = importlib.util.spec_from_file_location(f"bihm_harness_method_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # classes look up where they were defined
+    spec.loader.exec_module(module)
+    return module
 
 
 def _only_method(module: ModuleType, name: str) -> type:
@@ -62,38 +111,22 @@ def _only_method(module: ModuleType, name: str) -> type:
         for value in vars(module).values()
         if inspect.isclass(value) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
-    if [cls.name for cls in found] != [name]:
-        names = [getattr(cls, "name", cls.__name__) for cls in found]
-        raise HarnessError(f"{module.__file__}: expected one Method with name = {name!r}, found {names}")
+    names = [getattr(cls, "name", cls.__name__) for cls in found]
+    if names != [name]:
+        raise ConfigError(f"{module.__file__}: expected one Method with name = {name!r}, found {names}")
     return found[0]
-
-
-_JSON_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
-
-
-def _type_schema(hint: Any) -> dict[str, Any]:
-    if hint in _JSON_TYPES:
-        return {"type": _JSON_TYPES[hint]}
-    if get_origin(hint) is list:
-        return {"type": "array", "items": _type_schema(get_args(hint)[0])}
-    raise HarnessError(f"hyperparameter annotation: expected int, float, str, bool or a list of them, found {hint}")
 
 
 def hyperparameter_schema(cls: type) -> dict[str, Any]:
     """JSON schema of the keyword arguments of a method after ``n_visible``, from its signature."""
-    hints = get_type_hints(cls.__init__)
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "required": [p.name for p in parameters if p.default is p.empty],
-        "properties": {p.name: _type_schema(hints.get(p.name)) for p in parameters},
-    }
+    from harness.schema import arguments_schema  # takes longer to import than all the rest
+
+    return arguments_schema(cls.__init__, n_given=2)
 
 
 def build(name: str, n_visible: int, hyperparameters: dict[str, Any]) -> Any:
     """An untrained method; raises ConfigError that names an unknown, missing or ill-typed hyperparameter."""
-    from harness.schema import check  # takes longer to import than all the rest
+    from harness.schema import check
 
     cls = method_class(name)
     check(hyperparameters, hyperparameter_schema(cls), f"model of method {name}")

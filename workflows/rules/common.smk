@@ -3,9 +3,10 @@ from pathlib import Path
 
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
-from harness.config import canonical_json, cells, load_settings
+from harness.config import canonical_json, cells, load_settings, method_files
 from harness.figures.write import analyses_behind, figure_names
 from harness.gpu_slots import visible_gpus
+from harness.registry import use_files
 from harness.runs import crashes
 from harness.workflow import (
     cores_per_job,
@@ -20,6 +21,7 @@ from harness.workflow import (
 
 use_this_python()
 SETTINGS = load_settings(typed(config))
+use_files(method_files(SETTINGS))
 RESULTS = f"results/{SETTINGS['preset']}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params tell which jobs a change concerns.
