@@ -5,6 +5,7 @@ include: "workflows/rules/data.smk"
 include: "workflows/rules/models.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"
+include: "workflows/rules/report.smk"
 
 
 rule all:
@@ -12,3 +13,4 @@ rule all:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.report.input,

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from harness.config import Cell
     from harness.data import Dataset
+    from harness.tables import PlannedCell
 
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
 
@@ -79,6 +80,20 @@ def _parser() -> argparse.ArgumentParser:
     failure.add_argument("--exit-code", type=int, required=True)
     failure.add_argument("--log", type=Path, help="where the crash is told")
 
+    _add_results(verbs)
+
+    bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
+    bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
+    bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
+    bench.add_argument("--quick", action="store_true", help="a few calls each: does it work?")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    bench.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    bench.add_argument("--output", type=Path, help="folder for the results (default: results/bench)")
+    return parser
+
+
+def _add_results(verbs: Any) -> None:
+    """Verbs that make tables, figures and the report of what was trained."""
     tables = _verb(verbs, "tables", _tables, "gather all measurements and render Tables 3.1, 3.2, 3.3 and 4.1")
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
@@ -93,14 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     figure.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     figure.add_argument("--output", type=Path, required=True, help="folder for the figure")
 
-    bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
-    bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
-    bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
-    bench.add_argument("--quick", action="store_true", help="a few calls each: does it work?")
-    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    bench.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    bench.add_argument("--output", type=Path, help="folder for the results (default: results/bench)")
-    return parser
+    report = _verb(verbs, "report", _report, "gather all tables and figures in one HTML file")
+    report.add_argument("--runs", type=Path, required=True, help="folder with the runs")
+    report.add_argument("--figures", type=Path, required=True, nargs="*", help="PNG files; captions lie beside them")
+    report.add_argument("--output", type=Path, required=True, help="report.html to write")
 
 
 def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
@@ -387,16 +398,22 @@ def _record_failure(options: argparse.Namespace) -> int:
 def _tables(options: argparse.Namespace) -> int:
     from harness.collect import read_metrics, write_metrics
     from harness.config import cells
-    from harness.tables import PlannedCell, write_tables
+    from harness.tables import write_tables
 
     settings = _load_settings(options)
     planned = cells(settings)
     metrics = read_metrics(planned, options.runs)
     write_metrics(metrics, options.metrics)
-    unique = dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in planned)
-    for path in write_tables(metrics, list(unique), settings["preset"], options.output):
+    for path in write_tables(metrics, _models(planned), settings["preset"], options.output):
         print(path)
     return 0
+
+
+def _models(planned: Sequence[Cell]) -> list[PlannedCell]:
+    """What tables have cells for: repetitions of a cell are one model."""
+    from harness.tables import PlannedCell
+
+    return list(dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in planned))
 
 
 def _analyse(options: argparse.Namespace) -> int:
@@ -426,6 +443,19 @@ def _figure(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     for path in write_figure(options.figure, settings, cells(settings), options.runs, options.output):
         print(path)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from harness.collect import read_metrics
+    from harness.config import cells
+    from harness.report import write_report
+
+    settings = _load_settings(options)
+    planned = cells(settings)
+    metrics = read_metrics(planned, options.runs)
+    write_report(metrics, _models(planned), settings["preset"], options.figures, options.output)
+    print(options.output)
     return 0
 
 

@@ -12,14 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from harness import atomic
-from harness.tables.build import build, check_complete, tidy
+from harness.tables.build import Grid, build, check_complete, tidy
 from harness.tables.layout import TABLES
-from harness.tables.page import page
+from harness.tables.page import Page, page
 from harness.tables.pooling import rows_by_cell
 from harness.tables.render import markdown, tex
 from harness.tables.reported import PlannedCell
 
-__all__ = ["PlannedCell", "write_tables"]
+__all__ = ["PlannedCell", "pages", "write_tables"]
 
 
 def write_tables(metrics: pd.DataFrame, planned: Sequence[PlannedCell], preset: str, out_dir: Path) -> list[Path]:
@@ -29,18 +29,26 @@ def write_tables(metrics: pd.DataFrame, planned: Sequence[PlannedCell], preset: 
     configuration. All four are rendered before the first file is written. Raises HarnessError for a planned cell
     without a row, and for a number that the thesis prints and a cell that went well does not have.
     """
-    planned = [PlannedCell(*cell) for cell in planned]
-    rows = rows_by_cell(metrics, preset)
-    check_complete(rows, planned)
     texts = {}
-    for table in TABLES:
-        grid = build(table, rows, planned)
+    for grid in _grids(metrics, planned, preset):
         text = page(grid, preset)
-        texts[f"{table.name}.csv"] = tidy(grid).to_csv(index=False)
-        texts[f"{table.name}.md"] = markdown(text)
-        texts[f"{table.name}.tex"] = tex(text)
+        texts[f"{grid.table.name}.csv"] = tidy(grid).to_csv(index=False)
+        texts[f"{grid.table.name}.md"] = markdown(text)
+        texts[f"{grid.table.name}.tex"] = tex(text)
     paths = []
     for name, content in texts.items():
         atomic.write_text(Path(out_dir) / name, content)
         paths.append(Path(out_dir) / name)
     return paths
+
+
+def pages(metrics: pd.DataFrame, planned: Sequence[PlannedCell], preset: str) -> list[Page]:
+    """All four tables as text; arguments and errors as of ``write_tables``."""
+    return [page(grid, preset) for grid in _grids(metrics, planned, preset)]
+
+
+def _grids(metrics: pd.DataFrame, planned: Sequence[PlannedCell], preset: str) -> list[Grid]:
+    cells = [PlannedCell(*cell) for cell in planned]
+    rows = rows_by_cell(metrics, preset)
+    check_complete(rows, cells)
+    return [build(table, rows, cells) for table in TABLES]

@@ -1,0 +1,23 @@
+# The report: all tables and figures in one HTML file.
+rule write_report:
+    input:
+        metrics=rules.render_tables.output.metrics,
+        figures=[f"{RESULTS}/figures/{name}.png" for name in FIGURES],
+    output:
+        f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    localrule: True
+    conda:
+        "../envs/harness.yaml"
+    params:
+        settings=settings_file,
+        runs=f"{RESULTS}/runs",
+    shell:
+        "python -m harness report --settings {params.settings} --runs {params.runs} --figures {input.figures}"
+        " --output {output} > {log} 2>&1"
+
+
+rule report:
+    input:
+        rules.write_report.output,
