@@ -58,6 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     verify = _verb(verbs, "verify", _verify, "compare a method with exact sums on small models")
     verify.add_argument("method", metavar="METHOD")
 
+    new = _verb(verbs, "new-method", _new_method, "write a working method to start from, and its configuration")
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--folder", type=Path, help="where to write NAME.py and NAME.yaml (default: methods)")
+
     _verb(verbs, "settings", _settings, "print the merged settings as JSON")
 
     run = _verb(verbs, "run", _run_cell, "train one model, unless that is done, and measure it on the test set")
@@ -255,6 +259,19 @@ def _verify(options: argparse.Namespace) -> int:
     rows = [(result.check, result.verdict, result.detail) for result in results]
     print(tabulate(rows, headers=("check", "verdict", "found"), maxcolwidths=(None, None, 90)))
     return int(any(result.verdict == "failed" for result in results))
+
+
+def _new_method(options: argparse.Namespace) -> int:
+    from harness.new_method import BUILT_IN, write_new_method
+
+    _load_settings(options)
+    written = write_new_method(options.name, options.folder or BUILT_IN)
+    here = Path.cwd()
+    code, settings = (path.relative_to(here) if path.is_relative_to(here) else path for path in written)
+    print(f"wrote {code}, a small method that works, and {settings}, its configuration; next:")
+    print(f"  harness verify {options.name} --settings {settings}")
+    print(f"  snakemake --cores 8 tables --configfile {settings}")
+    return 0
 
 
 def _settings(options: argparse.Namespace) -> int:
