@@ -1,0 +1,144 @@
+"""A method that somebody else publishes: installed beside the harness, it is one line of configuration away.
+
+The package is built and installed by pip into a fresh virtual environment, which sees the packages of this one.
+"""
+
+import subprocess
+import sysconfig
+import venv
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_workflow import Workflow, only
+
+from harness.config import load_settings
+from harness.registry import method_names
+
+PYPROJECT = """
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "guessing-machines"
+version = "0.3"
+
+[project.entry-points."bihm_harness.methods"]
+guessing = "guessing_machines.guessing"
+"""
+METHOD = '''
+"""Latent variables that are drawn from the prior: importance sampling without a recognition model."""
+
+import math
+
+import torch
+from torch import nn
+
+from harness.blocks.bernoulli import log_bernoulli, sample_bernoulli
+from harness.method import Method
+
+
+class Guessing(Method):
+    """h standard normal, p(x | h) Bernoulli with logits W h + b."""
+
+    name = "guessing"
+    title = "Guessing machine"
+    kind = "latent"
+    source = "a package of its own"
+    small = {"latent": 2}
+
+    def __init__(self, n_visible: int, latent: int = 2):
+        super().__init__(n_visible)
+        self.decoder = nn.Linear(latent, n_visible)
+
+    def guess(self, shape, generator):
+        weight = self.decoder.weight
+        return torch.randn(
+            (*shape, self.decoder.in_features), generator=generator, device=weight.device, dtype=weight.dtype
+        )
+
+    def log_weights(self, x, n_samples, generator):
+        return log_bernoulli(x[:, None], self.decoder(self.guess((len(x), n_samples), generator)))
+
+    def loss(self, batch, n_samples, generator):
+        log_weights = self.log_weights(batch.x, n_samples, generator)
+        return math.log(n_samples) - torch.logsumexp(log_weights, dim=1).mean()
+
+    @torch.no_grad()
+    def sample(self, n, generator):
+        return sample_bernoulli(torch.sigmoid(self.decoder(self.guess((n,), generator))), generator)
+'''
+LINE = {"guessing": {"connect4": {}}}
+
+
+@pytest.fixture(scope="module", name="python")
+def _python(tmp_path_factory):
+    """The python of a virtual environment with the package in it, and the harness and all else from this one."""
+    folder = tmp_path_factory.mktemp("plugin")
+    package = folder / "source" / "guessing_machines"
+    package.mkdir(parents=True)
+    (package.parent / "pyproject.toml").write_text(PYPROJECT)
+    (package / "__init__.py").touch()
+    (package / "guessing.py").write_text(METHOD)
+    environment = folder / "environment"
+    venv.create(environment, symlinks=True)
+    python = environment / "bin" / "python"
+    own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
+    # lines that run code: the .pth files of an added folder are read as well, and an editable harness is one
+    beside = [f"import site; site.addsitedir({path!r})\n" for path in this_environment()]
+    Path(own, "beside.pth").write_text("".join(beside))
+    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
+    run(python, "-m", "pip", "install", *options, str(package.parent))
+    return python
+
+
+def this_environment():
+    """The folders where packages are found here."""
+    return list(dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]))
+
+
+def run(python, *arguments):
+    """What the command prints; outside the folder of the repository, as a package must not need that."""
+    done = subprocess.run(
+        [str(python), *arguments], cwd=python.parent, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_it_is_listed_with_its_package(python):
+    line = next(line for line in run(python, "-m", "harness", "methods").splitlines() if line.startswith("guessing "))
+    for text in ("Guessing machine", "latent", "loss, importance weights, sampling", "guessing-machines 0.3"):
+        assert text in line
+
+
+def test_it_is_not_known_here(python):
+    assert "guessing" not in method_names()
+
+
+def test_it_is_verified(python):
+    printed = run(python, "-m", "harness", "verify", "guessing")
+    assert "failed" not in printed
+    assert "importance weights  passed" in printed
+
+
+def test_one_line_of_configuration_gives_it_a_row_and_a_curve(python, tmp_path):
+    class Beside(Workflow):
+        def command(self, *arguments):
+            return [str(python), *super().command(*arguments)[1:]]
+
+    flow = Beside(tmp_path)
+    flow.settings["grid"] = only(factorised={"connect4": {}}, bihm={"connect4": {"model": {"layers": [8, 4]}}}) | LINE
+    flow("tables", f"{flow.results}/figures/figure_3_3.csv".removeprefix(f"{tmp_path}/"))
+    row = flow.table().loc["connect4", "guessing", "", "-log p"]
+    assert row.status == "ok"
+    assert float(row["value"]) > 0
+    assert float(row["sem"]) > 0
+    assert "Guessing machine" in (flow.results / "tables" / "table_3_1.md").read_text()
+    figure = pd.read_csv(flow.results / "figures" / "figure_3_3.csv")
+    curve = figure[figure.method == "guessing"]
+    assert set(curve.dataset) == {"connect4"}
+    assert set(curve.metric) == {"log p"}
+    assert curve.k.tolist() == load_settings({"preset": "smoke"})["analyses"]["k_sensitivity"]["uci"]["ks"]
+    assert curve.value.notna().all()
