@@ -86,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_results(verbs)
 
+    check = _verb(verbs, "check", _check, "compare a run with the thesis and with an earlier run, number by number")
+    check.add_argument("run", type=Path, metavar="A", help="folder of a run's results, or its metrics.parquet")
+    check.add_argument("earlier", type=Path, nargs="?", metavar="B", help="an earlier run (default: results/published)")
+    check.add_argument("--strict", action="store_true", help="an error too where ours is worse than the thesis")
+    check.add_argument("--output", type=Path, help="folder for the tables and the plot (default: A/check)")
+
     bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
     bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
     bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
@@ -269,8 +275,8 @@ def _new_method(options: argparse.Namespace) -> int:
     here = Path.cwd()
     code, settings = (path.relative_to(here) if path.is_relative_to(here) else path for path in written)
     print(f"wrote {code}, a small method that works, and {settings}, its configuration; next:")
-    print(f"  harness verify {options.name} --settings {settings}")
-    print(f"  snakemake --cores 8 tables --configfile {settings}")
+    print(f"  harness verify {options.name}" + (f" --settings {settings}" if options.folder else ""))
+    print(f"  snakemake --cores 8 tables figures --configfile {settings}")
     return 0
 
 
@@ -474,6 +480,19 @@ def _report(options: argparse.Namespace) -> int:
     write_report(metrics, _models(planned), settings["preset"], options.figures, options.output)
     print(options.output)
     return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from harness.check import write_check
+    from harness.config import ROOT
+
+    published = ROOT / "results" / "published"
+    earlier = options.earlier or (published if (published / "metrics.parquet").is_file() else None)
+    home = options.run if options.run.is_dir() else options.run.parent
+    outcome = write_check(options.run, earlier, options.output or home / "check")
+    for name, counts in outcome.counts.items():
+        print(f"against the {name}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
+    return int(outcome.regressions > 0 or (options.strict and outcome.worse_than_thesis > 0))
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -1,59 +1,60 @@
 """What the README tells a new user to type is true."""
 
 import re
-from dataclasses import replace
 
 import pytest
-import torch
 import yaml
-from cells import cell, patterns
 
 import methods
-from harness import config, runs
+from harness import config, new_method
 from harness.cli import main
-from harness.evaluation import evaluate
 from harness.listing import listed
-from harness.registry import method_class
-from harness.training import train
+from harness.registry import ENTRY_POINT_GROUP
 
 README = (config.ROOT / "README.md").read_text(encoding="utf-8")
+ADD_A_METHOD = README[README.index("## Add a method") : README.index("## Data")]
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+def blocks(language, text=README):
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.fixture
-def mine(tmp_path, monkeypatch):
-    """The example of a method, put where the README says."""
-    (code,) = blocks("python")
-    (tmp_path / "mine.py").write_text(code)
+@pytest.fixture(name="built_in")
+def _built_in(tmp_path, monkeypatch):
+    """A folder for built-in methods beside the real one, which tests leave alone."""
+    monkeypatch.setattr(new_method, "BUILT_IN", tmp_path)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
-    return method_class("mine")
+    return tmp_path
 
 
-def test_the_example_method_trains_and_is_measured(mine, tmp_path):
-    chosen = replace(cell("factorised", batch_size=20), method="mine")
-    assert train(chosen, patterns(), tmp_path / "run", torch.device("cpu")) == runs.OK
-    (row,) = evaluate(tmp_path / "run", chosen, patterns(), torch.device("cpu"), "smoke")
-    assert (row["metric"], row["title"], row["status"]) == ("-log p", "Mine", "ok")
-    assert row["value"] > 0
+def test_the_lines_that_add_a_method(built_in, capsys):
+    new, verify, snakemake = (line.split() for line in blocks("", ADD_A_METHOD)[0].splitlines())
+    assert main(new[1:]) == 0
+    said = capsys.readouterr().out.replace(f"{built_in}/", "methods/")
+    assert " ".join(snakemake) in said
+    assert listed("mine").capabilities == ("loss", "importance weights", "sampling")
+    assert main(verify[1:]) == 0
+    assert "sum over all x of the mean weight" in capsys.readouterr().out
+    assert snakemake[-1] == "methods/mine.yaml"
+    found = config.cells(config.load_settings(config.read_yaml(built_in / "mine.yaml")))
+    assert len([cell for cell in found if cell.method == "mine"]) == 9
 
 
-def test_the_example_method_is_listed_and_verified(mine, capsys):
-    assert listed("mine").title == "Mine"
-    assert main(["verify", "mine"]) == 0
-    assert "sum over all x of p(x)" in capsys.readouterr().out
-
-
-def test_its_line_of_configuration_gives_it_cells(mine):
+def test_the_settings_that_it_shows_are_settings(built_in):
+    main(["new-method", "mine"])
     for text in blocks("yaml"):
         config.cells(config.load_settings(yaml.safe_load(text)))
     (line,) = (text for text in blocks("yaml") if "mine" in text)
     found = config.cells(config.load_settings(yaml.safe_load(line)))
-    assert len([chosen for chosen in found if chosen.method == "mine"]) == 8
+    assert len([cell for cell in found if cell.method == "mine"]) == 8
+
+
+def test_the_entry_point_group_is_that_of_the_registry():
+    (text,) = blocks("toml")
+    assert f'[project.entry-points."{ENTRY_POINT_GROUP}"]' in text
 
 
 def test_every_path_that_it_names_exists():
+    written = ("methods/mine.py", "methods/mine.yaml")
     for path in re.findall(r"`((?:workflows|harness|methods|\.ci)/[\w./]*)`", README):
-        assert path == "methods/mine.py" or (config.ROOT / path).exists(), path
+        assert path in written or (config.ROOT / path).exists(), path
