@@ -57,6 +57,7 @@ class Training:
     l1: the thesis' lambda, for gradients *summed* over a batch of ``batch_size``. validate_every: updates between two
     looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
     end a phase. precision: auto, float32 or bfloat16, of matrix products in training (see ``harness.precision``).
+    snapshots: how many sets of weights to keep on the way (see ``harness.snapshots``).
     """
 
     batch_size: int
@@ -70,6 +71,7 @@ class Training:
     time_limit_s: float | None
     precision: str
     labels: Labels | None
+    snapshots: int = 0
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Training:
@@ -127,7 +129,7 @@ class Cell:
     def training_digest(self) -> str:
         """sha256 of all that decides the trained weights; two cells of one digest train the same model."""
         values = self.to_dict()
-        del values["evaluation"], values["training"]["checkpoint_every_s"]
+        del values["evaluation"], values["training"]["checkpoint_every_s"], values["training"]["snapshots"]
         return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
 

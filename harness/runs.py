@@ -2,9 +2,9 @@
 
 ``config.json`` (the cell), ``model.safetensors`` (the best weights), ``curve.csv`` (the learning curve),
 ``status.json`` (how training ended; written last), ``metrics.json`` (what the evaluation measured), while training is
-under way ``checkpoint.safetensors``, and after a crash ``crashes.json``. Expected ends are statuses, not exceptions:
-tables render them. Only ``metrics.json`` is an output that Snakemake knows of, since it deletes those before it runs a
-job again: all else outlives a change of the evaluation, a kill and a crash.
+under way ``checkpoint.safetensors``, ``snapshots/`` where the cell asks for them, and after a crash ``crashes.json``.
+Expected ends are statuses, not exceptions: tables render them. Only ``metrics.json`` is an output that Snakemake knows
+of, since it deletes those before it runs a job again: all else outlives a change of the evaluation, a kill and a crash.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness import atomic
+from harness import atomic, snapshots
 from harness.config import Cell, canonical_json
 from harness.errors import DataError
 
@@ -57,7 +57,10 @@ def write_status(run: Path, status: str, message: str = "", **facts: Any) -> Non
 
 
 def is_trained(run: Path, cell: Cell, data_digest: str | None) -> bool:
-    """Whether the folder holds the finished training of ``cell`` on the data of this digest, its weights unharmed."""
+    """Whether the folder holds the finished training of ``cell`` on the data of this digest, its weights unharmed.
+
+    No snapshot that the cell asks for may be missing.
+    """
     try:
         status = read_json(run / "status.json")
     except DataError:
@@ -65,8 +68,11 @@ def is_trained(run: Path, cell: Cell, data_digest: str | None) -> bool:
     expected = {"training_digest": cell.training_digest, "data_digest": data_digest}
     if status["status"] not in FINAL or any(status.get(key) != value for key, value in expected.items()):
         return False
+    if status["status"] not in HAVE_MODEL:
+        return True
     model = run / "model.safetensors"
-    return status["status"] not in HAVE_MODEL or (model.exists() and file_digest(model) == status["model_sha256"])
+    unharmed = model.exists() and file_digest(model) == status["model_sha256"]
+    return unharmed and not snapshots.missing(run, cell.training, status["n_updates"])
 
 
 def crashes(run: Path) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import atomic, checkpoint, runs
+from harness import atomic, checkpoint, runs, snapshots
 from harness.batches import Rows, TrainingBatches
 from harness.config import Cell
 from harness.data import Dataset
@@ -120,7 +120,8 @@ class _Run:
     """State of one training run and its steps."""
 
     def __init__(self, cell: Cell, data: Dataset, run: Path, device: torch.device):
-        self.cell, self.budget, self.checkpoint_file = cell, cell.training, run / checkpoint.FILE_NAME
+        self.cell, self.budget, self.folder = cell, cell.training, run
+        self.checkpoint_file = run / checkpoint.FILE_NAME
         # a checkpoint of other data, or of another configuration, must not be continued
         self.digest = f"{cell.training_digest} {data.digest} {device.type}"
         self.model = new_model(cell, data.n_features).to(device)
@@ -138,6 +139,7 @@ class _Run:
         self.best_state = self._copy_state()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.position = Position()
+        self.kept_updates = set(snapshots.updates(cell.training))
         self._last_checkpoint = time.monotonic()
         self._stop_requested = False
 
@@ -155,7 +157,7 @@ class _Run:
             raise ConfigError(f"method {self.cell.method}: expected fit, loss or accumulate_gradients, found none")
         if not self.budget.phases:
             raise ConfigError(f"{self.cell.path}: training.phases: expected at least one, found none")
-        self._restore()
+        self._restore_or_start()
         with self._signals(), Progress(self.cell.path, self._total_updates()) as progress:
             return self._phases(progress)
 
@@ -170,6 +172,7 @@ class _Run:
         while position.phase < len(budget.phases):
             while position.update < position.phase_end and position.misses < budget.patience:
                 self._update()
+                self._keep_if_due()
                 due = position.since_look >= budget.validate_every or position.update == position.phase_end
                 if due and not self._look(position.phase):
                     return runs.DIVERGED, f"not finite at update {position.update}"
@@ -198,6 +201,10 @@ class _Run:
         position.update += 1
         position.since_look += 1
         position.seconds += time.perf_counter() - started
+
+    def _keep_if_due(self) -> None:
+        if self.position.update in self.kept_updates:
+            runs.save_model(snapshots.path_of(self.folder, self.position.update), self.model, self.cell)
 
     def _look(self, phase_index: int) -> bool:
         """Measure on the validation rows, keep the weights if they are the best; False when something is not finite."""
@@ -291,9 +298,10 @@ class _Run:
         checkpoint.save(self.checkpoint_file, tensors, asdict(self.position), self.digest)
         self._last_checkpoint = time.monotonic()
 
-    def _restore(self) -> None:
+    def _restore_or_start(self) -> None:
         loaded = checkpoint.load(self.checkpoint_file, self.digest)
-        if loaded is None:
+        if loaded is None or snapshots.missing(self.folder, self.budget, loaded[1]["update"]):
+            snapshots.remove(self.folder)
             return
         tensors, state = loaded
         self._load_state(_below("model.", tensors))

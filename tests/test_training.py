@@ -17,7 +17,7 @@ import torch
 from cells import MODELS, cell, patterns
 from enumerable import zero_gradients
 
-from harness import checkpoint, runs
+from harness import checkpoint, runs, snapshots
 from harness.batches import Rows, TrainingBatches, balanced_rows
 from harness.config import Labels, Phase
 from harness.data import CATALOGUE, DataSettings, fetch
@@ -100,6 +100,68 @@ def test_stopping_and_going_on_changes_no_bit(method, stop_after, tmp_path, monk
     assert not (run / checkpoint.FILE_NAME).exists()
 
 
+def test_snapshots_are_spaced_by_logarithms_and_change_no_weight(tmp_path):
+    plain, chosen = trained(tmp_path / "plain")
+    run, asking = trained(tmp_path / "asking", snapshots=5)
+    expected = snapshots.updates(asking.training)
+    assert (expected[0], expected[-1], len(expected)) == (1, 90, 4)  # of 0.09, 0.5, 3, 16 and 90, two fall on one
+    assert sorted(int(path.stem) for path in (run / "snapshots").iterdir()) == expected
+    assert (run / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
+    assert asking.training_digest == chosen.training_digest
+    assert snapshots.updates(chosen.training) == []
+    assert snapshots.updates(replace(asking.training, phases=())) == []
+
+
+def test_a_snapshot_holds_the_weights_after_its_update(tmp_path):
+    run, chosen = trained(tmp_path / "long", snapshots=5)
+    until = replace(chosen.training, phases=(Phase(16, 1e-2, 4),), snapshots=1)
+    short = tmp_path / "short"
+    train(replace(chosen, training=until), patterns(), short, CPU)
+    found, expected = new_model(chosen, 12), new_model(chosen, 12)
+    runs.load_model(snapshots.path_of(run, 16), found, runs.file_digest(snapshots.path_of(run, 16)))
+    path = snapshots.path_of(short, 16)
+    runs.load_model(path, expected, runs.file_digest(path))
+    assert all(torch.equal(value, expected.state_dict()[name]) for name, value in found.state_dict().items())
+
+
+@pytest.mark.parametrize("method", ["bihm", "vae"])
+def test_a_stopped_run_keeps_its_snapshots(method, tmp_path, monkeypatch):
+    undisturbed, chosen = trained(tmp_path / "undisturbed", method, checkpoint_every_s=1e9, snapshots=8)
+    run = tmp_path / "stopped"
+    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr(StoppingRun, "stop_after", 33)
+    with pytest.raises(InterruptedRunError):
+        train(chosen, patterns(), run, CPU)
+    early = {path.name: path.stat().st_mtime_ns for path in (run / "snapshots").iterdir()}
+    assert 2 < len(early) < len(snapshots.updates(chosen.training))
+    monkeypatch.setattr(StoppingRun, "stop_after", -1)
+    assert train(chosen, patterns(), run, CPU) == runs.OK
+    for path in (undisturbed / "snapshots").iterdir():
+        assert (run / "snapshots" / path.name).read_bytes() == path.read_bytes()
+    assert {name: (run / "snapshots" / name).stat().st_mtime_ns for name in early} == early
+
+
+def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path, monkeypatch):
+    run, chosen = trained(tmp_path, snapshots=8)
+    assert runs.is_trained(run, chosen, "0")
+    assert runs.is_trained(run, cell(), "0")
+    assert not runs.is_trained(run, cell(snapshots=9), "0")
+    path = snapshots.path_of(run, snapshots.updates(chosen.training)[1])
+    content = path.read_bytes()
+    path.unlink()
+    assert not runs.is_trained(run, chosen, "0")
+    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr(StoppingRun, "stop_after", 33)
+    with pytest.raises(InterruptedRunError):
+        train(chosen, patterns(), run, CPU)
+    path.unlink()  # a checkpoint alone cannot bring it back
+    snapshots.path_of(run, 12345).write_bytes(b"of another budget")
+    monkeypatch.setattr(StoppingRun, "stop_after", -1)
+    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert path.read_bytes() == content
+    assert not snapshots.path_of(run, 12345).exists()
+
+
 def test_three_sigkills_at_random_moments_change_no_byte(tmp_path):
     """The command line on real data: connect4, made from the rules of the game, so no file is needed."""
     cache = DataSettings(cache=tmp_path / "cache", mirrors=(), download=False, paths={}, timeout_s=1)
@@ -118,6 +180,7 @@ def test_three_sigkills_at_random_moments_change_no_byte(tmp_path):
                         ],
                         "validate_every": 50,
                         "checkpoint_every_s": 0.05,
+                        "snapshots": 6,
                     }
                 }
             }
@@ -142,7 +205,13 @@ def test_three_sigkills_at_random_moments_change_no_byte(tmp_path):
     subprocess.run(command(run), check=True, capture_output=True)
     assert kills
     assert kills == sorted(kills)
-    assert (run / "model.safetensors").read_bytes() == (tmp_path / "undisturbed" / "model.safetensors").read_bytes()
+    assert files_of(run) == files_of(tmp_path / "undisturbed")
+    assert len(files_of(run)) == 7
+
+
+def files_of(run):
+    """Name -> bytes of all weights in the folder of a run."""
+    return {path.relative_to(run): path.read_bytes() for path in run.glob("**/*.safetensors")}
 
 
 def wait_for(condition, seconds=60):

@@ -20,6 +20,7 @@ rule run_model:
     params:
         settings=settings_file,
         digest=lambda wildcards: cell_of(wildcards).training_digest,
+        snapshots=lambda wildcards: cell_of(wildcards).training.snapshots,
         evaluation=lambda wildcards: canonical_json(cell_of(wildcards).to_dict()["evaluation"]),
         crashes=lambda wildcards: crashes(run_folder(wildcards)),
         run=lambda wildcards, output: str(Path(output[0]).parent),
