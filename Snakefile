@@ -6,6 +6,7 @@ include: "workflows/rules/models.smk"
 include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"
 include: "workflows/rules/report.smk"
+include: "workflows/rules/check.smk"
 
 
 rule all:

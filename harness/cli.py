@@ -88,7 +88,9 @@ def _parser() -> argparse.ArgumentParser:
 
     check = _verb(verbs, "check", _check, "compare a run with the thesis and with an earlier run, number by number")
     check.add_argument("run", type=Path, metavar="A", help="folder of a run's results, or its metrics.parquet")
-    check.add_argument("earlier", type=Path, nargs="?", metavar="B", help="an earlier run (default: results/published)")
+    check.add_argument(
+        "earlier", type=Path, nargs="?", metavar="B", help="an earlier run (default: the published one of this preset)"
+    )
     check.add_argument("--strict", action="store_true", help="an error too where ours is worse than the thesis")
     check.add_argument("--output", type=Path, help="folder for the tables and the plot (default: A/check)")
 
@@ -484,12 +486,9 @@ def _report(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from harness.check import write_check
-    from harness.config import ROOT
 
-    published = ROOT / "results" / "published"
-    earlier = options.earlier or (published if (published / "metrics.parquet").is_file() else None)
     home = options.run if options.run.is_dir() else options.run.parent
-    outcome = write_check(options.run, earlier, options.output or home / "check")
+    outcome = write_check(options.run, options.earlier, options.output or home / "check")
     for name, counts in outcome.counts.items():
         print(f"against the {name}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
     return int(outcome.regressions > 0 or (options.strict and outcome.worse_than_thesis > 0))

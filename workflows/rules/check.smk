@@ -1,0 +1,15 @@
+# The regression check: which numbers moved, against the thesis and against the published run of this preset. Nothing
+# is declared as output, since a failing job would lose it: the tables of a failed check are what one wants to read.
+rule check:
+    input:
+        rules.render_tables.output.metrics,
+    log:
+        f"{RESULTS}/logs/check.log",
+    localrule: True
+    conda:
+        "../envs/harness.yaml"
+    params:
+        folder=f"{RESULTS}/check",
+        strict="--strict" if SETTINGS["strict"] else "",
+    shell:
+        "python -m harness check {input} --output {params.folder} {params.strict} 2>&1 | tee {log}"
