@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from harness import parallel
+from harness import parallel, pareto
 from harness.method import Classifier, ImportanceWeighted, Orderings, Partitioned, Tractable, Unnormalised
 
 T = TypeVar("T")
@@ -222,9 +222,9 @@ class LogZ2:
     """2 log Z with its error.
 
     value: log of the mean of the samples of Z^2 (biased low by about standard_error^2 / 2, as the log is concave).
-    standard_error: by the delta method. ess: of the outer samples, percent. reliable: False where so few samples
-    carry the mean that the error bar itself cannot be trusted (relative error above 0.3 or fewer than 100 effective
-    outer samples).
+    standard_error: by the delta method. ess: of the outer samples, percent. pareto_k: of the outer samples' upper tail
+    (see ``harness.pareto``), NaN where there are too few. doubt: why the value and its error bar cannot be trusted
+    (a relative error above 0.3, fewer than 100 effective outer samples, or a tail too heavy for this many); else ''.
     """
 
     value: float
@@ -232,10 +232,19 @@ class LogZ2:
     ess: float
     n_outer: int
     n_inner: int
+    pareto_k: float = math.nan
+
+    @property
+    def doubt(self) -> str:
+        n_effective = self.ess / 100.0 * self.n_outer
+        if not (self.standard_error < 0.3 and n_effective > 100):
+            return f"{n_effective:.2g} effective samples of {self.n_outer}"
+        limit = pareto.threshold(self.n_outer)
+        return f"Pareto k = {self.pareto_k:.2f} above {limit:.2f}" if self.pareto_k > limit else ""
 
     @property
     def reliable(self) -> bool:
-        return self.standard_error < 0.3 and self.ess / 100.0 * self.n_outer > 100
+        return not self.doubt
 
 
 @torch.no_grad()
@@ -247,12 +256,15 @@ def log_z2(method: Partitioned, n_outer: int, n_inner: int, generator: torch.Gen
     if n_outer < 2:
         raise ValueError(f"n_outer: expected at least 2 samples for an error bar, found {n_outer}")
 
+    tail = pareto.Tail(n_outer)
+
     def sums(outer: int, own: torch.Generator) -> Tensor:
         mean = torch.logsumexp(method.log_z2_weights(outer, n_inner, own).double(), dim=1) - math.log(n_inner)
+        tail.add(mean)
         return torch.logsumexp(torch.stack([mean, 2.0 * mean]), dim=1)
 
     value, error, ess = _log_mean(n_outer, max(1, chunk // min(n_inner, chunk)), generator, sums)
-    return LogZ2(value, error, ess, n_outer, n_inner)
+    return LogZ2(value, error, ess, n_outer, n_inner, tail.pareto_k())
 
 
 def _log_mean(

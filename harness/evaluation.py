@@ -114,7 +114,7 @@ def measure_importance(
             "value": star["value"] + z2.value,
             "sem": math.hypot(star["sem"], z2.standard_error),
             "mc_error": math.hypot(star["mc_error"], z2.standard_error),
-            "message": "" if z2.reliable else "2 log Z not reliable",
+            "message": f"2 log Z not reliable: {z2.doubt}" if z2.doubt else "",
         },
         {
             "metric": "-2 log Z",
@@ -122,7 +122,7 @@ def measure_importance(
             "sem": z2.standard_error,
             "n_rows": 0,
             "seconds": time.perf_counter() - started,
-            "message": "" if z2.reliable else f"not reliable: {z2.ess:.2g}% effective samples",
+            "message": f"not reliable: {z2.doubt}" if z2.doubt else "",
             **z_facts,
         },
     ]
