@@ -81,7 +81,7 @@ def test_the_verb_says_what_comes_next_and_that_works(tmp_path, capsys, monkeypa
     assert (tmp_path / "mine" / "deep_thing.py").is_file()
     command = next(line.split() for line in printed.splitlines() if "harness verify" in line)
     assert main(command[1:]) == 0
-    assert f"snakemake --cores 8 tables --configfile {command[-1]}" in printed
+    assert f"snakemake --cores 8 tables figures --configfile {command[-1]}" in printed
 
 
 @pytest.mark.parametrize("suffix", [".py", ".yaml"])
