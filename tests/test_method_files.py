@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from test_workflow import Workflow, only
 
 from harness import config, registry, runs
 from harness.cli import main
@@ -168,6 +169,18 @@ def test_a_method_that_cannot_be_imported_is_a_failed_cell(text, mine, tmp_path)
     (row,) = runs.read_json(tmp_path / "run" / "metrics.json")["rows"]
     title = "Mine" if "no_such_package" in text else "mine"
     assert (row["status"], row["title"]) == ("failed", title)
+
+
+def test_jobs_of_the_workflow_know_it(mine, tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings |= {"methods": [str(mine)], "grid": only() | {"mine": {"connect4": {}}}, "budgets": {}}
+    flow("tables")
+    assert flow.table().loc["connect4", "mine", "", "-log p"].status == "ok"
+    assert "Nothing to be done" in flow("tables")
+    flow.settings["methods"] = [str(tmp_path / "none.py")]
+    assert "none.py: expected a Python file, found none" in flow("tables", code=1)
+    flow.settings["methods"] = []
+    assert "grid.mine: expected one of" in flow("tables", code=1)
 
 
 def test_missing_files_are_one_line_of_error(tmp_path, capsys):
