@@ -127,6 +127,47 @@ class Sampler(Protocol):
 
 
 @runtime_checkable
+class LayerSampler(Protocol):
+    """Ancestral sampling through L latent layers, h_1 next to x, from any of them downward."""
+
+    def sample_layers(self, n: int, generator: torch.Generator) -> list[Tensor]:
+        """n joint draws [x, h_1 .. h_L] ~ p, each [n, n_l]."""
+
+    def sample_below(self, level: int, h: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """[x, h_1 .. h_{l-1}] ~ p(x, h_1 .. h_{l-1} | h_l) for l = level and h [n, n_l], one draw a row."""
+
+    def expected_visible(self, h1: Tensor, generator: torch.Generator) -> Tensor:
+        """E[x | h_1], [n, D], for h_1 [n, n_1]; the generator is for models without a closed form."""
+
+
+@runtime_checkable
+class JointSampler(Protocol):
+    """Markov chains that lead from p to another joint distribution p*(x, h) (thesis, Algorithm 2)."""
+
+    def sample_layers(self, n: int, generator: torch.Generator) -> list[Tensor]:
+        """n states [x, h_1 .. h_L] to start from, each [n, n_l]."""
+
+    def expected_visible(self, h1: Tensor, generator: torch.Generator) -> Tensor:
+        """E[x | h_1] under p, [n, D], for h_1 [n, n_1]."""
+
+    def sweep(self, state: list[Tensor], n_proposals: int, generator: torch.Generator) -> list[Tensor]:
+        """The states after one more iteration, which leaves p* as it is in the limit of many proposals."""
+
+
+@runtime_checkable
+class Inpainter(Protocol):
+    """Draws the unknown entries of rows given the known ones."""
+
+    def inpaint(
+        self, x: Tensor, known: Tensor, n_sweeps: int, n_proposals: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """x [B, D] with its unknown entries drawn, and with their expected values, known entries as they are.
+
+        known: [B, D] booleans; the values of unknown entries say where the chains start.
+        """
+
+
+@runtime_checkable
 class Classifier(Protocol):
     """Joint model of rows and labels, p*(x, y)."""
 
@@ -166,6 +207,9 @@ CAPABILITIES: dict[str, type] = {
     "partition function": Partitioned,
     "unnormalised log p": Unnormalised,
     "sampling": Sampler,
+    "layer sampling": LayerSampler,
+    "joint sampling": JointSampler,
+    "inpainting": Inpainter,
     "classification": Classifier,
 }
 

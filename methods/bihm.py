@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness import exact
+from harness.blocks import gibbs
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch
@@ -44,6 +45,16 @@ class BiHM(BeliefStack):
         self.add_log_recognition(x, h, first_product, log_q)
         inferred = self.infer(x, n_inner, generator, first_product=first_product)
         return 0.5 * (inferred.log_p - inferred.log_q + (log_q - log_joint)[:, None])
+
+    def sweep(self, state: list[Tensor], n_proposals: int, generator: torch.Generator) -> list[Tensor]:
+        """One iteration of Algorithm 2 on chains [x, h_1 .. h_L], each [B, n_l]."""
+        return gibbs.sweep(self, state, n_proposals, generator)
+
+    def inpaint(
+        self, x: Tensor, known: Tensor, n_sweeps: int, n_proposals: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """x [B, D] whose unknown entries are those of p* given the known ones, and with their expected values."""
+        return gibbs.inpaint(self, x, known, n_sweeps, n_proposals, generator)
 
     def exact_loss(self, x: Tensor) -> Tensor:
         """Mean -log p~*(x)."""

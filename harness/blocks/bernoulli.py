@@ -136,6 +136,19 @@ def log_likelihood(product: Tensor, bias: Tensor, value: Tensor) -> Tensor:
     return _log_bernoulli(_rows_like(value, product), product + bias)
 
 
+def pairwise_log_likelihood(product: Tensor, bias: Tensor, value: Tensor) -> Tensor:
+    """log Bernoulli(value | product + bias) [max(A, V)] double, nats, for product [A, n], bias [n] and value [V, n].
+
+    Either may have several rows, next to each other, for each row of the other.
+    """
+    if value.shape[0] <= product.shape[0]:
+        return log_likelihood(product, bias, value)
+    logits = product + bias
+    several = value.view(logits.shape[0], -1, logits.shape[1])  # [A, V / A, n]
+    linear = torch.matmul(several, logits[:, :, None]).squeeze(-1).double()
+    return (linear - F.softplus(logits).sum(1, keepdim=True, dtype=torch.float64)).flatten()
+
+
 def _fused(product: Tensor) -> bool:
     return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
 

@@ -22,6 +22,8 @@ from harness.blocks.sigmoid_belief import BeliefStack
 from harness.errors import ConfigError
 from harness.method import Method
 
+DRAWS_A_MEAN = 100  # behind an expected value
+
 
 @dataclass
 class NadeInferred:
@@ -162,6 +164,41 @@ class NadeBeliefStack(BeliefStack):
         layers.reverse()
         return layers[0], layers[1:]
 
+    @torch.no_grad()
+    def expected_visible(self, h1: Tensor, generator: torch.Generator) -> Tensor:
+        """E[x | h_1] under p, [n, D], for h_1 [n, n_1]: the mean of draws, since it has no closed form."""
+        return self.draw_p(0, h1, DRAWS_A_MEAN, generator).view(len(h1), DRAWS_A_MEAN, -1).mean(1)
+
+    @torch.no_grad()
+    def draw_p(self, level: int, above: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """As that of ``BeliefStack``."""
+        layer, given = self._p_layer(level, above)
+        return layer.draw(given, len(above) * n, generator).value
+
+    @torch.no_grad()
+    def draw_q(self, level: int, below: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """As that of ``BeliefStack``."""
+        layer = self.q_layers[level - 1]
+        return layer.draw(F.linear(below, layer.condition), len(below) * n, generator).value
+
+    @torch.no_grad()
+    def log_p_layer(self, level: int, value: Tensor, above: Tensor) -> Tensor:
+        """As that of ``BeliefStack``."""
+        return _pairwise_log_prob(*self._p_layer(level, above), value, len(above))
+
+    @torch.no_grad()
+    def log_q_layer(self, level: int, value: Tensor, below: Tensor, product: Tensor | None = None) -> Tensor:
+        """As that of ``BeliefStack``."""
+        layer = self.q_layers[level - 1]
+        given = F.linear(below, layer.condition) if product is None else product
+        return _pairwise_log_prob(layer, given, value, len(below))
+
+    def _p_layer(self, level: int, above: Tensor) -> tuple[NadeLayer, Tensor | None]:
+        """The layer of p(h_l | h_{l+1}), and what its biases are shifted by."""
+        if level == len(self.p_layers):
+            return self.prior, None
+        return self.p_layers[level], F.linear(above, self.p_layers[level].condition)
+
     def add_p_gradients(self, inferred: NadeInferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B * K]."""
         for layer, scored, above in zip(self.p_layers, inferred.p_layers, inferred.h, strict=True):
@@ -183,3 +220,8 @@ class NadeBeliefStack(BeliefStack):
         for below, above, layer in zip([x, *h[:-1]], h, self.q_layers, strict=True):
             given = self._multiply("given", below, layer.condition, None)
             layer.add_gradients(layer.score(above, given), weights, below)
+
+
+def _pairwise_log_prob(layer: NadeLayer, given: Tensor | None, value: Tensor, n_given: int) -> Tensor:
+    """log p(value | given) [max(V, n_given)] double for value [V, n]; either may have several rows for the other's."""
+    return layer.score(value.repeat_interleave(max(1, n_given // len(value)), dim=0), given).log_prob

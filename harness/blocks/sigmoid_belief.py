@@ -26,7 +26,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.blocks.bernoulli import draw, log_likelihood, pooled_residual, residual, sample_bernoulli, score
+from harness.blocks.bernoulli import (
+    draw,
+    log_likelihood,
+    pairwise_log_likelihood,
+    pooled_residual,
+    residual,
+    sample_bernoulli,
+    score,
+)
 from harness.blocks.scratch import Scratch
 from harness.method import Method
 
@@ -186,7 +194,63 @@ class BeliefStack(Method):
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n rows x ~ p(x), [n, D]."""
-        return self.descend(self.sample_prior(n, generator), generator)[0]
+        return self.sample_layers(n, generator)[0]
+
+    def sample_layers(self, n: int, generator: torch.Generator) -> list[Tensor]:
+        """n joint draws [x, h_1 .. h_L] ~ p, each [n, n_l]."""
+        x, h = self.descend(self.sample_prior(n, generator), generator)
+        return [x, *h]
+
+    def sample_below(self, level: int, h: Tensor, generator: torch.Generator) -> list[Tensor]:
+        """[x, h_1 .. h_{l-1}] ~ p(x, h_1 .. h_{l-1} | h_l) for l = level and h [n, n_l], one draw a row."""
+        layers = [h]
+        for below in reversed(range(level)):
+            layers.append(self.draw_p(below, layers[-1], 1, generator))
+        return layers[:0:-1]
+
+    @torch.no_grad()
+    def expected_visible(self, h1: Tensor, generator: torch.Generator) -> Tensor:
+        """E[x | h_1] under p, [n, D], for h_1 [n, n_1]."""
+        product, bias = self._p_layer(0, h1)
+        return torch.sigmoid(product + bias)
+
+    @torch.no_grad()
+    def draw_p(self, level: int, above: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """n draws of h_l ~ p(h_l | h_{l+1}) for every row of ``above`` [R, n_{l+1}]; [R * n, n_l] for l = level.
+
+        Above the top layer, where p(h_L) needs nothing, stands [R, 0].
+        """
+        return draw(*self._p_layer(level, above), n, generator)
+
+    @torch.no_grad()
+    def draw_q(self, level: int, below: Tensor, n: int, generator: torch.Generator) -> Tensor:
+        """n draws of h_l ~ q(h_l | h_{l-1}) for every row of ``below`` [R, n_{l-1}]; [R * n, n_l] for l = level."""
+        weight, bias = self.q_layers[level - 1]
+        return draw(F.linear(below, weight), bias, n, generator)
+
+    @torch.no_grad()
+    def log_p_layer(self, level: int, value: Tensor, above: Tensor) -> Tensor:
+        """log p(h_l | h_{l+1}) double, for value [V, n_l] and above [A, n_{l+1}], as ``draw_p`` has it; [max(V, A)].
+
+        Either may have several rows for each row of the other.
+        """
+        return pairwise_log_likelihood(*self._p_layer(level, above), value)
+
+    @torch.no_grad()
+    def log_q_layer(self, level: int, value: Tensor, below: Tensor, product: Tensor | None = None) -> Tensor:
+        """log q(h_l | h_{l-1}) double, for value [V, n_l] and below [B, n_{l-1}]; [max(V, B)].
+
+        Either may have several rows for each row of the other. product: q_weight[l-1] h_{l-1}, where it is known.
+        """
+        weight, bias = self.q_layers[level - 1]
+        return pairwise_log_likelihood(F.linear(below, weight) if product is None else product, bias, value)
+
+    def _p_layer(self, level: int, above: Tensor) -> tuple[Tensor, Tensor]:
+        """Product and bias of p(h_l | h_{l+1})."""
+        if level == len(self.p_layers):
+            return above.new_zeros(above.shape[0], len(self.prior_bias)), self.prior_bias
+        weight, bias = self.p_layers[level]
+        return F.linear(above, weight), bias
 
     @torch.no_grad()
     def add_p_gradients(self, inferred: Inferred, weights: Tensor) -> None:
