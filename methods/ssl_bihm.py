@@ -123,8 +123,8 @@ class SemiSupervisedBiHM(BeliefStack):
         return -log_a - log_b_label
 
     @torch.no_grad()
-    def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n rows x ~ p(x), [n, D]."""
+    def sample_prior(self, n: int, generator: torch.Generator) -> Tensor:
+        """n draws of h_L ~ sum_y p(y) p(h_L | y), [n, n_L]."""
         labels = torch.multinomial(torch.softmax(self.label_prior, dim=0), n, replacement=True, generator=generator)
         logits = self.label_p_weight.t()[labels] + self.prior_bias
-        return self.descend(sample_bernoulli(torch.sigmoid(logits), generator), generator)[0]
+        return sample_bernoulli(torch.sigmoid(logits), generator)
