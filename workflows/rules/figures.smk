@@ -45,7 +45,7 @@ rule draw_figure:
     params:
         settings=settings_file,
         runs=f"{RESULTS}/runs",
-        folder=f"{RESULTS}/figures",
+        folder=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "python -m harness figure {wildcards.figure} --settings {params.settings} --runs {params.runs}"
         " --output {params.folder} > {log} 2>&1"
