@@ -99,8 +99,11 @@ def save_model(path: Path, model: nn.Module, cell: Cell) -> None:
 
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     # one entry: the library keeps several in no fixed order, and the bytes must not depend on the process
-    metadata = {"bihm-harness": canonical_json({"method": cell.method, "training_digest": cell.training_digest})}
-    atomic.write(path, lambda temporary: save_file(tensors, temporary, metadata))
+    atomic.write(path, lambda temporary: save_file(tensors, temporary, {"bihm-harness": _origin(cell)}))
+
+
+def _origin(cell: Cell) -> str:
+    return canonical_json({"method": cell.method, "training_digest": cell.training_digest})
 
 
 def load_model(path: Path, model: nn.Module, expected_digest: str) -> None:
@@ -113,3 +116,19 @@ def load_model(path: Path, model: nn.Module, expected_digest: str) -> None:
     if found != expected_digest:
         raise DataError(path, f"sha256 {expected_digest}", found)
     model.load_state_dict(load_file(path))
+
+
+def load_snapshot(run: Path, update: int, model: nn.Module, cell: Cell) -> None:
+    """Fill ``model`` with the weights after an update of the training of ``cell``; raises DataError where it cannot."""
+    from safetensors import SafetensorError, safe_open
+
+    path = snapshots.path_of(run, update)
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get("bihm-harness")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise DataError(path, f"the weights after update {update}", error) from error
+    if found != _origin(cell):
+        raise DataError(path, f"weights of {_origin(cell)}", found)
+    model.load_state_dict(tensors)

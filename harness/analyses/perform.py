@@ -19,7 +19,7 @@ import torch
 from harness import atomic, runs
 from harness.analyses.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK, read_manifest, table_of
 from harness.analyses.plan import Planned
-from harness.analyses.subject import Subject
+from harness.analyses.subject import LeftOutError, Subject
 from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import DataError, HarnessError
@@ -46,6 +46,7 @@ def analyse_cell(
     found = {}
     for each in planned:
         facts = {"digest": each.digest, "model_sha256": status.get("model_sha256"), "status": OK, "message": ""}
+        facts["snapshots"] = cell.training.snapshots
         kept = earlier["analyses"].get(each.name, {})
         if table_of(run, each.name).is_file() and all(kept.get(key) == value for key, value in facts.items()):
             found[each.name] = kept
@@ -85,6 +86,8 @@ def _one(
     try:
         with torch.inference_mode():
             frame = _module(each.name).analyse(subject(), **each.settings)
+    except LeftOutError as reason:
+        return {"status": LEFT_OUT, "message": str(reason)}
     except HarnessError:
         raise
     except Exception as error:  # a method's code may raise anything, and the other analyses do not depend on it

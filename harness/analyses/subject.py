@@ -16,6 +16,10 @@ from harness.method import Batch, Method
 from harness.seeds import generator_for, seed_for
 
 
+class LeftOutError(Exception):
+    """An analysis has nothing to look at in this run; the message says what is missing."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A trained model and what belongs to it.
