@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.figures import style
+from harness.figures import panels, style
 from harness.figures.gather import over_seeds
 
 ANALYSES = ("k_sensitivity",)
@@ -15,7 +15,6 @@ Sensitivity of the test-set log-likelihood estimates to the number K of importan
 lines: log p(x); dashed: log p*(x). Bands: standard error of the difference to the estimate at the largest K, on the
 same test rows; the bar at the end of a line: standard error over these rows, which all methods of a panel share.
 """
-FIRST = "binarized_mnist"  # what the thesis shows
 METRICS = {"log p": "-", "log p*": "--"}
 
 
@@ -26,16 +25,11 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 def draw(data: pd.DataFrame) -> Any:
     """A panel a data set, a line a method and estimate."""
-    import matplotlib.pyplot as plt
-
-    names = sorted(data["dataset"].unique(), key=lambda name: (name != FIRST, name))
+    names = panels.datasets(data)
     looks = style.look(data["method"].unique())
-    n_columns = 1 if len(names) == 1 else 3
-    n_rows = -(-len(names) // n_columns)
-    size = (6.0, 3.8) if n_columns == 1 else (9.5, 2.6 * n_rows + 0.6)
-    figure, panels = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
+    figure, grid = panels.grid(len(names), "number of samples K", "log-likelihood, nats")
     handles: dict[str, Any] = {}
-    for axes, name in zip(panels.flat, names, strict=False):
+    for axes, name in zip(grid, names, strict=True):
         lines = data[data["dataset"] == name].groupby(["method", "title", "variant", "metric"], dropna=False)
         for (method, title, _, metric), line in lines:
             k, value, error = line["k"], line["value"], line["sem_to_last"]
@@ -46,12 +40,5 @@ def draw(data: pd.DataFrame) -> Any:
             handles.setdefault(f"{title}, {metric}", drawn)
         axes.set_xscale("log")
         axes.set_title(name)
-    for axes in panels.flat[len(names) :]:
-        axes.set_visible(False)
-    for axes in panels[-1]:
-        axes.set_xlabel("number of samples K")
-    for axes in panels[:, 0]:
-        axes.set_ylabel("log-likelihood, nats")
-    order = sorted(handles)
-    figure.legend([handles[label] for label in order], order, loc="outside right upper")
+    panels.legend(figure, handles, sorted(handles))
     return figure

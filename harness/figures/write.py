@@ -27,9 +27,9 @@ FOLDER = Path(__file__).parent
 
 
 def figure_names() -> list[str]:
-    """``figure_3_3`` and its like, in the order of the thesis."""
+    """``figure_3_3`` and its like, in the order of the thesis, then those that it does not have, by name."""
     names = [m.name for m in pkgutil.iter_modules([str(FOLDER)]) if m.name.startswith("figure_")]
-    return sorted(names, key=lambda name: [int(part) for part in name.split("_")[1:]])
+    return sorted(names, key=lambda name: [(not part.isdigit(), part.zfill(3)) for part in name.split("_")[1:]])
 
 
 @cache
@@ -56,13 +56,18 @@ def write_figure(
     for name in module.ANALYSES:
         tables[name], found = gather(name, settings, cells, runs_folder)
         remarks += found
-    usable = all(len(table) for table in tables.values())
-    data = module.data(*tables.values()) if usable else pd.DataFrame({"remark": remarks})
+    data = module.data(*tables.values()) if all(len(table) for table in tables.values()) else pd.DataFrame()
+    usable = len(data) > 0
+    if not usable:
+        data = pd.DataFrame({"remark": remarks})
     path = folder / f"{figure}.csv"
     atomic.write(path, lambda temporary: data.to_csv(temporary, index=False))
     style.use_theme()
-    drawn = module.draw(pd.read_csv(path, keep_default_na=False, na_values=[""])) if usable else _nothing(remarks)
-    caption = " ".join([" ".join(module.CAPTION.split()), *(f"Not shown: {remark}." for remark in remarks)])
+    data = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    drawn = module.draw(data) if usable else _nothing(remarks)
+    told = module.remarks(data) if usable and hasattr(module, "remarks") else []
+    told += [f"Not shown: {remark}" for remark in remarks]
+    caption = " ".join([" ".join(module.CAPTION.split()), *(f"{sentence}." for sentence in told)])
     atomic.write_text(folder / f"{figure}.rst", caption + "\n")
     return [
         path,

@@ -1,0 +1,62 @@
+"""Grids of panels, one for each of what a figure shows, and what their axes share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+FIRST = "binarized_mnist"  # what the thesis shows
+
+
+def datasets(data: pd.DataFrame) -> list[str]:
+    """Those of a figure, that of the thesis first."""
+    return sorted(data["dataset"].unique(), key=lambda name: (name != FIRST, name))
+
+
+def models(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Title and rows of every model of a figure, models of the thesis' data set first."""
+    found = []
+    for name in datasets(data):
+        chosen = data[data["dataset"] == name]
+        for (_, title, variant), rows in chosen.groupby(["method", "title", "variant"], dropna=False, sort=True):
+            found.append((f"{title}{f' ({variant})' if isinstance(variant, str) else ''}, {name}", rows))
+    return found
+
+
+def grid(n: int, x: str, y: str, columns: int = 3, width: float = 3.0) -> tuple[Any, list[Any]]:
+    """A figure with n panels and room for a legend beside them; x and y label the outer axes.
+
+    width: of a panel, in inches; a single one is larger.
+    """
+    import matplotlib.pyplot as plt
+
+    n_columns = min(n, columns)
+    n_rows = -(-n // n_columns)
+    size = (6.0, 3.8) if n == 1 else (width * n_columns + 1.5, (0.5 * width + 1.1) * n_rows + 0.6)
+    figure, panels = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
+    for axes in panels.flat[n:]:
+        axes.set_visible(False)
+    for column in range(n_columns):
+        lowest = [axes for axes in panels[:, column] if axes.get_visible()][-1]
+        lowest.set_xlabel(x)
+    for axes in panels[:, 0]:
+        axes.set_ylabel(y)
+    return figure, list(panels.flat[:n])
+
+
+def plain_logarithmic(axis: Any) -> None:
+    """A logarithmic axis over few decades with numbers as one writes them: 0.05, 0.1, 0.2."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure: Any, handles: dict[str, Any], order: Sequence[str] | None = None) -> None:
+    """Beside the panels, so that it covers no data; label -> what it explains."""
+    labels = list(order or handles)
+    figure.legend([handles[label] for label in labels], labels, loc="outside right upper")
