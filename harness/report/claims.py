@@ -52,19 +52,95 @@ def _rows(folder: Path, figure: str, **values: object) -> pd.DataFrame:
     return frame
 
 
+def _value(rows: pd.DataFrame, error: str = "sem") -> tuple[float, float]:
+    """Value and error of the first row; NaN of none."""
+    return (math.nan, math.nan) if rows.empty else (rows["value"].iloc[0], rows[error].iloc[0])
+
+
+def _compared(text: str, larger: tuple[float, float], smaller: tuple[float, float], measured: str) -> Claim:
+    """Judge ``larger`` > ``smaller``, each a value and its error."""
+    difference, error = larger[0] - smaller[0], math.hypot(larger[1], smaller[1])
+    verdict = _verdict(difference, error)
+    return Claim(text, verdict, measured if verdict != NOT_MEASURED else "this run has no such numbers")
+
+
 def less_sensitive_to_k(folder: Path) -> Claim:
     """Section 3.7.2: by how much estimates grow from K = 10 to K = 1000."""
-    text = "Estimates of BiHM's log p* depend less on K than those of RWS' log p (growth from K = 10 to 1,000)."
     growth = {}
     for method, metric in (("bihm", "log p*"), ("rws", "log p")):
-        rows = _rows(folder, "figure_3_3", dataset=MNIST, method=method, metric=metric).drop_duplicates("k")
-        rows = rows.set_index("k") if len(rows) else rows
-        if not {10, 1000} <= set(rows.index):
-            return Claim(text, NOT_MEASURED, f"no estimates of {method} at both K")
-        growth[method] = rows["value"][1000] - rows["value"][10], rows["sem_to_last"][10]
+        rows = _rows(folder, "figure_3_3", dataset=MNIST, method=method, metric=metric)
+        few, many = (_value(rows[rows["k"] == k] if len(rows) else rows, "sem_to_last") for k in (10, 1000))
+        growth[method] = many[0] - few[0], few[1]  # the larger part of the error is that at K = 10
     (bihm, bihm_error), (rws, rws_error) = growth["bihm"], growth["rws"]
-    measured = f"BiHM {bihm:.2f} ± {bihm_error:.2f} nats, RWS {rws:.2f} ± {rws_error:.2f} nats"
-    return Claim(text, _verdict(rws - bihm, math.hypot(bihm_error, rws_error)), measured)
+    return _compared(
+        "Estimates of BiHM's log p* depend less on K than those of RWS' log p: growth from K = 10 to 1,000.",
+        growth["rws"],
+        growth["bihm"],
+        f"BiHM {bihm:.2f} ± {bihm_error:.2f} nats, RWS {rws:.2f} ± {rws_error:.2f} nats",
+    )
 
 
-CLAIMS: tuple[Callable[[Path], Claim], ...] = (less_sensitive_to_k,)
+def ten_samples_suffice(folder: Path) -> Claim:
+    """Section 3.7.2: log p* of BiHM with K = 10 against log p of RWS with K = 10,000."""
+    bihm = _value(_rows(folder, "figure_3_3", dataset=MNIST, method="bihm", metric="log p*", k=10))
+    rws = _value(_rows(folder, "figure_3_3", dataset=MNIST, method="rws", metric="log p", k=10_000))
+    return _compared(
+        "BiHM's log p* estimated with K = 10 is higher than RWS' log p estimated with K = 10,000.",
+        bihm,
+        rws,
+        f"BiHM {bihm[0]:.2f} ± {bihm[1]:.2f} nats, RWS {rws[0]:.2f} ± {rws[1]:.2f} nats (errors share their rows)",
+    )
+
+
+def larger_effective_samples(folder: Path) -> Claim:
+    """Section 3.7.2: effective sample sizes at the largest K that both models have."""
+    text = "BiHM's effective sample size for p* is at least five times that of RWS for p."
+    bihm = _rows(folder, "figure_ess_by_k", dataset=MNIST, method="bihm", metric="ess p*")
+    rws = _rows(folder, "figure_ess_by_k", dataset=MNIST, method="rws", metric="ess p")
+    ks = set(bihm.get("k", ())) & set(rws.get("k", ()))
+    if not ks:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    ours, theirs = (_value(rows[rows["k"] == max(ks)]) for rows in (bihm, rws))
+    measured = f"BiHM {ours[0]:.2f} ± {ours[1]:.2f} %, RWS {theirs[0]:.3f} ± {theirs[1]:.3f} %, K = {max(ks):,}"
+    return _compared(text, ours, (5.0 * theirs[0], 5.0 * theirs[1]), measured)
+
+
+def one_inner_sample_is_best(folder: Path) -> Claim:
+    """Section 3.7.1: spread of 2 log Z over repeats at the same total number of samples."""
+    text = "One inner sample makes the most of a given total number of samples of 2 log Z: spread over repeats."
+    rows = _rows(folder, "figure_3_6", dataset=MNIST, method="bihm")
+    if rows.empty:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    inner = sorted(rows["k_inner"].unique())
+    shared = set.intersection(*(set(rows[rows["k_inner"] == k]["k_total"]) for k in inner))
+    if inner[0] != 1 or len(inner) < 2 or not shared:
+        return Claim(text, NOT_MEASURED, "no total number of samples that all K_inner have")
+    at = rows[rows["k_total"] == max(shared)].set_index("k_inner")
+    # the standard error of a standard deviation over n repeats is this part of it
+    part = 1.0 / math.sqrt(2.0 * (at["n_repeats"].min() - 1))
+    spread = {k: (at["sd"][k], part * at["sd"][k]) for k in inner}
+    rival = min(inner[1:], key=lambda k: spread[k][0])
+    listed = ", ".join(f"K_inner = {k}: {sd:.3f} ± {error:.3f}" for k, (sd, error) in spread.items())
+    return _compared(text, spread[rival], spread[1], f"{listed} nats, {max(shared):,} samples")
+
+
+def partition_function_grows(folder: Path) -> Claim:
+    """Section 3.7.1: 2 log Z at the first and the last recorded update of training."""
+    text = "2 log Z moves toward 0 in the course of training."
+    rows = _rows(folder, "figure_3_7", dataset=MNIST, method="bihm", metric="2 log Z")
+    if len(rows) < 2:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    rows = rows.sort_values("update")
+    first, last, lowest = rows.iloc[0], rows.iloc[-1], rows.loc[rows["value"].idxmin()]
+    said = [f"{row['value']:.2f} ± {row['sem']:.2f} at update {row['update']:,.0f}" for row in (first, lowest, last)]
+    measured = f"{said[0]}, lowest {said[1]}, {said[2]}"
+    return _compared(text, (last["value"], last["sem"]), (first["value"], first["sem"]), measured)
+
+
+CLAIMS: tuple[Callable[[Path], Claim], ...] = (
+    less_sensitive_to_k,
+    ten_samples_suffice,
+    larger_effective_samples,
+    one_inner_sample_is_best,
+    partition_function_grows,
+)
