@@ -161,9 +161,10 @@ class Inpainter(Protocol):
     def inpaint(
         self, x: Tensor, known: Tensor, n_sweeps: int, n_proposals: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
-        """x [B, D] with its unknown entries drawn, and with their expected values, known entries as they are.
+        """x [B, D] with its unknown entries drawn, and the same with expected values, known entries as they are.
 
-        known: [B, D] booleans; the values of unknown entries say where the chains start.
+        known: [B, D] booleans; the values of unknown entries say where chains start. Expected values are for the eye:
+        they may be those of the distribution that the entries were proposed from.
         """
 
 

@@ -29,6 +29,9 @@ from harness.method import (
     Differentiable,
     Enumerable,
     ImportanceWeighted,
+    Inpainter,
+    JointSampler,
+    LayerSampler,
     Method,
     OwnGradients,
     Partitioned,
@@ -41,11 +44,13 @@ from harness.step import UpdateStep
 
 N_VISIBLE = 4
 SCALES = (0.25, 0.1)  # how far parameters are from their initial values: far enough for weights to vary
+FAR = 1.0  # the same where p and p*, and what is known and unknown of a row, must be told apart by samples
 # A right method fails one of its checks of random quantities with this probability, whatever their number of entries.
 LEVEL = 1e-5
 REPEATS = 200
 N_SAMPLES = 3
 N_TEMPERATURES = 20
+N_PROPOSALS, N_SWEEPS = 100, 5  # of chains: what both leave of a bias is far below the noise of a few thousand
 ROUNDING = 1e-8  # of double-precision sums of a few hundred terms
 SINGLE_ROUNDING = 1e-4  # of the same in single precision
 STEP = 1e-5  # of central differences
@@ -81,6 +86,10 @@ class Subject:
     def model(self, dtype: torch.dtype = torch.float64) -> Method:
         """A model whose parameters are normal draws around their initial values."""
         return self._model(*self._start).to(dtype)
+
+    def far_model(self) -> Method:
+        """A model in double precision that is further from its initial values."""
+        return self._model(FAR, 0)
 
     @cached_property
     def _start(self) -> tuple[float, int]:
@@ -349,16 +358,84 @@ def samples(subject: Subject) -> str:
     subject.needs(Tractable, ImportanceWeighted, Unnormalised)
     model, n = subject.model(), 5000
     drawn = model.sample(n, generator(5)).detach()
+    return _chi_square(drawn, *_p(subject, model, subject.rows))
+
+
+def _chi_square(drawn: Tensor, p: Tensor, error: Tensor, parts: int = 1) -> str:
+    """Rows drawn [n, D] against p [2^D] with its standard error; with ``parts``, p is that of so many equal parts."""
+    n = len(drawn)
     _require(tuple(drawn.shape) == (n, N_VISIBLE), f"expected shape ({n}, {N_VISIBLE}), found {tuple(drawn.shape)}")
     _require(bool(((drawn == 0) | (drawn == 1)).all()), "expected zeros and ones, found other values")
-    index = (drawn.long() * 2 ** torch.arange(N_VISIBLE - 1, -1, -1)).sum(1)
-    counts = torch.bincount(index, minlength=len(subject.rows)).double()
-    p, error = _p(subject, model, subject.rows)
+    counts = torch.bincount(_position(drawn), minlength=len(p)).double()
     statistic = ((counts - n * p) ** 2 / (n * p + (n * error) ** 2)).sum().item()
-    p_value = stats.chi2.sf(statistic, len(counts) - 1)
-    text = f"chi-square {statistic:.1f}, {len(counts) - 1} degrees of freedom, p = {p_value:.2g}"
+    degrees = len(counts) - parts
+    p_value = stats.chi2.sf(statistic, degrees)
+    text = f"chi-square {statistic:.1f}, {degrees} degrees of freedom, p = {p_value:.2g}"
     _require(p_value > LEVEL, text)
     return text
+
+
+def _position(rows: Tensor) -> Tensor:
+    """Of rows of 0/1 [n, d] in counting order, [n]."""
+    return (rows.long() * 2 ** torch.arange(rows.shape[1] - 1, -1, -1)).sum(1)
+
+
+def _p_of_samples(subject: Subject, model: Method) -> tuple[Tensor, Tensor]:
+    """What chains and inpainting draw from, [2^D], and its standard error: p*(x) where there is one, else p(x)."""
+    if not (isinstance(model, Partitioned) and isinstance(model, ImportanceWeighted)):
+        return _p(subject, model, subject.rows)
+    with torch.no_grad():
+        roots = (0.5 * model.log_weights(subject.rows, 20_000, generator(9)).double()).exp()
+    root, error = roots.mean(1), roots.std(1) / math.sqrt(roots.shape[1])
+    p = root.square() / root.square().sum()
+    return p, 2.0 * p * error / root
+
+
+def layer_samples(subject: Subject) -> str:
+    """Below any layer of a joint draw, a fresh draw is as good: x is of p, and goes with the layer as the first did."""
+    subject.needs(LayerSampler)
+    subject.needs(Tractable, ImportanceWeighted, Unnormalised)
+    model, n, draws, found = subject.far_model(), 5000, generator(13), []
+    p = _p(subject, model, subject.rows)
+    with torch.no_grad():
+        state = model.sample_layers(n, draws)
+        found.append(f"x: {_chi_square(state[0], *p)}")
+        for level, layer in enumerate(state[1:], start=1):
+            below = model.sample_below(level, layer, draws)
+            _require(len(below) == level, f"sample_below({level}, ...): expected {level} layers, found {len(below)}")
+            found.append(f"x below layer {level}: {_chi_square(below[0], *p)}")
+            products = ((below[0] - state[0])[:, :, None] * layer[:, None, :]).flatten(1)
+            _compare(products, torch.zeros(products.shape[1]), f"x times layer {level}, less that of the joint draw")
+        difference = model.expected_visible(state[1], draws) - state[0]
+    found.append(_compare(difference, torch.zeros(N_VISIBLE), "expected x less x"))
+    return "; ".join(found)
+
+
+def joint_samples(subject: Subject) -> str:
+    """Chi-square of 5,000 chains against p*(x)."""
+    subject.needs(JointSampler)
+    subject.needs(Tractable, ImportanceWeighted, Unnormalised)
+    model, draws = subject.far_model(), generator(14)
+    state = model.sample_layers(5000, draws)
+    for _ in range(N_SWEEPS):
+        state = model.sweep(state, N_PROPOSALS, draws)
+    return _chi_square(state[0].detach(), *_p_of_samples(subject, model))
+
+
+def inpainting(subject: Subject) -> str:
+    """Chi-square of 8,000 rows whose right half is drawn given the left, against p*(x) or p(x) given that half."""
+    subject.needs(Inpainter)
+    subject.needs(Tractable, ImportanceWeighted, Unnormalised)
+    model, half = subject.far_model(), N_VISIBLE // 2
+    halves = all_binary(half).repeat_interleave(8000 // 2**half, dim=0)  # equally many of each left half
+    x = torch.cat([halves, torch.full((len(halves), N_VISIBLE - half), 0.5, dtype=halves.dtype)], dim=1)
+    known = (torch.arange(N_VISIBLE) < half).expand_as(x)
+    drawn, expected = model.inpaint(x, known, N_SWEEPS, N_PROPOSALS, generator(15))
+    for what, values in (("rows", drawn), ("expected rows", expected)):
+        _require(torch.equal(values[known], x[known]), f"{what}: expected known entries as they were, found others")
+    p, error = (each.view(2**half, -1) for each in _p_of_samples(subject, model))
+    given = p.sum(1, keepdim=True) * 2**half
+    return _chi_square(drawn, (p / given).flatten(), (error / given).flatten(), parts=2**half)
 
 
 def determinism(subject: Subject) -> str:
@@ -379,7 +456,14 @@ def determinism(subject: Subject) -> str:
         asked["log_partition_samples"] = lambda draws: model.log_partition_samples(50, N_TEMPERATURES, draws)
     if isinstance(model, Sampler):
         asked["sample"] = lambda draws: model.sample(50, draws)
-    always_random = {"log_weights", "log_z2_weights", "log_partition_samples", "sample"}
+    if isinstance(model, LayerSampler):
+        asked["sample_layers"] = lambda draws: torch.cat(model.sample_layers(50, draws), dim=1)
+    if isinstance(model, JointSampler):
+        asked["sweep"] = lambda draws: torch.cat(model.sweep(model.sample_layers(50, draws), 5, draws), dim=1)
+    if isinstance(model, Inpainter):
+        unknown = torch.zeros_like(batch.x, dtype=torch.bool)
+        asked["inpaint"] = lambda draws: model.inpaint(batch.x, unknown, 2, 5, draws)[0]
+    always_random = {"log_weights", "log_z2_weights", "log_partition_samples", "sample", "sample_layers", "sweep"}
     for name, ask in asked.items():
         found = []
         for seed, other in ((1, 7), (1, 8), (2, 7)):
@@ -517,6 +601,9 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "loss is a bound": loss_is_a_bound,
     "gradient": gradient,
     "samples": samples,
+    "layer samples": layer_samples,
+    "joint samples": joint_samples,
+    "inpainting": inpainting,
     "determinism": determinism,
     "checkpoint": checkpoint,
     "single precision": single_precision,

@@ -121,6 +121,25 @@ class UphillStep(methods.nade.NADE):
         return loss
 
 
+class ChainsOfP(methods.bihm.BiHM):
+    def sweep(self, state, n_proposals, generator):
+        return self.sample_layers(len(state[0]), generator)
+
+
+class InpaintingBlindly(methods.bihm.BiHM):
+    def inpaint(self, x, known, n_sweeps, n_proposals, generator):
+        state = self.sample_layers(len(x), generator)
+        for _ in range(n_sweeps):
+            state = self.sweep(state, n_proposals, generator)
+        drawn, expected = state[0], self.expected_visible(state[1], generator)
+        return torch.where(known, x, drawn), torch.where(known, x, expected)
+
+
+class LayerForgotten(methods.rws.RWS):
+    def sample_below(self, level, h, generator):
+        return self.sample_layers(len(h), generator)[:level]
+
+
 PLANTED = {
     MissingLogK: "loss is a bound",
     WrongSignOfQ: "gradient",
@@ -134,6 +153,9 @@ PLANTED = {
     SamplesOfTheWrongModel: "samples",
     BoundTooHigh: "partition function",
     UphillStep: "learning",
+    ChainsOfP: "joint samples",
+    InpaintingBlindly: "inpainting",
+    LayerForgotten: "layer samples",
 }
 
 

@@ -103,22 +103,19 @@ def _draw_latent(
 def _draw_visible(
     stack: BeliefStack, state: Sequence[Tensor], n_proposals: int, generator: torch.Generator, known: Tensor | None
 ) -> Tensor:
-    """x ~ p*(x | h_1), [B, D], given its known entries.
-
-    The proposals' density is p of the unknown entries given h_1: p(x | h_1) over a factor that all of them share.
-    """
+    """x ~ p*(x | h_1), [B, D], given its known entries."""
     x, h1 = state[:2]
-    flat = stack.draw_p(0, h1, n_proposals, generator)
+    if known is None:
+        flat = stack.draw_p(0, h1, n_proposals, generator)
+        log_p = log_density = stack.log_p_layer(0, flat, h1)
+    else:
+        flat, log_p, log_density = stack.draw_unknown(x, known, h1, n_proposals, generator)
     proposals = flat.view(len(h1), n_proposals, -1)  # [B, K, D]
-    if known is not None:
-        proposals = torch.where(known[:, None], x[:, None], proposals)
-        flat = proposals.flatten(0, 1)
-    log_p = stack.log_p_layer(0, flat, h1)
     product = F.linear(flat, stack.q_weight[0])
     log_q = stack.log_q_layer(1, h1, flat, product)
     inferred = stack.infer(flat, INNER, generator, first_product=product)
     log_root = torch.logsumexp(0.5 * (inferred.log_p - inferred.log_q), dim=1) - math.log(INNER)  # of p~*(x)
-    return _resample(proposals, 2.0 * log_root + log_p + log_q, log_p, generator)
+    return _resample(proposals, 2.0 * log_root + log_p + log_q, log_density, generator)
 
 
 def _resample(proposals: Tensor, log_square: Tensor, log_density: Tensor, generator: torch.Generator) -> Tensor:

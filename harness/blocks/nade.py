@@ -115,6 +115,16 @@ class NadeLayer(nn.Module):
             seed = torch.empty((), dtype=torch.int64).random_(generator=generator).item()
             passed = kernel.draw(seed, self._weights(given, n))
             return Scored(torch.from_numpy(passed.x[:n]), torch.from_numpy(passed.log_prob), None, passed)
+        return self.draw_columns(given, n, generator)
+
+    @torch.no_grad()
+    def draw_columns(
+        self, given: Tensor | None, n: int, generator: torch.Generator, fixed: Tensor | None = None
+    ) -> Scored:
+        """``draw`` without the kernel. fixed: [n, n_units], values not to be drawn, NaN for those to be drawn.
+
+        log_prob is that of what was drawn, each column given all before it.
+        """
         if given is not None:
             given = given.to(self.visible_bias.dtype).repeat_interleave(n // len(given), dim=0)
         carried, visible_bias = self._biases(given, n)
@@ -122,8 +132,14 @@ class NadeLayer(nn.Module):
         total = torch.zeros(n, dtype=torch.float64, device=value.device)
         for d in range(value.shape[1]):
             logit = torch.sigmoid(carried) @ self.output_weight[d] + visible_bias[:, d]
-            value[:, d] = sample_bernoulli(torch.sigmoid(logit), generator)
-            total += value[:, d] * logit - F.softplus(logit)
+            drawn = sample_bernoulli(torch.sigmoid(logit), generator)
+            log_prob = drawn * logit - F.softplus(logit)
+            if fixed is not None:
+                to_draw = fixed[:, d].isnan()
+                drawn = torch.where(to_draw, drawn, fixed[:, d])
+                log_prob = log_prob * to_draw
+            value[:, d] = drawn
+            total += log_prob
             carried = torch.addcmul(carried, value[:, d : d + 1], self.input_weight[d])
         return Scored(value, total, given)
 

@@ -9,6 +9,7 @@ the biases; the recurrences over columns stay in the precision of the parameters
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -174,6 +175,16 @@ class NadeBeliefStack(BeliefStack):
         """As that of ``BeliefStack``."""
         layer, given = self._p_layer(level, above)
         return layer.draw(given, len(above) * n, generator).value
+
+    @torch.no_grad()
+    def draw_unknown(
+        self, x: Tensor, known: Tensor, h1: Tensor, n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As that of ``BeliefStack``: unknown entries are drawn in order, each given all before it."""
+        layer, given = self._p_layer(0, h1)
+        fixed = torch.where(known, x, math.nan).repeat_interleave(n, dim=0)
+        scored = layer.draw_columns(given, len(fixed), generator, fixed)
+        return scored.value, layer.score(scored.value, given).log_prob, scored.log_prob
 
     @torch.no_grad()
     def draw_q(self, level: int, below: Tensor, n: int, generator: torch.Generator) -> Tensor:

@@ -223,6 +223,19 @@ class BeliefStack(Method):
         return draw(*self._p_layer(level, above), n, generator)
 
     @torch.no_grad()
+    def draw_unknown(
+        self, x: Tensor, known: Tensor, h1: Tensor, n: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """n proposals [R * n, D] a row of x [R, D] with its known entries; log p(x | h_1) and that of their density.
+
+        Both [R * n] double. The density is that of the unknown entries, up to a factor that a row's proposals share.
+        """
+        drawn = self.draw_p(0, h1, n, generator).view(len(x), n, -1)
+        proposals = torch.where(known[:, None], x[:, None], drawn).flatten(0, 1)
+        log_p = self.log_p_layer(0, proposals, h1)
+        return proposals, log_p, log_p
+
+    @torch.no_grad()
     def draw_q(self, level: int, below: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """n draws of h_l ~ q(h_l | h_{l-1}) for every row of ``below`` [R, n_{l-1}]; [R * n, n_l] for l = level."""
         weight, bias = self.q_layers[level - 1]
