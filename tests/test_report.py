@@ -9,7 +9,7 @@ import pytest
 from test_tables import BIHM, LIKELIHOODS, MNIST, row
 
 from harness.errors import DataError
-from harness.report import write_report
+from harness.report import claims, write_report
 from harness.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
 from harness.report.markup import prose
 from harness.tables import PlannedCell
@@ -133,3 +133,46 @@ def test_claims_without_numbers_are_not_measured(tmp_path):
 def test_an_error_that_is_not_known_decides_nothing(tmp_path):
     k_curve(tmp_path, 1.0, 3.0, error=math.nan)
     assert less_sensitive_to_k(tmp_path).verdict == UNDECIDED
+
+
+def csv(folder, figure, *rows):
+    pd.DataFrame([{"dataset": MNIST, "method": "bihm", **each} for each in rows]).to_csv(
+        folder / f"{figure}.csv", index=False
+    )
+
+
+@pytest.mark.parametrize(("last", "verdict"), [(-1.0, HOLDS), (-5.0, FAILS), (-3.9, UNDECIDED)], ids=str)
+def test_the_course_of_z(tmp_path, last, verdict):
+    found = [(20, -4.0), (300, -8.0), (9000, last)]
+    csv(tmp_path, "figure_3_7", *({"metric": "2 log Z", "update": u, "value": v, "sem": 0.1} for u, v in found))
+    claim = claims.partition_function_grows(tmp_path)
+    assert claim.verdict == verdict
+    assert "lowest -8.00 ± 0.10 at update 300" in claim.measured
+
+
+@pytest.mark.parametrize(("spread", "verdict"), [(0.01, HOLDS), (0.5, FAILS), (0.09, UNDECIDED)], ids=str)
+def test_the_best_split_of_samples(tmp_path, spread, verdict):
+    found = [(1, 100, 9.0), (1, 1000, spread), (10, 1000, 0.1), (10, 10_000, 0.01)]
+    csv(
+        tmp_path,
+        "figure_3_6",
+        *({"k_inner": k, "k_total": total, "sd": sd, "n_repeats": 10} for k, total, sd in found),
+    )
+    assert claims.one_inner_sample_is_best(tmp_path).verdict == verdict
+
+
+@pytest.mark.parametrize(("rws", "verdict"), [(1.0, HOLDS), (3.0, FAILS), (2.0, UNDECIDED)], ids=str)
+def test_effective_sample_sizes_at_the_largest_common_k(tmp_path, rws, verdict):
+    bihm = [{"metric": "ess p*", "k": k, "value": value, "sem": 0.1} for k, value in ((10, 80.0), (100, 10.0))]
+    others = [{"metric": "ess p", "k": k, "value": v, "sem": 0.01} for k, v in ((100, rws), (1000, 0.001))]
+    csv(tmp_path, "figure_ess_by_k", *bihm, *({**each, "method": "rws"} for each in others))
+    assert claims.larger_effective_samples(tmp_path).verdict == verdict
+
+
+def test_few_samples_against_many(tmp_path):
+    rows = [("bihm", "log p*", 10, -95.0), ("rws", "log p", 10_000, -92.0)]
+    keys = ("method", "metric", "k", "value")
+    csv(
+        tmp_path, "figure_3_3", *({**dict(zip(keys, row, strict=True)), "sem": 0.5, "sem_to_last": 0.1} for row in rows)
+    )
+    assert claims.ten_samples_suffice(tmp_path).verdict == FAILS
