@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from harness import runs
 from harness.analyses.manifest import LEFT_OUT, OK, read_manifest, table_of
 from harness.analyses.plan import analyses_of
 from harness.config import Cell
@@ -41,6 +42,18 @@ def gather(
             absent.setdefault(found["message"], []).append(who)
     remarks = [f"{', '.join(dict.fromkeys(who))}: {reason}" for reason, who in absent.items()]
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(), remarks
+
+
+def stand_ins(data: pd.DataFrame, cells: Sequence[Cell], runs_folder: Path) -> list[str]:
+    """A sentence for every data set of a figure whose rows are not those of the literature."""
+    shown = set(zip(data["dataset"], data["method"], strict=True))
+    found = {}
+    for cell in cells:
+        if (cell.dataset, cell.method) in shown:
+            facts = runs.read_json(runs_folder / cell.path / "metrics.json")["rows"][0]
+            if facts["data_official"] is False:
+                found[cell.dataset] = f"{cell.dataset} is a stand-in: {facts['data_note']}"
+    return list(found.values())
 
 
 def _with_facts(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:

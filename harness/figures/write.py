@@ -10,7 +10,7 @@ import ast
 import importlib
 import pkgutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from harness import atomic
 from harness.config import Cell
 from harness.errors import ConfigError
 from harness.figures import style
-from harness.figures.gather import gather
+from harness.figures.gather import gather, stand_ins
 
 FOLDER = Path(__file__).parent
 
@@ -32,14 +32,27 @@ def figure_names() -> list[str]:
     return sorted(names, key=lambda name: [(not part.isdigit(), part.zfill(3)) for part in name.split("_")[1:]])
 
 
-@cache
 def analyses_behind(figure: str) -> tuple[str, ...]:
-    """The analyses that a figure is drawn from; read from its source, without importing matplotlib."""
-    path = FOLDER / f"{figure}.py"
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == ["ANALYSES"]:
+    """The analyses that a figure is drawn from."""
+    found = _words(figure, "ANALYSES")
+    if found is None:
+        raise ConfigError(f"{FOLDER / figure}.py: expected ANALYSES = (name, ...), found none")
+    return found
+
+
+def cells_of(figure: str, cells: Iterable[Cell]) -> list[Cell]:
+    """Those that a figure may show: all of them, unless it is one of certain data sets."""
+    wanted = _words(figure, "DATASETS")
+    return [cell for cell in cells if wanted is None or cell.dataset in wanted]
+
+
+@cache
+def _words(figure: str, constant: str) -> tuple[str, ...] | None:
+    """A tuple of words in the source of a figure, read without importing matplotlib."""
+    for node in ast.parse((FOLDER / f"{figure}.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and [getattr(t, "id", "") for t in node.targets] == [constant]:
             return tuple(ast.literal_eval(node.value))
-    raise ConfigError(f"{path}: expected ANALYSES = (name, ...), found none")
+    return None
 
 
 def write_figure(
@@ -53,6 +66,7 @@ def write_figure(
         raise ConfigError(f"figure: expected one of {', '.join(figure_names())}, found {figure!r}")
     module = importlib.import_module(f"{__package__}.{figure}")
     tables, remarks = {}, []
+    cells = cells_of(figure, cells)
     for name in module.ANALYSES:
         tables[name], found = gather(name, settings, cells, runs_folder)
         remarks += found
@@ -65,7 +79,8 @@ def write_figure(
     style.use_theme()
     data = pd.read_csv(path, keep_default_na=False, na_values=[""])
     drawn = module.draw(data) if usable else _nothing(remarks)
-    told = module.remarks(data) if usable and hasattr(module, "remarks") else []
+    told = list(module.remarks(data)) if usable and hasattr(module, "remarks") else []
+    told += stand_ins(data, cells, runs_folder) if usable else []
     told += [f"Not shown: {remark}" for remark in remarks]
     caption = " ".join([" ".join(module.CAPTION.split()), *(f"{sentence}." for sentence in told)])
     atomic.write_text(folder / f"{figure}.rst", caption + "\n")

@@ -4,7 +4,7 @@ from pathlib import Path
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
 from harness.config import canonical_json, cells, load_settings, method_files
-from harness.figures.write import analyses_behind, figure_names
+from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.registry import use_files
 from harness.runs import crashes
@@ -73,7 +73,7 @@ def analysed_for(figure):
     """What a figure waits for: the analyses of all cells that have one which it shows."""
     behind = set(analyses_behind(figure))
     return [
-        f"{RESULTS}/runs/{path}/analyses.json"
-        for path, cell in CELLS.items()
+        f"{RESULTS}/runs/{cell.path}/analyses.json"
+        for cell in cells_of(figure, CELLS.values())
         if any(each.name in behind and not each.lacks for each in analyses_of(SETTINGS, cell))
     ]
