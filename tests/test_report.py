@@ -169,6 +169,14 @@ def test_effective_sample_sizes_at_the_largest_common_k(tmp_path, rws, verdict):
     assert claims.larger_effective_samples(tmp_path).verdict == verdict
 
 
+@pytest.mark.parametrize(("change", "verdict"), [(-0.4, HOLDS), (0.4, FAILS), (0.1, UNDECIDED)], ids=str)
+def test_samples_after_the_most_sweeps(tmp_path, change, verdict):
+    found = [(0, 0.0), (20, change), (5, -9.0)]
+    csv(tmp_path, "figure_sweeps", *({"metric": "mmd2", "sweeps": n, "value": v, "sem": 0.1} for n, v in found))
+    claim = claims.sweeps_improve_samples(tmp_path, "mmd2", "discrepancy", "")
+    assert (claim.verdict, claim.measured) == (verdict, f"{change:+.2g} ± 0.1 after 20 sweeps")
+
+
 def test_few_samples_against_many(tmp_path):
     rows = [("bihm", "log p*", 10, -95.0), ("rws", "log p", 10_000, -92.0)]
     keys = ("method", "metric", "k", "value")
