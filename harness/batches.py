@@ -67,9 +67,12 @@ class _Cycle:
 
 
 class TrainingBatches:
-    """The batch of every update, 0, 1, 2 ...; hides all labels but those of ``labels.rows`` rows."""
+    """The batch of every update, 0, 1, 2 ...; hides all labels but those of ``labels.rows`` rows.
 
-    def __init__(self, rows: Rows, batch_size: int, seed: int, labels: Labels | None):
+    labels_seed: chooses these rows. Where a batch consists of them alone, no others are seen.
+    """
+
+    def __init__(self, rows: Rows, batch_size: int, seed: int, labels: Labels | None, labels_seed: int = 0):
         self.rows = rows
         n, device = len(rows), rows.values.device
         if labels is None:
@@ -77,19 +80,24 @@ class TrainingBatches:
             return
         if rows.labels is None:
             raise ConfigError(f"training.labels: expected labelled data, found none for {labels.rows} rows")
-        if labels.per_batch >= batch_size:
-            raise ConfigError(f"training.labels.per_batch: expected below {batch_size}, found {labels.per_batch}")
-        known = balanced_rows(rows.labels.cpu().numpy(), labels.rows, seed_for(seed, "labelled"))
+        n_hidden = batch_size - labels.per_batch
+        if n_hidden < 0:
+            raise ConfigError(f"training.labels.per_batch: expected at most {batch_size}, found {labels.per_batch}")
+        known = balanced_rows(rows.labels.cpu().numpy(), labels.rows, labels_seed)
         hidden = np.setdiff1d(np.arange(n), known)
-        self._cycles = [
-            _Cycle(known, labels.per_batch, seed_for(seed, "known"), device),
-            _Cycle(hidden, batch_size - labels.per_batch, seed_for(seed, "hidden"), device),
-        ]
+        self._cycles = [_Cycle(known, labels.per_batch, seed_for(seed, "known"), device)]
+        if n_hidden:
+            self._cycles.append(_Cycle(hidden, n_hidden, seed_for(seed, "hidden"), device))
         rows.labels[torch.from_numpy(hidden).to(device)] = -1
 
     def at(self, update: int) -> Batch:
         """The batch of an update."""
         return self.rows.batch(torch.cat([cycle.at(update) for cycle in self._cycles]))
+
+
+def labels_seed(dataset: str, repetition: int) -> int:
+    """Seed of the rows that keep their label: in one repetition, all methods have the same ones."""
+    return seed_for(dataset, repetition, "labelled rows")
 
 
 def balanced_rows(labels: np.ndarray, n: int, seed: int) -> np.ndarray:

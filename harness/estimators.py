@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from harness import parallel, pareto
-from harness.method import Classifier, ImportanceWeighted, Orderings, Partitioned, Tractable, Unnormalised
+from harness.method import Batch, Classifier, ImportanceWeighted, Orderings, Partitioned, Tractable, Unnormalised
 
 T = TypeVar("T")
 PER_ROW = ("log_p", "log_p_star", "bound", "ess_p", "ess_p_star")  # fields of Estimates
@@ -338,3 +338,11 @@ def label_estimates(
 
     tops, labels = zip(*_by_blocks(x, n_samples, generator, chunk, estimate), strict=True)
     return LabelEstimates(n_samples, torch.cat(tops), torch.cat(labels))
+
+
+@torch.no_grad()
+def joint_label_loss(method: Classifier, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+    """-log p~*(x) - log p~*(y | x) [B] for rows with labels, what early stopping of joint models watches."""
+    log_b = torch.logsumexp(method.log_label_weights(batch.x, n_samples, generator), dim=1)  # [B, n_classes]
+    log_a = torch.logsumexp(log_b, dim=1)
+    return 2.0 * math.log(n_samples) - log_a - log_b.gather(1, batch.y[:, None]).squeeze(1)

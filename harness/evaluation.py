@@ -34,6 +34,7 @@ from harness.listing import listed
 from harness.method import (
     Batch,
     Classifier,
+    Discriminative,
     ImportanceWeighted,
     Method,
     Orderings,
@@ -48,6 +49,7 @@ from harness.seeds import generator_for, seed_for
 CHUNK = 4096  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache
 EXACT_CHUNK = 256  # rows at once where likelihoods are exact
 CHAINS_CHUNK = 100  # annealed chains at once
+LABEL_ROUNDING = 1e-5  # nats that a sum over classes in single precision may be off
 
 
 def _measured(metric: str, values: Tensor, **facts: Any) -> dict[str, Any]:
@@ -150,17 +152,35 @@ def measure_unnormalised(
 
 
 def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.Generator) -> list[dict[str, Any]]:
-    """Bound on -log p*, -log p~*(y | x) and the error rate (binomial standard error)."""
+    """Bound on -log p*, -log p~*(y|x) and the error rate (binomial standard error)."""
     k = cell.evaluation.n_samples
     started = time.perf_counter()
     estimates = label_estimates(model, part.x, k, generator, CHUNK)
     seconds = time.perf_counter() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds, "mc_error": math.nan}
-    wrong = (estimates.log_label.argmax(1) != part.y).double()
-    error = wrong.mean().item()
     return [
         _measured("bound -log p*", -estimates.log_p_star, **facts),
-        _measured("-log p~*(y|x)", -estimates.log_label.gather(1, part.y[:, None]).squeeze(1), **facts),
+        *_label_rows(estimates.log_label, part.y, facts),
+    ]
+
+
+def measure_label_probabilities(model: Discriminative, test: Rows) -> list[dict[str, Any]]:
+    """-log p(y|x), under the name that it has where it is estimated, and the error rate, over all test rows."""
+    started = time.perf_counter()
+    batch = test.batch(slice(None))
+    log_label = torch.cat([model.log_label_prob(rows).double() for rows in batch.x.split(EXACT_CHUNK)])
+    seconds = time.perf_counter() - started
+    return _label_rows(log_label, batch.y, {"estimator": "exact", "k": 0, "seconds": seconds, "mc_error": 0.0})
+
+
+def _label_rows(log_label: Tensor, y: Tensor, facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Both numbers on labels from log p(y | x) of every class [B, n_classes]; a probability above 1 is told."""
+    largest = log_label.max().item()
+    message = {} if largest < LABEL_ROUNDING else {"message": f"log p(y|x) of a label up to {largest:.2g}, above 0"}
+    wrong = (log_label.argmax(1) != y).double()
+    error = wrong.mean().item()
+    return [
+        {**_measured("-log p~*(y|x)", -log_label.gather(1, y[:, None]).squeeze(1), **facts), **message},
         {**_measured("error", wrong, **facts), "sem": math.sqrt(error * (1 - error) / len(wrong))},
     ]
 
@@ -168,11 +188,11 @@ def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.
 def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> list[dict[str, Any]]:
     """All measurements of a trained model on the test set; one without a value for a model that allows none."""
     test = Rows.of_split(data, "test", device)
-    if isinstance(model, Orderings):
-        return measure_orderings(model, test)
-    if isinstance(model, Tractable):
-        return measure_exact(model, test)
+    if isinstance(model, Orderings | Tractable):
+        return measure_orderings(model, test) if isinstance(model, Orderings) else measure_exact(model, test)
     generator = generator_for(device, cell.dataset, cell.method, cell.variant, cell.seed, "evaluation")
+    if isinstance(model, Discriminative):
+        return measure_label_probabilities(model, test)
     if isinstance(model, Unnormalised):
         return measure_unnormalised(model, test, cell, generator)
     part = test.random_part(cell.evaluation.rows, seed_for(cell.dataset, "test rows"))
@@ -180,7 +200,7 @@ def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> l
         return measure_labels(model, part, cell, generator)
     if isinstance(model, ImportanceWeighted):
         return measure_importance(model, part, cell, generator)
-    why = f"{cell.method} has none of log_prob, log_weights and log_unnormalised"
+    why = f"{cell.method} has none of log_prob, log_weights, log_unnormalised and log_label_prob"
     return [{**_NOTHING_MEASURED, "status": runs.NO_LIKELIHOOD, "message": why}]
 
 

@@ -180,6 +180,22 @@ class Classifier(Protocol):
 
 
 @runtime_checkable
+class Discriminative(Protocol):
+    """Labels of rows without a model of the rows."""
+
+    def log_label_prob(self, x: Tensor) -> Tensor:
+        """log p(y | x) of every class, [B, n_classes], for rows x [B, D]."""
+
+
+@runtime_checkable
+class LayerEncoder(Protocol):
+    """Latent layers that can be seen as features of rows."""
+
+    def encode(self, x: Tensor, n_samples: int, generator: torch.Generator) -> list[Tensor]:
+        """Mean activations [B, n_l] of every layer, from x upward, for rows x [B, D], by n_samples draws a row."""
+
+
+@runtime_checkable
 class Validated(Protocol):
     """Chooses its own criterion for early stopping instead of -log p."""
 
@@ -212,6 +228,8 @@ CAPABILITIES: dict[str, type] = {
     "joint sampling": JointSampler,
     "inpainting": Inpainter,
     "classification": Classifier,
+    "label probabilities": Discriminative,
+    "layer features": LayerEncoder,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import jsonschema
 
@@ -40,7 +40,8 @@ def check(value: Any, schema: dict[str, Any], where: str) -> None:
 def arguments_schema(function: Callable[..., Any], n_given: int) -> dict[str, Any]:
     """JSON schema of the arguments of a function after its first ``n_given``, from its signature.
 
-    Raises HarnessError for an annotation other than int, float, str, bool, lists of them, and None beside one of them.
+    Raises HarnessError for an annotation other than int, float, str, bool, lists of them, None beside one of them, and
+    Literal.
     """
     hints = get_type_hints(function)
     parameters = list(inspect.signature(function).parameters.values())[n_given:]
@@ -55,9 +56,11 @@ def arguments_schema(function: Callable[..., Any], n_given: int) -> dict[str, An
 def _type_schema(hint: Any) -> dict[str, Any]:
     if hint in _JSON_TYPES:
         return {"type": _JSON_TYPES[hint]}
+    if get_origin(hint) is Literal:
+        return {"enum": list(get_args(hint))}
     if get_origin(hint) is list:
         return {"type": "array", "items": _type_schema(get_args(hint)[0])}
     if type(None) in get_args(hint) and len(get_args(hint)) == 2:
         one = _type_schema(next(each for each in get_args(hint) if each is not type(None)))
         return {**one, "type": [one["type"], "null"]}
-    raise HarnessError(f"annotation: expected int, float, str, bool or a list of them, found {hint}")
+    raise HarnessError(f"annotation: expected int, float, str, bool, a list of them or Literal, found {hint}")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from harness import atomic, checkpoint, runs, snapshots
-from harness.batches import Rows, TrainingBatches
+from harness.batches import Rows, TrainingBatches, labels_seed
 from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import ConfigError
@@ -127,9 +127,9 @@ class _Run:
         self.model = new_model(cell, data.n_features).to(device)
         self.rows = Rows.of_split(data, "train", device)
         if not isinstance(self.model, ClosedForm):
-            self.batches = TrainingBatches(
-                self.rows, self.budget.batch_size, seed_for(*_axes(cell), "order"), self.budget.labels
-            )
+            order = seed_for(*_axes(cell), "order")
+            shown = labels_seed(cell.dataset, cell.seed)
+            self.batches = TrainingBatches(self.rows, self.budget.batch_size, order, self.budget.labels, shown)
         self.valid = Rows.of_split(data, "valid", device).random_part(
             self.budget.validation_rows, seed_for(cell.dataset, "validation rows")
         )

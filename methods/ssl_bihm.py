@@ -1,22 +1,28 @@
 """Semi-supervised bidirectional Helmholtz machine, basic form: a class label y sits above the top latent layer.
 
 p(x, h, y) = p(y) p(h_L | y) ... p(x | h_1) and q(h, y | x) = q(h_1 | x) ... q(y | h_L) (thesis, section 4.2), with
-A(x) = sum_{h, y} sqrt(p q), B(x, y) = sum_h sqrt(p q), both estimated with separate samples when training.
+A(x) = sum_{h, y} sqrt(p q), B(x, y) = sum_h sqrt(p q). Training estimates both by samples, those of A with labels
+drawn as well: either from samples of their own (section 4.2.1), or from the same h, with labels that are drawn from
+q(y | h) half of the time and else are the known one (section 4.5, equation 4.11). Likelihoods always sum over y.
 """
 
-import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.blocks.bernoulli import normalised_weights, sample_bernoulli
-from harness.blocks.sigmoid_belief import BeliefStack, Inferred, initial_weight
+from harness.blocks.sigmoid_belief import BeliefStack, initial_weight
+from harness.estimators import joint_label_loss
 from harness.method import Batch
 
 
 class SemiSupervisedBiHM(BeliefStack):
-    """Labelled rows cost -(log B(x, y) - gamma log A(x)), unlabelled rows -2 log A(x) (equations 4.7 and 4.8)."""
+    """Labelled rows cost -(log B(x, y) - gamma log A(x)), unlabelled rows -2 log A(x) (equations 4.7 and 4.8).
+
+    estimator: ``separate`` or ``shared``, whether A and B have samples of their own.
+    """
 
     name = "ssl_bihm"
     title = "semi-supervised BiHM"
@@ -25,9 +31,16 @@ class SemiSupervisedBiHM(BeliefStack):
     source = "Shabanian, thesis, chapter 4: Semi-supervised Bidirectional Helmholtz Machines"
     small = {"layers": [3, 2], "gamma": 0.5, "n_classes": 3}
 
-    def __init__(self, n_visible: int, layers: list[int], gamma: float, n_classes: int = 10):
+    def __init__(
+        self,
+        n_visible: int,
+        layers: list[int],
+        gamma: float,
+        n_classes: int = 10,
+        estimator: Literal["separate", "shared"] = "separate",
+    ):
         super().__init__(n_visible, layers)
-        self.gamma, self.n_classes = gamma, n_classes
+        self.gamma, self.n_classes, self.estimator = gamma, n_classes, estimator
         self.label_p_weight = initial_weight(layers[-1], n_classes)  # logits of p(h_L | y): column y + prior_bias
         self.label_q_weight = initial_weight(n_classes, layers[-1])  # logits of q(y | h_L)
         self.label_q_bias = nn.Parameter(torch.zeros(n_classes))
@@ -50,77 +63,89 @@ class SemiSupervisedBiHM(BeliefStack):
         labels = (self._log_p_tops(top) + self._log_q_labels(top)).view(*inferred.log_p.shape, -1)
         return 0.5 * ((inferred.log_p - inferred.log_q)[:, :, None] + labels)
 
+    @torch.no_grad()
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
         """log p(x, h_k, y_k) - log q(h_k, y_k | x), (h_k, y_k) ~ q, [B, K]."""
-        return self._infer_with_labels(x, n_samples, generator)[1]
-
-    @torch.no_grad()
-    def _infer_with_labels(
-        self, x: Tensor, n_samples: int, generator: torch.Generator
-    ) -> tuple[Inferred, Tensor, Tensor]:
-        """(h, y) ~ q(h, y | x): the samples of h, log p - log q [B, K], and y one-hot [B * K, n_classes]."""
         inferred = self.infer(x, n_samples, generator, with_prior=False)
         top = inferred.h[-1]
         log_q = self._log_q_labels(top)
         labels = torch.multinomial(log_q.exp(), 1, generator=generator)  # [B * K, 1]
-        ratio = (self._log_p_tops(top) - log_q).gather(1, labels).view_as(inferred.log_p)
-        one_hot = torch.zeros_like(log_q).scatter_(1, labels, 1.0)
-        return inferred, inferred.log_p - inferred.log_q + ratio, one_hot
-
-    def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Gradient of the mean cost over labelled (y >= 0) and unlabelled (y = -1) rows, equations 4.9 and 4.10."""
-        n_rows = batch.x.shape[0]
-        labelled = batch.y >= 0
-        # log A of every row: coefficient -2 without a label, +gamma with one
-        inferred, log_weights, one_hot = self._infer_with_labels(batch.x, n_samples, generator)
-        factor = torch.where(labelled, self.gamma, -2.0).to(batch.x.dtype) / n_rows  # [B]
-        loss = (factor * self._add_log_mean_gradients(inferred, 0.5 * log_weights, one_hot, factor, True)).sum()
-        if labelled.any():
-            x, y = batch.x[labelled], batch.y[labelled]
-            inferred = self.infer(x, n_samples, generator, with_prior=False)
-            one_hot = F.one_hot(y, self.n_classes).to(x.dtype).repeat_interleave(n_samples, dim=0)
-            top = inferred.h[-1]
-            label_terms = ((self._log_p_tops(top) + self._log_q_labels(top)) * one_hot).sum(1).view_as(inferred.log_p)
-            half = 0.5 * (inferred.log_p - inferred.log_q + label_terms)
-            factor = x.new_full((x.shape[0],), -1.0 / n_rows)
-            loss += (factor * self._add_log_mean_gradients(inferred, half, one_hot, factor, False)).sum()
-        return loss
+        ratio = (self._log_p_tops(top) - log_q).gather(1, labels)
+        return inferred.log_p - inferred.log_q + ratio.view_as(inferred.log_p)
 
     @torch.no_grad()
-    def _add_log_mean_gradients(
-        self, inferred: Inferred, half: Tensor, one_hot: Tensor, factor: Tensor, label_sampled: bool
-    ) -> Tensor:
-        """Add sum_b factor[b] d log mean_k exp(half[b, k]); half [B, K] are logs of square-root weights.
+    def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Gradient of the mean cost over labelled (y >= 0) and unlabelled (y = -1) rows, equations 4.9 to 4.11."""
+        x, y, n_rows = batch.x, batch.y, batch.x.shape[0]
+        labelled = y >= 0
+        of_a = torch.where(labelled, self.gamma, -2.0).to(x.dtype) / n_rows  # factor of log A, [B]
+        of_b = labelled.to(x.dtype) / -n_rows
+        if self.estimator == "shared":
+            return self._add_gradients(x, y, of_a, of_b, n_samples, generator)
+        loss = self._add_gradients(x, torch.full_like(y, -1), of_a, None, n_samples, generator)
+        if labelled.any():
+            loss += self._add_gradients(x[labelled], y[labelled], None, of_b[labelled], n_samples, generator)
+        return loss
 
-        Each weight is sqrt(p(x, h, y) q(h | x) q(y | h)) over its proposal. The q factors whose values were drawn
-        from q carry centred weights (E_q[d log q] = 0). Returns log mean_k exp(half), [B].
+    def _add_gradients(
+        self,
+        x: Tensor,
+        y: Tensor,
+        of_a: Tensor | None,
+        of_b: Tensor | None,
+        n_samples: int,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Add the gradient of sum_b of_a[b] log A(x_b) + of_b[b] log B(x_b, y_b), from one set of h ~ q(h | x).
+
+        The labels of A are drawn from q(y | h) where y = -1, else half of the time and are y at other times. Returns
+        the estimate of that sum.
         """
-        normalised, log_means = normalised_weights(half, factor.dtype)
-        factors = (0.5 * factor).repeat_interleave(half.shape[1])  # [B * K]
-        weights = factors * normalised
-        centred = weights - factors / half.shape[1]
-        self.add_p_gradients(inferred, weights)
-        self.add_q_gradients(inferred, centred)
-        top = inferred.h[-1]
-        # p(h_L | y): logits label_p_weight y + prior_bias
-        column = weights[:, None]
-        logits = F.linear(one_hot, self.label_p_weight, self.prior_bias)
-        missed = (top - torch.sigmoid(logits)).mul_(column)
-        self.label_p_weight.grad.addmm_(missed.t(), one_hot)
-        self.prior_bias.grad.add_(missed.sum(0))
-        self.label_prior.grad.add_(((one_hot - torch.softmax(self.label_prior, dim=0)) * column).sum(0))
-        column = (centred if label_sampled else weights)[:, None]
-        missed = (one_hot - self._log_q_labels(top).exp()).mul_(column)
+        inferred = self.infer(x, n_samples, generator, with_prior=False, dtype=self.product_dtype)
+        top = inferred.h[-1].to(x.dtype)
+        log_q = self._log_q_labels(top)
+        terms = 0.5 * ((inferred.log_p - inferred.log_q).flatten()[:, None] + self._log_p_tops(top) + log_q)
+        known = y.repeat_interleave(n_samples)[:, None]  # [B * K, 1], as all labels below
+        weights, centred, of_labels = (torch.zeros_like(log_q) for _ in range(3))  # of p, of q(h | x), of q(y | h)
+        loss = x.new_zeros(())
+        if of_a is not None:
+            proposal = _half_known(log_q, known)
+            drawn = torch.multinomial(proposal.exp(), 1, generator=generator)
+            half = (terms - proposal).gather(1, drawn).view(inferred.log_p.shape)
+            normalised, factors, value = _weighted(half, of_a)
+            loss = loss + value
+            weights.scatter_add_(1, drawn, normalised)
+            # E_q[d log q] = 0 takes 1 / K off, for q(y | h) where its labels were drawn from it
+            of_labels.scatter_add_(1, drawn, normalised - factors * (known < 0))
+            centred.scatter_add_(1, drawn, normalised - factors)
+        if of_b is not None:
+            label = known.clamp(min=0)
+            half = terms.gather(1, label).view(inferred.log_p.shape)
+            normalised, factors, value = _weighted(half, of_b)
+            loss = loss + value
+            weights.scatter_add_(1, label, normalised)
+            of_labels.scatter_add_(1, label, normalised)
+            centred.scatter_add_(1, label, normalised - factors)
+        self.add_p_gradients(inferred, weights.sum(1))
+        self.add_q_gradients(inferred, centred.sum(1))
+        self._add_label_gradients(top, weights, of_labels, log_q)
+        return loss
+
+    def _add_label_gradients(self, top: Tensor, weights: Tensor, of_labels: Tensor, log_q: Tensor) -> None:
+        """Add sum weights d log p(h_L, y) + of_labels d log q(y | h_L), over h_L [N, n_L] and all y: [N, n_classes]."""
+        totals = weights.sum(0)
+        logits = self.label_p_weight + self.prior_bias[:, None]  # [n_L, n_classes]
+        missed = torch.addmm(-torch.sigmoid(logits) * totals, top.t(), weights)
+        self.label_p_weight.grad.add_(missed)
+        self.prior_bias.grad.add_(missed.sum(1))
+        self.label_prior.grad.add_(totals - torch.softmax(self.label_prior, dim=0) * totals.sum())
+        missed = of_labels - log_q.exp() * of_labels.sum(1, keepdim=True)
         self.label_q_weight.grad.addmm_(missed.t(), top)
         self.label_q_bias.grad.add_(missed.sum(0))
-        return log_means
 
     def validation_loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """-log p~*(x) - log p~*(y | x) a row [B]: both things that the table reports, rows with labels."""
-        log_b = torch.logsumexp(self.log_label_weights(batch.x, n_samples, generator), dim=1)  # [B, n_classes]
-        log_a = torch.logsumexp(log_b, dim=1) - math.log(n_samples)
-        log_b_label = log_b.gather(1, batch.y[:, None]).squeeze(1) - math.log(n_samples)
-        return -log_a - log_b_label
+        return joint_label_loss(self, batch, n_samples, generator)
 
     @torch.no_grad()
     def sample_prior(self, n: int, generator: torch.Generator) -> Tensor:
@@ -128,3 +153,19 @@ class SemiSupervisedBiHM(BeliefStack):
         labels = torch.multinomial(torch.softmax(self.label_prior, dim=0), n, replacement=True, generator=generator)
         logits = self.label_p_weight.t()[labels] + self.prior_bias
         return sample_bernoulli(torch.sigmoid(logits), generator)
+
+
+def _half_known(log_q: Tensor, known: Tensor) -> Tensor:
+    """log q'(y | h) [N, n_classes]: half q(y | h), half the known label [N, 1] (section 4.5); q where that is -1."""
+    label = torch.zeros_like(log_q).scatter_(1, known.clamp(min=0), 1.0)
+    return torch.where(known < 0, log_q, (0.5 * log_q.exp() + 0.5 * label).log())
+
+
+def _weighted(half: Tensor, factors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weights of d log p and d log q in sum_b factors[b] log mean_k exp(half[b, k]), and that sum.
+
+    half [B, K]: logs of sqrt(p q) over the proposal. Weights and what their mean over a row's samples is: [B * K, 1].
+    """
+    normalised, log_means = normalised_weights(half.double(), factors.dtype)
+    halves = (0.5 * factors).repeat_interleave(half.shape[1])[:, None]  # d log sqrt(p q)
+    return halves * normalised[:, None], halves / half.shape[1], (factors * log_means).sum()

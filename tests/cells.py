@@ -32,8 +32,12 @@ MODELS = {
     "iwae": {"layers": [3, 2], "hidden": [[6], [4]]},
     "vae_hmc": {"latent": 3, "hidden": [6], "iterations": 2, "warm_up": 40},
     "ssl_bihm": {"layers": [6, 4], "gamma": 0.1, "n_classes": 3},
+    "ssl_bihm_low": {"layers": [6, 4], "gamma": 0.1, "n_classes": 3, "hidden": 5, "dropout": 0.2},
+    "label_mlp": {"hidden": 5, "n_classes": 3, "dropout": 0.2},
+    "label_logistic": {"n_classes": 3, "weight_decay": 0.01},
     "factorised": {},
 }
+WITH_LABELS = ("ssl_bihm", "ssl_bihm_low", "label_mlp", "label_logistic")
 
 
 def cell(method="bihm", model=None, **training):

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from enumerable import N_VISIBLE, flat_gradient, small_model, small_stack, z_scores, zero_gradients
-from test_estimators import exact_label_tables
+from test_estimators import SEMI_SUPERVISED, exact_label_tables, semi_supervised_model
 
 from harness import exact
 from harness.method import Batch
@@ -56,9 +56,10 @@ def test_rws_mean_gradient_is_the_exact_wake_and_sleep_gradient(x):
     assert z_scores(mean_gradients(model, Batch(x)), expected).abs().max() < 4
 
 
+@pytest.mark.parametrize("variant", SEMI_SUPERVISED)
 @pytest.mark.parametrize("gamma", [-0.5, 0.0, 0.7])
-def test_semi_supervised_mean_gradient_is_exact(gamma, x):
-    model = small_model("ssl_bihm", layers=[3, 2], gamma=gamma, n_classes=3)
+def test_semi_supervised_mean_gradient_is_exact(variant, gamma, x):
+    model = semi_supervised_model(variant, gamma)
     y = torch.tensor([2, -1, 0, -1])
     log_p, log_q = exact_label_tables(model, x)
     half = 0.5 * (log_p + log_q)

@@ -70,7 +70,7 @@ def test_it_is_trained_and_says_why_it_is_not_measured(trained_by, dreamer, tmp_
     assert train(chosen, patterns(), run, CPU) == runs.OK
     (row,) = evaluate(run, chosen, patterns(), CPU, "smoke")
     assert (row["metric"], row["value"], row["status"]) == ("", None, "no likelihood")
-    assert row["message"] == "dreamer has none of log_prob, log_weights and log_unnormalised"
+    assert row["message"] == "dreamer has none of log_prob, log_weights, log_unnormalised and log_label_prob"
     assert runs.read_json(run / "status.json")["status"] == "ok"
 
 
@@ -109,7 +109,8 @@ def test_its_cell_says_so_beside_those_that_are_measured(dreamer, tmp_path):
     assert table.loc[("adult", "factorised"), "status"] == "ok"
     text = (tmp_path / "tables" / "table_3_1.md").read_text()
     assert "| no likelihood |" in text.replace("  ", " ").replace("  ", " ")
-    assert "no likelihood: adult (Dreamer): dreamer has none of log_prob, log_weights and log_unnormalised\n" in text
+    why = "dreamer has none of log_prob, log_weights, log_unnormalised and log_label_prob"
+    assert f"no likelihood: adult (Dreamer): {why}\n" in text
 
 
 def test_a_budget_without_phases_is_named(tmp_path):

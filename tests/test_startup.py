@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from cells import MODELS
+from cells import MODELS, WITH_LABELS
 
 SETTINGS = {"preset": "smoke", "data": {"mirrors": [], "download": False}}
 SMALL = {"updates": 2, "learning_rate": 0.01, "n_samples": 2}
@@ -23,7 +23,7 @@ def test_reading_the_snakefile_needs_no_torch():
     assert not {"torch", "pandas", "scipy"} & imported("import harness.config, harness.runs, harness.workflow")
 
 
-@pytest.mark.parametrize("method", sorted(set(MODELS) - {"ssl_bihm"}))
+@pytest.mark.parametrize("method", sorted(set(MODELS) - set(WITH_LABELS)))
 def test_a_cell_loads_neither_compilers_nor_tables(method, tmp_path):
     """torch.optim alone would load torch._dynamo, which takes longer than all else together."""
     cell = {"connect4": {"model": MODELS[method], "training": {"phases": [SMALL]}}}

@@ -14,15 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cells import MODELS, cell, patterns
+from cells import MODELS, WITH_LABELS, cell, patterns
 from enumerable import zero_gradients
+from torch import nn
 
 from harness import checkpoint, runs, snapshots
 from harness.batches import Rows, TrainingBatches, balanced_rows
 from harness.config import Labels, Phase
 from harness.data import CATALOGUE, DataSettings, fetch
 from harness.errors import ConfigError, DataError
-from harness.evaluation import evaluate
+from harness.evaluation import evaluate, measure
 from harness.flat import FlatParameters
 from harness.training import InterruptedRunError, _Run, new_model, train
 
@@ -31,7 +32,7 @@ LABELS = Labels(rows=30, per_batch=5)
 
 
 def trained(tmp_path, method="bihm", **training):
-    if method == "ssl_bihm":
+    if method in WITH_LABELS:
         training["labels"] = LABELS
     run, chosen = tmp_path / method, cell(method, **training)
     assert train(chosen, patterns(), run, CPU) == runs.OK
@@ -53,14 +54,18 @@ def test_every_method_learns_is_stored_and_measured(method, tmp_path):
         "factorised": {"-log p"},
         "bihm": {"-log p", "bound -log p", "ess p", "-log p~", "-log p~*", "ess p*", "-log p*", "-2 log Z"},
         "ssl_bihm": {"bound -log p*", "-log p~*(y|x)", "error"},
+        "ssl_bihm_low": {"bound -log p*", "-log p~*(y|x)", "error"},
+        "label_mlp": {"-log p~*(y|x)", "error"},
+        "label_logistic": {"-log p~*(y|x)", "error"},
     }.get(method, {"-log p", "bound -log p", "ess p"})
     assert set(measured) == expected
     assert all(math.isfinite(row["value"]) and row["sem"] >= 0 for row in measured.values())
     if method == "bihm":
         identity = measured["-log p~*"]["value"] - measured["-2 log Z"]["value"]
         assert measured["-log p*"]["value"] == pytest.approx(identity, abs=1e-9)
-    if method == "ssl_bihm":
+    if method in WITH_LABELS:
         assert measured["-log p~*(y|x)"]["value"] > 0
+        assert measured["-log p~*(y|x)"]["message"] == ""
 
 
 @pytest.mark.parametrize("method", [name for name in MODELS if name != "factorised"])
@@ -347,6 +352,32 @@ def test_labels_are_hidden_but_for_a_balanced_part():
     assert torch.bincount(shown).tolist() == [10, 10, 10]
 
 
+def test_methods_that_are_compared_have_the_same_labels(tmp_path):
+    shown = []
+    for method, seed in (("ssl_bihm", 0), ("label_mlp", 0), ("label_mlp", 1)):
+        training = _Run(replace(cell(method, labels=LABELS), seed=seed), patterns(), tmp_path, CPU)
+        shown.append(training.rows.labels >= 0)
+    assert torch.equal(shown[0], shown[1])
+    assert not torch.equal(shown[1], shown[2])
+
+
+def test_batches_may_consist_of_labelled_rows():
+    batches = TrainingBatches(Rows.of_split(patterns(), "train", CPU), 5, seed=1, labels=LABELS)
+    assert all((batches.at(update).y >= 0).all() for update in range(20))
+
+
+class TooSure(nn.Module):
+    """Its classes have probabilities that sum to e."""
+
+    def log_label_prob(self, x):
+        return torch.full((len(x), 3), 1.0 - math.log(3)) + torch.tensor([0.0, -1.0, 1.0])
+
+
+def test_a_probability_of_a_label_above_one_is_told():
+    found = {row["metric"]: row for row in measure(TooSure(), cell("label_mlp"), patterns(), CPU)}
+    assert found["-log p~*(y|x)"]["message"] == "log p(y|x) of a label up to 0.9, above 0"
+
+
 def test_impossible_label_budgets_are_named():
     labels = np.repeat([0, 1], 5)
     with pytest.raises(ConfigError, match="at most 5 rows each, found 12"):
@@ -356,6 +387,8 @@ def test_impossible_label_budgets_are_named():
     rows = Rows(np.zeros((10, 2), np.uint8), None, False, CPU)
     with pytest.raises(ConfigError, match="expected labelled data"):
         TrainingBatches(rows, 5, 0, Labels(4, 2))
+    with pytest.raises(ConfigError, match="per_batch: expected at most 4, found 5"):
+        TrainingBatches(Rows.of_split(patterns(), "train", CPU), 4, 0, LABELS)
 
 
 def test_part_of_a_test_set_is_drawn_at_random():

@@ -111,6 +111,12 @@ class NadeBeliefStack(BeliefStack):
         shape = (x.shape[0], n_samples)
         return NadeInferred(x, h, q_layers, p_layers, prior, log_p.view(shape), log_q.view(shape))
 
+    @torch.no_grad()
+    def encode(self, x: Tensor, n_samples: int, generator: torch.Generator) -> list[Tensor]:
+        """E_q[h_l | x] of every layer, from x upward, [B, n_l], by the mean of n_samples draws."""
+        inferred = self.infer(x, n_samples, generator, with_prior=False)
+        return [h.view(x.shape[0], n_samples, -1).mean(1) for h in inferred.h]
+
     def log_prior(self, top: Tensor) -> Tensor:
         """log p(h_L) [N] double for h_L [N, n_L]."""
         return self.prior.log_likelihood(top, None)

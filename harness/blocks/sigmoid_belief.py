@@ -144,6 +144,15 @@ class BeliefStack(Method):
         inferred = self.infer(x, n_samples, generator)
         return inferred.log_p - inferred.log_q
 
+    @torch.no_grad()
+    def encode(self, x: Tensor, n_samples: int, generator: torch.Generator) -> list[Tensor]:
+        """E_q[h_l | x] of every layer, from x upward, [B, n_l]: exact for the first, else a mean over n_samples."""
+        inferred = self.infer(x, n_samples, generator, with_prior=False)
+        return [
+            torch.sigmoid(product + bias).view(x.shape[0], -1, len(bias)).mean(1)
+            for product, (_, bias) in zip(inferred.q_products, self.q_layers, strict=True)
+        ]
+
     def log_joint(self, x: Tensor, h: list[Tensor]) -> Tensor:
         """log p(x, h) [N] double for x [N, D] and L tensors h_l [N, n_l]."""
         total = self.log_prior(h[-1])

@@ -1,0 +1,16 @@
+"""Control for semi-supervised models: logistic regression on the pixels of the labelled rows alone."""
+
+from methods.label_mlp import LabelMLP
+
+
+class LabelLogistic(LabelMLP):
+    """softmax(W x + b); see ``LabelMLP``."""
+
+    name = "label_logistic"
+    title = "logistic regression on the labelled pixels"
+    kind = "control"
+    source = "Control: what the labels alone can teach"
+    small = {"n_classes": 3}
+
+    def __init__(self, n_visible: int, n_classes: int = 10, weight_decay: float = 0.0):
+        super().__init__(n_visible, 0, n_classes, weight_decay=weight_decay)
