@@ -59,9 +59,8 @@ def stand_ins(data: pd.DataFrame, cells: Sequence[Cell], runs_folder: Path) -> l
 def _with_facts(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
     method = listed(cell.method)
     facts = (cell.dataset, cell.method, method.title, method.kind, cell.variant, cell.seed)
-    for position, (column, value) in enumerate(zip((*CELL, "seed"), facts, strict=True)):
-        frame.insert(position, column, value)
-    return frame
+    columns = pd.DataFrame(dict(zip((*CELL, "seed"), facts, strict=True)), index=frame.index)
+    return pd.concat([columns, frame], axis=1)  # columns inserted one by one make a wide table slow
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], errors: Sequence[str] = ("sem",)) -> pd.DataFrame:

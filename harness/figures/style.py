@@ -44,3 +44,10 @@ def save(figure: Any, path: Path) -> Path:
     metadata = {"CreationDate": None} if path.suffix == ".pdf" else None
     atomic.write(path, lambda temporary: figure.savefig(temporary, format=path.suffix[1:], dpi=160, metadata=metadata))
     return path
+
+
+def close(figure: Any) -> None:
+    """Free what matplotlib keeps of a figure."""
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)

@@ -24,6 +24,7 @@ from harness.figures import style
 from harness.figures.gather import gather, stand_ins
 
 FOLDER = Path(__file__).parent
+NOTHING = "no model has what this figure shows"
 
 
 def figure_names() -> list[str]:
@@ -69,10 +70,11 @@ def write_figure(
     cells = cells_of(figure, cells)
     for name in module.ANALYSES:
         tables[name], found = gather(name, settings, cells, runs_folder)
-        remarks += found
+        remarks += [remark for remark in found if remark not in remarks]
     data = module.data(*tables.values()) if all(len(table) for table in tables.values()) else pd.DataFrame()
     usable = len(data) > 0
     if not usable:
+        remarks += [] if remarks and not any(len(table) for table in tables.values()) else [NOTHING]
         data = pd.DataFrame({"remark": remarks})
     path = folder / f"{figure}.csv"
     atomic.write(path, lambda temporary: data.to_csv(temporary, index=False))
@@ -84,11 +86,9 @@ def write_figure(
     told += [f"Not shown: {remark}" for remark in remarks]
     caption = " ".join([" ".join(module.CAPTION.split()), *(f"{sentence}." for sentence in told)])
     atomic.write_text(folder / f"{figure}.rst", caption + "\n")
-    return [
-        path,
-        *(style.save(drawn, folder / f"{figure}.{form}") for form in ("png", "pdf")),
-        folder / f"{figure}.rst",
-    ]
+    pictures = [style.save(drawn, folder / f"{figure}.{form}") for form in ("png", "pdf")]
+    style.close(drawn)
+    return [path, *pictures, folder / f"{figure}.rst"]
 
 
 def _nothing(remarks: Sequence[str]) -> Any:
@@ -96,6 +96,6 @@ def _nothing(remarks: Sequence[str]) -> Any:
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(6.5, 1.5 + 0.2 * len(remarks)))
-    lines = [line for remark in remarks or ["no run was asked for it"] for line in textwrap.wrap(remark, 90)]
+    lines = [line for remark in remarks for line in textwrap.wrap(remark, 90)]
     figure.text(0.03, 0.95, "\n".join(["Nothing to draw:", *lines]), va="top")
     return figure

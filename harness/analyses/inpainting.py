@@ -1,0 +1,94 @@
+"""Test images with a hidden part, and what a model puts there (thesis, section 3.4, Figures 3.1 and 3.9 B)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from harness.analyses.subject import LeftOutError, Subject
+from harness.blocks.bernoulli import sample_bernoulli
+from harness.errors import ConfigError
+from harness.pixels import as_table, is_square
+
+NEEDS = ("inpainting",)
+
+
+def analyse(
+    subject: Subject, images: int, masks: list[str], reconstructions: int, sweeps: int, proposals: int
+) -> pd.DataFrame:
+    """Columns mask, image, role, copy, pixel_0 .. pixel_{D-1}; roles: original, masked, reconstruction.
+
+    images: of the test set, as many others for every mask. masks: names out of ``MASKS``, of what is hidden; hidden
+    pixels of a masked image are empty. reconstructions: independent chains an image, whose expected values E[x | h_1]
+    stand for the hidden pixels. sweeps, proposals: of Algorithm 2. Chains start with hidden pixels drawn by the means
+    of the training images, with grey ones at these. Raises ConfigError for a mask that does not exist.
+    """
+    for mask in masks:
+        if mask not in MASKS:
+            raise ConfigError(f"analyses.inpainting: masks: expected some of {', '.join(MASKS)}, found {mask!r}")
+    n_pixels = subject.data.n_features
+    if not is_square(n_pixels):
+        raise LeftOutError(f"{subject.cell.dataset}: {n_pixels} columns are no square image")
+    generator = subject.generator("inpainting")
+    x = subject.rows("test", images * len(masks)).x
+    x = x[torch.randperm(len(x), generator=generator, device=x.device)]
+    facts = {"mask": [mask for mask in masks for _ in range(images)], "image": list(range(images)) * len(masks)}
+    side = math.isqrt(n_pixels)
+    hidden = torch.stack([MASKS[mask](side, generator).flatten().to(x.device) for mask in facts["mask"]])
+    found = [
+        as_table(x, **facts, role="original", copy=0),
+        as_table(x.masked_fill(hidden, math.nan), **facts, role="masked", copy=0),
+    ]
+    rows, known = (each.repeat(reconstructions, 1) for each in (x, ~hidden))
+    start = torch.where(known, rows, _guesses(subject, len(rows), generator))
+    _, drawn = subject.model.inpaint(start, known, sweeps, proposals, generator)
+    for copy, part in enumerate(drawn.split(len(x))):
+        found.append(as_table(part, **facts, role="reconstruction", copy=copy))
+    return pd.concat(found, ignore_index=True)
+
+
+def _guesses(subject: Subject, n: int, generator: torch.Generator) -> Tensor:
+    """[n, D]: what nobody who knows the training set only by its means could improve."""
+    means = subject.rows("train", None).x.mean(0).expand(n, -1)
+    return means if subject.data.grey else sample_bernoulli(means, generator)
+
+
+def _left(side: int, generator: torch.Generator) -> Tensor:
+    return (torch.arange(side) < side // 2).expand(side, -1)
+
+
+def _right(side: int, generator: torch.Generator) -> Tensor:
+    return ~_left(side, generator)
+
+
+def _top(side: int, generator: torch.Generator) -> Tensor:
+    return _left(side, generator).t()
+
+
+def _bottom(side: int, generator: torch.Generator) -> Tensor:
+    return ~_top(side, generator)
+
+
+def _centre(side: int, generator: torch.Generator) -> Tensor:
+    within = (torch.arange(side) - (side - 1) / 2).abs() <= side / 4
+    return within[:, None] & within
+
+
+def _random(side: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(side, side, generator=generator, device=generator.device) < RANDOM_SHARE
+
+
+RANDOM_SHARE = 0.75
+MASKS: dict[str, Callable[[int, torch.Generator], Tensor]] = {
+    "left half": _left,
+    "right half": _right,
+    "top half": _top,
+    "bottom half": _bottom,
+    "centre": _centre,
+    "random pixels": _random,
+}
+"""What is hidden, [side, side] booleans; of random pixels three quarters, others in every image."""
