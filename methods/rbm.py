@@ -113,10 +113,19 @@ class RBM(Method):
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """n rows [n, D]: chains of their own from the columns' means, cooled down during half of their steps."""
-        base = self._base_logits()
-        x = sample_bernoulli(torch.sigmoid(base).expand(n, -1), generator)
-        for step in range(self.gibbs_steps):
-            beta = min(1.0, 2.0 * (step + 1) / self.gibbs_steps)
-            x = self._gibbs(x, x @ self.weight.t(), torch.lerp(base, self.visible_bias, beta), beta, generator)
+        """n rows [n, D]: chains that go on from the persistent ones, drawn with replacement.
+
+        Without those, from the columns' means, cooled down during half of their steps; from there chains may stay where
+        they came to first.
+        """
+        steps, n_chains = self.gibbs_steps, self.chains.shape[0]
+        if n_chains > 0:
+            betas = [1.0] * steps
+            x = self.chains[torch.randint(n_chains, (n,), generator=generator, device=self.chains.device)]
+        else:
+            betas = [min(1.0, 2.0 * (step + 1) / steps) for step in range(steps)]
+            x = sample_bernoulli(torch.sigmoid(self._base_logits()).expand(n, -1), generator)
+        for beta in betas:
+            bias = torch.lerp(self._base_logits(), self.visible_bias, beta)
+            x = self._gibbs(x, x @ self.weight.t(), bias, beta, generator)
         return x

@@ -165,10 +165,11 @@ def test_float32_gradient_equals_the_double_one(x):
     assert torch.allclose(*gradients, atol=20 * 0.1 * 5e-7)
 
 
-def test_samples_have_the_exact_distribution():
-    """Chi-square over all 2^4 rows of 20,000 chains."""
+@pytest.mark.parametrize("chains", [0, 50])
+def test_samples_have_the_exact_distribution(chains):
+    """Chi-square over all 2^4 rows of 20,000 chains, which start from the columns' means or from persistent chains."""
     n_visible, n = 4, 20_000
-    model, rows = rbm(seed=3, n_visible=n_visible, gibbs_steps=60), exact.all_binary(n_visible)
+    model, rows = rbm(seed=3, n_visible=n_visible, chains=chains, gibbs_steps=60), exact.all_binary(n_visible)
     p = exact_log_p(model, rows).exp().detach()
     draws = model.sample(n, torch.Generator().manual_seed(10))
     assert torch.equal(draws, model.sample(n, torch.Generator().manual_seed(10)))
