@@ -429,16 +429,18 @@ def _tables(options: argparse.Namespace) -> int:
     planned = cells(settings)
     metrics = read_metrics(planned, options.runs)
     write_metrics(metrics, options.metrics)
-    for path in write_tables(metrics, _models(planned), settings["preset"], options.output):
+    for path in write_tables(metrics, _models(planned, settings), settings["preset"], options.output):
         print(path)
     return 0
 
 
-def _models(planned: Sequence[Cell]) -> list[PlannedCell]:
-    """What tables have cells for: repetitions of a cell are one model."""
+def _models(planned: Sequence[Cell], settings: dict[str, Any]) -> list[PlannedCell]:
+    """What tables have cells for: repetitions of a cell are one model, and ablations are in figures alone."""
+    from harness.config import is_ablation
     from harness.tables import PlannedCell
 
-    return list(dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in planned))
+    of_tables = (cell for cell in planned if not is_ablation(settings, cell))
+    return list(dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in of_tables))
 
 
 def _analyse(options: argparse.Namespace) -> int:
@@ -479,7 +481,7 @@ def _report(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     planned = cells(settings)
     metrics = read_metrics(planned, options.runs)
-    write_report(metrics, _models(planned), settings["preset"], options.figures, options.output)
+    write_report(metrics, _models(planned, settings), settings["preset"], options.figures, options.output)
     print(options.output)
     return 0
 

@@ -4,7 +4,9 @@ Settings are ``workflows/config.yaml``, overlaid by ``workflows/presets/PRESET.y
 (Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``). A *cell* is one model to train: a data set,
 a method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a
 preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
-more specific entry wins. Everything that decides a trained model is in its :class:`Cell`, and nothing else is.
+more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
+alone: they are in no table, and only the analyses of ablations look at them (see ``harness.analyses``). Everything that
+decides a trained model is in its :class:`Cell`, and nothing else is.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -221,60 +223,87 @@ def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def cells(settings: Mapping[str, Any]) -> list[Cell]:
-    """All cells of the grid, every repetition, in the order of the configuration.
+    """All cells of the grid and of the ablations, every repetition, in the order of the configuration.
 
-    Raises ConfigError for a key that names neither a data set nor a group, a method that does not exist, or a cell
-    without a complete budget.
+    Raises ConfigError for a key that names neither a data set nor a group, a method that does not exist, a cell that is
+    both of the grid and of the ablations, or one without a complete budget.
     """
-    keys, known = list(_grid_keys(settings)), method_names()
-    for method, _, _ in keys:
-        if method not in known:
-            raise ConfigError(f"grid.{method}: expected one of {', '.join(known)}, found {method!r}")
+    grid, ablations = list(_keys(settings, "grid")), list(_keys(settings, "ablations"))
+    known = method_names()
+    for section, keys in (("grid", grid), ("ablations", ablations)):
+        for method, dataset, variant in keys:
+            if method not in known:
+                raise ConfigError(f"{section}.{method}: expected one of {', '.join(known)}, found {method!r}")
+            if section == "ablations" and (method, dataset, variant) in grid:
+                raise ConfigError(f"ablations.{method}.{dataset}: expected a variant of its own, found {variant!r}")
     return [
         resolve(settings, dataset, method, variant, seed)
-        for method, dataset, variant in keys
-        for seed in range(settings["repetitions"])
+        for method, dataset, variant in [*grid, *ablations]
+        for seed in range(_repetitions(settings, dataset, method, variant))
     ]
 
 
-def _grid_keys(settings: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+def is_ablation(settings: Mapping[str, Any], cell: Cell) -> bool:
+    """Whether a cell is one of the ablations."""
+    return (cell.method, cell.dataset, cell.variant) in _keys(settings, "ablations")
+
+
+def chosen_analyses(settings: Mapping[str, Any], cell: Cell) -> list[str] | None:
+    """Names of the analyses that entries of the cell ask for; None for all that there are."""
+    return _merged_entries(settings, cell.dataset, cell.method, cell.variant).get("analyses")
+
+
+def _repetitions(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> int:
+    """How often a cell is trained: what its entries say, else ``repetitions`` of the settings."""
+    return _merged_entries(settings, dataset, method, variant).get("repetitions", settings["repetitions"])
+
+
+def _keys(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str], None]:
+    """(method, data set, variant) of all cells that ``grid`` or ``ablations`` has; raises ConfigError for a bad key."""
     groups = settings["groups"]
-    for section in ("grid", "budgets"):
-        for method, entries in settings[section].items():
+    for each in ("grid", "ablations", "budgets"):
+        for method, entries in settings[each].items():
             for key in entries or {}:
                 name = key.partition("/")[0]
-                if name not in CATALOGUE and key not in groups and not (section == "budgets" and key == ANY):
+                if name not in CATALOGUE and key not in groups and not (each == "budgets" and key == ANY):
                     known = ", ".join([*CATALOGUE, *groups])
-                    raise ConfigError(f"{section}.{method}.{key}: expected a data set or group ({known})")
+                    raise ConfigError(f"{each}.{method}.{key}: expected a data set or group ({known})")
     seen = {}
-    for method, entries in settings["grid"].items():
+    for method, entries in settings[section].items():
         for key, entry in (entries or {}).items():
             if entry is not None:  # null takes out what an earlier file put in
                 for name in groups.get(key, [key]):
                     dataset, _, variant = name.partition("/")
                     seen[method, dataset, variant] = None
-    yield from seen
+    return seen
+
+
+def _merged_entries(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> dict[str, Any]:
+    """Everything that applies to a cell, general to specific: defaults, then grid, then ablations, then budgets."""
+    key = f"{dataset}/{variant}" if variant else dataset
+    names = [ANY, *(group for group, members in settings["groups"].items() if dataset in members), dataset, key]
+    of_ablations = (method, dataset, variant) in _keys(settings, "ablations")
+    values = settings["defaults"]
+    for section in ("grid", *(["ablations"] if of_ablations else []), "budgets"):
+        for name in dict.fromkeys(names):
+            values = merged(values, (settings[section].get(method) or {}).get(name) or {})
+    return values
 
 
 def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str = "", seed: int = 0) -> Cell:
-    """The cell with everything that applies to it, general to specific: defaults, then grid, then budgets.
+    """The cell of this name, with everything that applies to it.
 
-    ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the grid does not have.
+    ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the settings do not have.
     """
-    variants = [v for m, d, v in _grid_keys(settings) if (m, d) == (method, dataset)]
-    chosen = [v for v in variants if variant_folder(v) == variant_folder(variant)]
+    known = [*_keys(settings, "grid"), *_keys(settings, "ablations")]
+    chosen = [v for m, d, v in known if (m, d, variant_folder(v)) == (method, dataset, variant_folder(variant))]
     if not chosen:
-        known = [f"{m}/{d}/{variant_folder(v)}" for m, d, v in _grid_keys(settings)]
+        existing = ", ".join(f"{m}/{d}/{variant_folder(v)}" for m, d, v in known)
         asked = f"{method}/{dataset}/{variant_folder(variant)}"
-        raise ConfigError(f"cell {asked}: expected method/data set/variant out of {', '.join(known)}")
+        raise ConfigError(f"cell {asked}: expected method/data set/variant out of {existing}")
     variant = chosen[0]
-    key = f"{dataset}/{variant}" if variant else dataset
-    names = [ANY, *(group for group, members in settings["groups"].items() if dataset in members), dataset, key]
-    values = settings["defaults"]
-    for section in ("grid", "budgets"):
-        for name in dict.fromkeys(names):
-            values = merged(values, (settings[section].get(method) or {}).get(name) or {})
-    where = f"cell {method}:{key}"
+    values = _merged_entries(settings, dataset, method, variant)
+    where = f"cell {method}:{dataset}/{variant}" if variant else f"cell {method}:{dataset}"
     required = _schema()["$defs"]
     for part in ("training", "evaluation"):
         missing = sorted(set(required[part]["properties"]) - set(values.get(part, {})))

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
-from cells import cell, patterns
+from cells import NO_CELLS, cell, patterns
 
 from harness import runs
 from harness.analyses import k_sensitivity
@@ -24,11 +24,11 @@ SETTINGS = {"rows": 30, "ks": [1, 10, 50]}
 
 
 def settings(**analyses):
-    return {"groups": {"uci": ["adult", "dna"]}, "analyses": analyses}
+    return {"groups": {"uci": ["adult", "dna"]}, **NO_CELLS, "analyses": analyses}
 
 
-def cell_on(dataset, method="bihm"):
-    return SimpleNamespace(dataset=dataset, method=method)
+def cell_on(dataset, method="bihm", variant=""):
+    return SimpleNamespace(dataset=dataset, method=method, variant=variant)
 
 
 def test_more_specific_settings_win_and_null_takes_away():
@@ -43,6 +43,24 @@ def test_more_specific_settings_win_and_null_takes_away():
 def test_a_method_without_the_capability_lacks_it():
     (planned,) = analyses_of(settings(k_sensitivity={"*": SETTINGS}), cell_on("adult", "nade"))
     assert planned.lacks == ("importance weights",)
+
+
+def test_entries_of_a_cell_may_choose_among_the_analyses():
+    asked = settings(k_sensitivity={"*": SETTINGS}, weight_histogram={"*": {}})
+    assert [each.name for each in analyses_of(asked, cell_on("adult"))] == ["k_sensitivity", "weight_histogram"]
+    asked["budgets"] = {"bihm": {"*": {"analyses": ["weight_histogram"]}, "dna": {"analyses": []}}}
+    assert [each.name for each in analyses_of(asked, cell_on("adult"))] == ["weight_histogram"]
+    assert analyses_of(asked, cell_on("dna")) == []
+    asked["budgets"] = {"bihm": {"*": {"analyses": ["weihgt_histogram"]}}}
+    with pytest.raises(ConfigError, match=r"analyses of bihm/adult: .* found 'weihgt_histogram'"):
+        analyses_of(asked, cell_on("adult"))
+
+
+def test_ablations_have_analyses_of_their_own():
+    asked = settings(k_sensitivity={"*": SETTINGS})
+    asked["ablations"] = {"bihm": {"adult/one layer": {}}}
+    assert analyses_of(asked, cell_on("adult", variant="one layer")) == []
+    assert len(analyses_of(asked, cell_on("adult"))) == 1
 
 
 @pytest.mark.parametrize(

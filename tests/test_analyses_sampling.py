@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cells import cell, patterns
+from cells import NO_CELLS, cell, patterns
 from enumerable import z_scores
 
 from harness import runs
@@ -30,7 +30,7 @@ ANALYSES = {
     "inpainting": {"images": 2, "masks": MASKS, "reconstructions": 3, "sweeps": 2, "proposals": 10},
     "sample_quality": {"rows": 50, "sweeps": [0, 1, 3], "proposals": 10, "classifier_rows": 100},
 }
-SETTINGS = {"groups": {}, "analyses": {name: {"*": values} for name, values in ANALYSES.items()}}
+SETTINGS = {"groups": {}, **NO_CELLS, "analyses": {name: {"*": values} for name, values in ANALYSES.items()}}
 
 
 def square():

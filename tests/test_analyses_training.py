@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 import torch
-from cells import cell, patterns
+from cells import NO_CELLS, cell, patterns
 
 from harness import runs, snapshots
 from harness.analyses.manifest import LEFT_OUT, OK, table_of
@@ -26,7 +26,7 @@ ANALYSES = {
     "z_convergence": {"*": {"n_samples": 1000, "k_inners": [1, 10], "repeats": 3}},
     "weight_histogram": {"*": {"rows": 10, "n_samples": 50, "n_draws": 200, "n_inner": 10, "n_bins": 20}},
 }
-SETTINGS = {"groups": {}, "analyses": ANALYSES}
+SETTINGS = {"groups": {}, **NO_CELLS, "analyses": ANALYSES}
 SHARED = {"dataset", "method", "title", "kind", "variant"}
 COLUMNS = {
     "figure_3_4": {"metric", "k", "update", "seconds", "value", "sem"},

@@ -1,13 +1,14 @@
 """Settings: presets, the order in which entries apply, and errors that name the key."""
 
 import json
+from collections import Counter
 
 import pytest
 import yaml
 
 from harness import config
 from harness.cli import main
-from harness.config import Cell, Phase, cells, load_settings, resolve, variant_folder
+from harness.config import Cell, Phase, cells, is_ablation, load_settings, resolve, variant_folder
 from harness.errors import ConfigError, HarnessError
 from harness.method import ClosedForm
 from harness.registry import build, hyperparameter_schema, method_class, method_names
@@ -103,6 +104,45 @@ def test_a_null_entry_takes_cells_out_of_the_grid():
     assert "bihm" not in {method for method, _ in found}
     assert ("nade", "binarized_mnist") not in found
     assert ("nade", "adult") in found
+
+
+def test_entries_say_how_often_a_cell_is_trained():
+    grid = {"factorised": {"uci": {"repetitions": 2}, "dna": {"repetitions": 4}}}
+    settings = load_settings({"preset": "smoke", "grid": grid, "budgets": {"factorised": {"web": {"repetitions": 3}}}})
+    found = Counter(cell.dataset for cell in cells(settings) if cell.method == "factorised")
+    assert (found["adult"], found["dna"], found["web"], found["binarized_mnist"]) == (2, 4, 3, 1)
+
+
+ABLATION = {"bihm": {"dna/one layer": {"model": {"layers": [200]}, "repetitions": 2}}}
+
+
+def test_ablations_are_cells_of_their_own():
+    settings = load_settings({"preset": "smoke", "ablations": {**ABLATION, "rws": {"dna": None}}})
+    found = [cell for cell in cells(settings) if is_ablation(settings, cell) and cell.dataset == "dna"]
+    assert [(cell.path, cell.model) for cell in found] == [
+        (f"dna/bihm/one_layer/{seed}", {"layers": [200]}) for seed in range(2)
+    ]
+    assert found[0].training == resolve(settings, "dna", "bihm").training
+    assert resolve(settings, "dna", "bihm", "one layer", seed=1) == found[1]
+    assert not is_ablation(settings, resolve(settings, "dna", "bihm"))
+
+
+def test_ablations_change_no_cell_of_the_grid():
+    plain, also = load_settings({"preset": "smoke"}), load_settings({"preset": "smoke", "ablations": ABLATION})
+    assert [cell for cell in cells(also) if cell.variant != "one layer"] == cells(plain)
+
+
+@pytest.mark.parametrize(
+    ("ablations", "message"),
+    [
+        ({"bihm": {"dna": {}}}, "ablations.bihm.dna: expected a variant of its own"),
+        ({"bihm": {"dan/x": {}}}, "ablations.bihm.dan/x: expected a data set or group"),
+        ({"bimh": {"dna/x": {}}}, "ablations.bimh: expected one of"),
+    ],
+)
+def test_wrong_ablations_are_named(ablations, message):
+    with pytest.raises(ConfigError, match=message):
+        cells(load_settings({"preset": "smoke", "ablations": ablations}))
 
 
 def test_one_line_adds_a_method_to_a_group():
