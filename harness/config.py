@@ -228,6 +228,7 @@ def cells(settings: Mapping[str, Any]) -> list[Cell]:
     Raises ConfigError for a key that names neither a data set nor a group, a method that does not exist, a cell that is
     both of the grid and of the ablations, or one without a complete budget.
     """
+    _check_keys(settings)
     grid, ablations = list(_keys(settings, "grid")), list(_keys(settings, "ablations"))
     known = method_names()
     for section, keys in (("grid", grid), ("ablations", ablations)):
@@ -259,15 +260,8 @@ def _repetitions(settings: Mapping[str, Any], dataset: str, method: str, variant
 
 
 def _keys(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str], None]:
-    """(method, data set, variant) of all cells that ``grid`` or ``ablations`` has; raises ConfigError for a bad key."""
+    """(method, data set, variant) of all cells that ``grid`` or ``ablations`` has, in their order."""
     groups = settings["groups"]
-    for each in ("grid", "ablations", "budgets"):
-        for method, entries in settings[each].items():
-            for key in entries or {}:
-                name = key.partition("/")[0]
-                if name not in CATALOGUE and key not in groups and not (each == "budgets" and key == ANY):
-                    known = ", ".join([*CATALOGUE, *groups])
-                    raise ConfigError(f"{each}.{method}.{key}: expected a data set or group ({known})")
     seen = {}
     for method, entries in settings[section].items():
         for key, entry in (entries or {}).items():
@@ -276,6 +270,18 @@ def _keys(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str
                     dataset, _, variant = name.partition("/")
                     seen[method, dataset, variant] = None
     return seen
+
+
+def _check_keys(settings: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a key that names neither a data set nor a group."""
+    groups = settings["groups"]
+    for section in ("grid", "ablations", "budgets"):
+        for method, entries in settings[section].items():
+            for key in entries or {}:
+                name = key.partition("/")[0]
+                if name not in CATALOGUE and key not in groups and not (section == "budgets" and key == ANY):
+                    known = ", ".join([*CATALOGUE, *groups])
+                    raise ConfigError(f"{section}.{method}.{key}: expected a data set or group ({known})")
 
 
 def _merged_entries(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> dict[str, Any]:
@@ -295,6 +301,7 @@ def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str
 
     ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the settings do not have.
     """
+    _check_keys(settings)
     known = [*_keys(settings, "grid"), *_keys(settings, "ablations")]
     chosen = [v for m, d, v in known if (m, d, variant_folder(v)) == (method, dataset, variant_folder(variant))]
     if not chosen:
