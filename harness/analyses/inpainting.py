@@ -20,12 +20,13 @@ NEEDS = ("inpainting",)
 def analyse(
     subject: Subject, images: int, masks: list[str], reconstructions: int, sweeps: int, proposals: int
 ) -> pd.DataFrame:
-    """Columns mask, image, role, copy, pixel_0 .. pixel_{D-1}; roles: original, masked, reconstruction.
+    """Columns mask, image, sweeps, proposals, role, copy, pixel_0 .. pixel_{D-1}.
 
-    images: of the test set, as many others for every mask. masks: names out of ``MASKS``, of what is hidden; hidden
-    pixels of a masked image are empty. reconstructions: independent chains an image, whose expected values E[x | h_1]
-    stand for the hidden pixels. sweeps, proposals: of Algorithm 2. Chains start with hidden pixels drawn by the means
-    of the training images, with grey ones at these. Raises ConfigError for a mask that does not exist.
+    images: of the test set, as many others for every mask. masks: names out of ``MASKS``, of what is hidden.
+    reconstructions: independent chains an image. sweeps, proposals: of Algorithm 2. Roles: original; masked, where
+    hidden pixels are empty; reconstruction, where expected values E[x | h_1] stand for them. Chains start with hidden
+    pixels drawn by the means of the training images, with grey ones at these. Raises ConfigError for a mask that does
+    not exist, LeftOutError where rows are no square images.
     """
     for mask in masks:
         if mask not in MASKS:
@@ -37,6 +38,7 @@ def analyse(
     x = subject.rows("test", images * len(masks)).x
     x = x[torch.randperm(len(x), generator=generator, device=x.device)]
     facts = {"mask": [mask for mask in masks for _ in range(images)], "image": list(range(images)) * len(masks)}
+    facts |= {"sweeps": sweeps, "proposals": proposals}
     side = math.isqrt(n_pixels)
     hidden = torch.stack([MASKS[mask](side, generator).flatten().to(x.device) for mask in facts["mask"]])
     found = [

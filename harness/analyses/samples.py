@@ -11,7 +11,7 @@ NEEDS = ("joint sampling",)
 
 
 def analyse(subject: Subject, n: int, sweeps: list[int], proposals: int) -> pd.DataFrame:
-    """Columns layers, sweeps, chain, pixel_0 .. pixel_{D-1}: the expected values E[x | h_1] of n chains.
+    """Columns layers, proposals, sweeps, chain, pixel_0 .. pixel_{D-1}: expected values E[x | h_1] of n chains.
 
     layers: sizes of the latent layers, as 300-200-100. sweeps: after how many to look, ascending; 0 are draws from p,
     where chains start. proposals: of every resampling.
@@ -25,5 +25,5 @@ def analyse(subject: Subject, n: int, sweeps: list[int], proposals: int) -> pd.D
             state = subject.model.sweep(state, proposals, generator)
         if sweep in sweeps:
             expected = subject.model.expected_visible(state[1], generator)
-            found.append(as_table(expected, layers=layers, sweeps=sweep, chain=range(n)))
+            found.append(as_table(expected, layers=layers, proposals=proposals, sweeps=sweep, chain=range(n)))
     return pd.concat(found, ignore_index=True)

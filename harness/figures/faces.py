@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from harness.figures import images
+
 LAYERS = "1000-700-700-300"  # section 3.6.3
 
 
@@ -13,10 +15,9 @@ def last_sweep(table: pd.DataFrame, n: int) -> pd.DataFrame:
 
 
 def remarks(data: pd.DataFrame) -> list[str]:
-    """Data set and number of sweeps of every model, and its layers where they are not those of the thesis."""
-    found = []
-    for (dataset, title, layers, sweeps), _ in data.groupby(["dataset", "title", "layers", "sweeps"], sort=False):
-        found.append(f"{title} was trained on {dataset}; samples after {sweeps:g} sweeps")
+    """How every model was sampled, and its layers where they are not those of the thesis."""
+    found = images.budgets(data)
+    for title, layers in data.groupby(["title", "layers"], sort=False).groups:
         if layers != LAYERS:
-            found.append(f"Its latent layers have {layers} units, where the thesis has {LAYERS}")
+            found.append(f"The latent layers of {title} have {layers} units, where the thesis has {LAYERS}")
     return found

@@ -23,6 +23,11 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
     return images.first_repetition(table)
 
 
+def remarks(data: pd.DataFrame) -> list[str]:
+    """How it was sampled."""
+    return images.budgets(data)
+
+
 def draw(data: pd.DataFrame) -> Any:
     """A block a mask, two rows of blocks a model."""
     found = [

@@ -24,6 +24,11 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["sweeps"].isin([0, table["sweeps"].max()])]
 
 
+def remarks(data: pd.DataFrame) -> list[str]:
+    """How it was sampled."""
+    return images.budgets(data)
+
+
 def draw(data: pd.DataFrame) -> Any:
     """A row a model: A beside B."""
     found = images.models(data)

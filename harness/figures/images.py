@@ -14,6 +14,7 @@ HIDDEN = (0.62, 0.79, 0.88)  # colour of pixels that were kept from a model
 PAPER = (1.0, 1.0, 1.0)
 RULE = (0.82, 0.82, 0.82)  # around tiles of binary images, whose own paper is white
 INCHES = 0.36  # of a tile
+TITLE_INCHES = 2.4  # that a panel's title takes
 MODEL = ["dataset", "method", "title", "variant"]
 
 
@@ -33,6 +34,15 @@ def models(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     groups = data.groupby(MODEL, dropna=False, sort=False)
     return [
         (f"{title} ({variant})" if isinstance(variant, str) else title, rows) for (_, _, title, variant), rows in groups
+    ]
+
+
+def budgets(data: pd.DataFrame) -> list[str]:
+    """A sentence on every model's Gibbs sampling."""
+    done = data[data["sweeps"] > 0].groupby(["dataset", "title", "sweeps", "proposals"], sort=False)
+    return [
+        f"{title} on {dataset}: {sweeps:g} sweeps, {proposals:g} proposals for every draw of a layer"
+        for dataset, title, sweeps, proposals in done.groups
     ]
 
 
@@ -63,7 +73,7 @@ def panels(n_rows: int, n_columns: int, tiles: tuple[int, int]) -> tuple[Any, np
     import matplotlib.pyplot as plt
 
     height, width = (INCHES * n for n in tiles)
-    size = (n_columns * (width + 0.2), n_rows * (height + 0.45))
+    size = (n_columns * (max(width, TITLE_INCHES) + 0.2), n_rows * (height + 0.45))
     found = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
     found[0].get_layout_engine().set(h_pad=0.07)
     return found
