@@ -186,7 +186,8 @@ def test_faces_are_those_that_there_are(folder, tmp_path, name):
     caption = paths[3].read_text()
     assert "bihm on tfd: unavailable: ask its owners." in caption
     assert "faces48 is a stand-in" in caption
-    assert "BiHM on faces48: 2 sweeps, 10 proposals for every draw of a layer." in caption
+    where = "Panel B, " if name == "figure_3_9" else ""
+    assert f"{where}BiHM on faces48: 2 sweeps, 10 proposals for every draw of a layer." in caption
     assert "The latent layers of BiHM have 6-4 units, where the thesis has 1000-700-700-300." in caption
     assert set(pd.read_csv(paths[0])["dataset"]) == {"faces48"}
     paths = write.write_figure(name, SETTINGS, [absent], tmp_path / "runs", tmp_path / "none")

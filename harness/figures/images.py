@@ -38,11 +38,14 @@ def models(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def budgets(data: pd.DataFrame) -> list[str]:
-    """A sentence on every model's Gibbs sampling."""
-    done = data[data["sweeps"] > 0].groupby(["dataset", "title", "sweeps", "proposals"], sort=False)
+    """A sentence on every model's Gibbs sampling, panel by panel where the figure has panels."""
+    data = data if "panel" in data else data.assign(panel="")
+    done = data[data["sweeps"] > 0]
+    groups = done.groupby(["panel", "dataset", "title", "sweeps", "proposals"], sort=False).groups
     return [
-        f"{title} on {dataset}: {sweeps:g} sweeps, {proposals:g} proposals for every draw of a layer"
-        for dataset, title, sweeps, proposals in done.groups
+        f"{f'Panel {panel}, ' if panel else ''}{title} on {dataset}: {sweeps:g} sweeps, {proposals:g} proposals for every "
+        "draw of a layer"
+        for panel, dataset, title, sweeps, proposals in groups
     ]
 
 
