@@ -43,8 +43,8 @@ def budgets(data: pd.DataFrame) -> list[str]:
     done = data[data["sweeps"] > 0]
     groups = done.groupby(["panel", "dataset", "title", "sweeps", "proposals"], sort=False).groups
     return [
-        f"{f'Panel {panel}, ' if panel else ''}{title} on {dataset}: {sweeps:g} sweeps, {proposals:g} proposals for every "
-        "draw of a layer"
+        f"{f'Panel {panel}, ' if panel else ''}{title} on {dataset}: "
+        f"{sweeps:g} sweeps, {proposals:g} proposals for every draw of a layer"
         for panel, dataset, title, sweeps, proposals in groups
     ]
 
