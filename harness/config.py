@@ -5,8 +5,9 @@ Settings are ``workflows/config.yaml``, overlaid by ``workflows/presets/PRESET.y
 a method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a
 preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
 more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
-alone: they are in no table, and only the analyses of ablations look at them (see ``harness.analyses``). Everything that
-decides a trained model is in its :class:`Cell`, and nothing else is.
+alone: they are in no table, only the analyses of ablations look at them (see ``harness.analyses``), and with a method
+that is taken out of the grid they go as well. Everything that decides a trained model is in its :class:`Cell`, and
+nothing else is.
 """
 
 from __future__ import annotations
@@ -229,14 +230,11 @@ def cells(settings: Mapping[str, Any]) -> list[Cell]:
     both of the grid and of the ablations, or one without a complete budget.
     """
     _check_keys(settings)
-    grid, ablations = list(_keys(settings, "grid")), list(_keys(settings, "ablations"))
-    known = method_names()
-    for section, keys in (("grid", grid), ("ablations", ablations)):
-        for method, dataset, variant in keys:
-            if method not in known:
-                raise ConfigError(f"{section}.{method}: expected one of {', '.join(known)}, found {method!r}")
-            if section == "ablations" and (method, dataset, variant) in grid:
-                raise ConfigError(f"ablations.{method}.{dataset}: expected a variant of its own, found {variant!r}")
+    grid, ablations = _keys(settings, "grid"), _keys(settings, "ablations")
+    _check_methods(settings)
+    for method, dataset, variant in ablations:
+        if (method, dataset, variant) in grid:
+            raise ConfigError(f"ablations.{method}.{dataset}: expected a variant of its own, found {variant!r}")
     return [
         resolve(settings, dataset, method, variant, seed)
         for method, dataset, variant in [*grid, *ablations]
@@ -264,6 +262,8 @@ def _keys(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str
     groups = settings["groups"]
     seen = {}
     for method, entries in settings[section].items():
+        if not settings["grid"].get(method):
+            continue
         for key, entry in (entries or {}).items():
             if entry is not None:  # null takes out what an earlier file put in
                 for name in groups.get(key, [key]):
@@ -282,6 +282,15 @@ def _check_keys(settings: Mapping[str, Any]) -> None:
                 if name not in CATALOGUE and key not in groups and not (section == "budgets" and key == ANY):
                     known = ", ".join([*CATALOGUE, *groups])
                     raise ConfigError(f"{section}.{method}.{key}: expected a data set or group ({known})")
+
+
+def _check_methods(settings: Mapping[str, Any]) -> None:
+    """Raises ConfigError for cells of a method that does not exist."""
+    known = method_names()
+    for section in ("grid", "ablations"):
+        for method, entries in settings[section].items():
+            if method not in known and any(entry is not None for entry in (entries or {}).values()):
+                raise ConfigError(f"{section}.{method}: expected one of {', '.join(known)}, found {method!r}")
 
 
 def _merged_entries(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def test_entries_of_a_cell_may_choose_among_the_analyses():
 
 def test_ablations_have_analyses_of_their_own():
     asked = settings(k_sensitivity={"*": SETTINGS})
-    asked["ablations"] = {"bihm": {"adult/one layer": {}}}
+    asked |= {"grid": {"bihm": {"adult": {}}}, "ablations": {"bihm": {"adult/one layer": {}}}}
     assert analyses_of(asked, cell_on("adult", variant="one layer")) == []
     assert len(analyses_of(asked, cell_on("adult"))) == 1
 

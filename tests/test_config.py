@@ -35,7 +35,8 @@ def test_the_grid_holds_the_cells_of_the_tables():
     uci = ("adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters", "rcv1", "web")
     assert {(d, m, "") for d in uci for m in ("bihm", "rws", "nade", "factorised")} <= keys
     assert ("binarized_mnist", "bihm", "12 layers") in keys
-    assert len([key for key in keys if key[1] == "ssl_bihm"]) == 6
+    gammas = ("-0.001", "0", "0.001", "-0.01", "0.1", "0.01")
+    assert {("binarized_mnist", "ssl_bihm", f"gamma={gamma}") for gamma in gammas} <= keys
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_data_without_labels_are_left_out():
 ASKED = {
     **NO_CELLS,
     "groups": {},
+    "grid": {"bihm": {"patterns": {}}},
     "ablations": {"bihm": {"patterns/all layers": {}, "patterns/without layer 2": {}}},
     "analyses": {"ablation": {"*": {"rows": 40, "n_samples": 20}}, "layer_features": {"*": FEATURES}},
 }

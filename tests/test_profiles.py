@@ -43,5 +43,5 @@ def test_snakemake_understands_the_profile(executor, tmp_path):
 def test_only_cells_of_minutes_share_a_job():
     assert all(is_short(cell) for preset in ("smoke", "quick") for cell in cells(load_settings({"preset": preset})))
     full = cells(load_settings({"preset": "full"}))
-    assert {cell.method for cell in full if is_short(cell)} == {"factorised", "mixture"}
+    assert {cell.method for cell in full if is_short(cell)} == {"factorised", "mixture", "label_mlp", "label_logistic"}
     assert {minutes(cell) for cell in full} == {SHORT_MINUTES, LONG_MINUTES}
