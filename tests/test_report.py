@@ -184,3 +184,27 @@ def test_few_samples_against_many(tmp_path):
         tmp_path, "figure_3_3", *({**dict(zip(keys, row, strict=True)), "sem": 0.5, "sem_to_last": 0.1} for row in rows)
     )
     assert claims.ten_samples_suffice(tmp_path).verdict == FAILS
+
+
+@pytest.mark.parametrize(("loss", "verdict"), [(0.4, HOLDS), (-0.4, FAILS), (0.1, UNDECIDED)], ids=str)
+def test_the_least_useful_layer(tmp_path, loss, verdict):
+    found = [("log p", 1, 0.9), ("log p", 2, loss), ("log p~*", 1, -5.0)]
+    csv(
+        tmp_path,
+        "figure_depth",
+        *({"metric": m, "variant": f"without layer {n}", "value": v, "sem": 0.1} for m, n, v in found),
+    )
+    claim = claims.every_layer_helps(tmp_path)
+    assert (claim.verdict, claim.measured) == (verdict, f"{loss:+.2f} ± 0.10 nats without layer 2, on {MNIST}")
+
+
+@pytest.mark.parametrize(("highest", "verdict"), [(0.9, HOLDS), (0.02, FAILS), (0.11, UNDECIDED)], ids=str)
+def test_the_lowest_layer_against_the_highest(tmp_path, highest, verdict):
+    found = [(0, 0.01), (1, 0.1), (2, 0.5), (3, highest)]
+    rows = [{"labels": 10, "layer": layer, "value": value, "sem": 0.01} for layer, value in found]
+    csv(tmp_path, "figure_layer_features", *rows, *({**each, "labels": 20, "value": 0.3} for each in rows))
+    claim = claims.lower_layers_tell_more(tmp_path)
+    assert (claim.verdict, claim.measured) == (
+        verdict,
+        f"0.100 ± 0.010 and {highest:.3f} ± 0.010 with 10 labels",
+    )

@@ -149,6 +149,30 @@ def sweeps_improve_samples(folder: Path, metric: str, name: str, unit: str) -> C
     return _compared(text, (0.0, 0.0), (last["value"], last["sem"]), measured)
 
 
+def every_layer_helps(folder: Path) -> Claim:
+    """Section 3.6.2: the model that loses least by the lack of a layer against the whole one."""
+    text = "Removing any layer makes the likelihood of BiHM worse: loss by the least useful layer."
+    rows = _rows(folder, "figure_depth", method="bihm", metric="log p")
+    if rows.empty:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    rows = rows[rows["dataset"] == (MNIST if MNIST in set(rows["dataset"]) else rows["dataset"].iloc[0])]
+    least = rows.loc[rows["value"].idxmin()]
+    measured = f"{least['value']:+.2f} ± {least['sem']:.2f} nats {least['variant']}, on {least['dataset']}"
+    return _compared(text, (least["value"], least["sem"]), (0.0, 0.0), measured)
+
+
+def lower_layers_tell_more(folder: Path) -> Claim:
+    """Section 4.4: a linear classifier of the lowest layer against one of the highest, with the fewest labels."""
+    text = "The lowest layer of BiHM tells more about the class than the highest: error of a linear classifier."
+    rows = _rows(folder, "figure_layer_features", dataset=MNIST, method="bihm")
+    rows = rows[(rows["labels"] == rows["labels"].min()) & (rows["layer"] > 0)] if len(rows) else rows
+    if rows.empty:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    low, high = (rows[rows["layer"] == layer] for layer in (rows["layer"].min(), rows["layer"].max()))
+    said = " and ".join(f"{_value(each)[0]:.3f} ± {_value(each)[1]:.3f}" for each in (low, high))
+    return _compared(text, _value(high), _value(low), f"{said} with {rows['labels'].iloc[0]:,} labels")
+
+
 CLAIMS: tuple[Callable[[Path], Claim], ...] = (
     less_sensitive_to_k,
     ten_samples_suffice,
@@ -157,4 +181,6 @@ CLAIMS: tuple[Callable[[Path], Claim], ...] = (
     partition_function_grows,
     partial(sweeps_improve_samples, metric="mmd2", name="squared maximum mean discrepancy from test rows", unit=""),
     partial(sweeps_improve_samples, metric="label entropy", name="entropy of a classifier's labels", unit=" nats"),
+    every_layer_helps,
+    lower_layers_tell_more,
 )
