@@ -48,7 +48,7 @@ def draw(data: pd.DataFrame) -> Any:
                 points["value"], places, xerr=points["sem"], marker=mark, markersize=4, linestyle="", capsize=2
             )
         axes.set_yticks(range(len(variants)), variants)
-        axes.invert_yaxis()
+        axes.set_ylim(len(variants) - 0.5, -0.5)
         axes.set_title(f"{title}, {name}")
     panels.legend(figure, handles)
     return figure
