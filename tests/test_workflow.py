@@ -52,6 +52,7 @@ class Workflow:
                 bihm={"connect4": {"model": {"layers": [8, 4]}}},
                 nade={"connect4": {"model": {"hidden": 4}}},
             ),
+            "ablations": {"bihm": None},
             "budgets": {"bihm": {"*": BUDGET}, "nade": {"*": BUDGET}},
         }
 
