@@ -7,6 +7,7 @@ include: "workflows/rules/tables.smk"
 include: "workflows/rules/figures.smk"
 include: "workflows/rules/report.smk"
 include: "workflows/rules/check.smk"
+include: "workflows/rules/searches.smk"
 
 
 rule all:

@@ -74,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_computing(train)
     _add_training(train)
 
+    trial = _verb(verbs, "trial", _trial, "train one cell with settings that a search tries, for the validation set")
+    _add_cell(trial)
+    _add_computing(trial)
+    _add_training(trial)
+    trial.add_argument("--trial", required=True, metavar="NAME", help="such as learning_rate=0.01,training.l1=0")
+
     evaluate = _verb(verbs, "evaluate", _evaluate, "measure one trained model on the test set")
     _add_cell(evaluate)
     _add_computing(evaluate)
@@ -86,14 +92,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_results(verbs)
 
-    check = _verb(verbs, "check", _check, "compare a run with the thesis and with an earlier run, number by number")
-    check.add_argument("run", type=Path, metavar="A", help="folder of a run's results, or its metrics.parquet")
-    check.add_argument(
-        "earlier", type=Path, nargs="?", metavar="B", help="an earlier run (default: the published one of this preset)"
-    )
-    check.add_argument("--strict", action="store_true", help="an error too where ours is worse than the thesis")
-    check.add_argument("--output", type=Path, help="folder for the tables and the plot (default: A/check)")
-
     bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
     bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
     bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
@@ -105,11 +103,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_results(verbs: Any) -> None:
-    """Verbs that make tables, figures and the report of what was trained."""
+    """Verbs that make something of what was trained."""
     tables = _verb(verbs, "tables", _tables, "gather all measurements and render Tables 3.1, 3.2, 3.3 and 4.1")
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
+
+    searches = _verb(verbs, "searches", _searches, "gather what the trials of all searches came to")
+    searches.add_argument("--trials", type=Path, required=True, help="folder with the trials")
+    searches.add_argument("--output", type=Path, required=True, help="csv to write")
 
     analyse = _verb(verbs, "analyse", _analyse, "do the analyses that the settings ask of one trained model")
     _add_cell(analyse)
@@ -124,6 +126,18 @@ def _add_results(verbs: Any) -> None:
     report.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     report.add_argument("--figures", type=Path, required=True, nargs="*", help="PNG files; captions lie beside them")
     report.add_argument("--output", type=Path, required=True, help="report.html to write")
+
+    check = _verb(verbs, "check", _check, "compare a run with the thesis and with an earlier run, number by number")
+    check.add_argument("run", type=Path, metavar="A", help="folder of a run's results, or its metrics.parquet")
+    check.add_argument(
+        "earlier", type=Path, nargs="?", metavar="B", help="an earlier run (default: the published one of this preset)"
+    )
+    check.add_argument("--strict", action="store_true", help="an error too where ours is worse than the thesis")
+    check.add_argument("--output", type=Path, help="folder for the tables and the plot (default: A/check)")
+
+    publish = _verb(verbs, "publish", _publish, "copy what is kept in git of a run to results/published/PRESET")
+    publish.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
+    publish.add_argument("--output", type=Path, help="folder to fill (default: results/published/PRESET)")
 
 
 def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
@@ -340,6 +354,21 @@ def _train(options: argparse.Namespace) -> int:
         return _train_model(cell, data, run, device)
 
 
+def _trial(options: argparse.Namespace) -> int:
+    from harness import runs
+    from harness.config import ROOT
+    from harness.search import find_trial
+
+    settings = _load_settings(options)
+    trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
+    run = options.run or ROOT / "results" / settings["preset"] / "searches" / trial.path
+    data = _data_to_train_on(options, settings, trial.cell, run)
+    if data is None or runs.is_trained(run, trial.cell, data.digest):
+        return 0
+    with _computing(options, settings) as device:
+        return _train_model(trial.cell, data, run, device)
+
+
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
     """The cell's data set; None, with a status that says so, where its record says that it cannot be had."""
     from harness import runs
@@ -443,6 +472,15 @@ def _models(planned: Sequence[Cell], settings: dict[str, Any]) -> list[PlannedCe
     return list(dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in of_tables))
 
 
+def _searches(options: argparse.Namespace) -> int:
+    from harness.search import trials, write_findings
+
+    settings = _load_settings(options)
+    found = write_findings(trials(settings), options.trials, options.output)
+    print(f"{options.output}: {len(found)} trials")
+    return 0
+
+
 def _analyse(options: argparse.Namespace) -> int:
     from harness import runs
     from harness.analyses.perform import analyse_cell
@@ -494,6 +532,18 @@ def _check(options: argparse.Namespace) -> int:
     for name, counts in outcome.counts.items():
         print(f"against the {name}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
     return int(outcome.regressions > 0 or (options.strict and outcome.worse_than_thesis > 0))
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from harness.config import ROOT, cells
+    from harness.publish import publish
+
+    settings = _load_settings(options)
+    results = options.results or ROOT / "results" / settings["preset"]
+    folder = options.output or ROOT / "results" / "published" / settings["preset"]
+    for path in publish(cells(settings), settings, results, folder):
+        print(path)
+    return 0
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -6,7 +6,8 @@ a method, a variant and a repetition. ``grid`` says which cells exist and their 
 preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
 more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
 alone: they are in no table, only the analyses of ablations look at them (see ``harness.analyses``), and with a method
-that is taken out of the grid they go as well. Everything that decides a trained model is in its :class:`Cell`, and
+that is taken out of the grid they go as well. ``searches`` tries settings on the validation set (see
+``harness.search``). Everything that decides a trained model is in its :class:`Cell`, and
 nothing else is.
 """
 
@@ -230,7 +231,7 @@ def cells(settings: Mapping[str, Any]) -> list[Cell]:
     both of the grid and of the ablations, or one without a complete budget.
     """
     _check_keys(settings)
-    grid, ablations = _keys(settings, "grid"), _keys(settings, "ablations")
+    grid, ablations = cells_named(settings, "grid"), cells_named(settings, "ablations")
     _check_methods(settings)
     for method, dataset, variant in ablations:
         if (method, dataset, variant) in grid:
@@ -244,7 +245,7 @@ def cells(settings: Mapping[str, Any]) -> list[Cell]:
 
 def is_ablation(settings: Mapping[str, Any], cell: Cell) -> bool:
     """Whether a cell is one of the ablations."""
-    return (cell.method, cell.dataset, cell.variant) in _keys(settings, "ablations")
+    return (cell.method, cell.dataset, cell.variant) in cells_named(settings, "ablations")
 
 
 def chosen_analyses(settings: Mapping[str, Any], cell: Cell) -> list[str] | None:
@@ -257,8 +258,8 @@ def _repetitions(settings: Mapping[str, Any], dataset: str, method: str, variant
     return _merged_entries(settings, dataset, method, variant).get("repetitions", settings["repetitions"])
 
 
-def _keys(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str], None]:
-    """(method, data set, variant) of all cells that ``grid`` or ``ablations`` has, in their order."""
+def cells_named(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str], None]:
+    """(method, data set, variant) of all cells that a section in the form of the grid has, in their order."""
     groups = settings["groups"]
     seen = {}
     for method, entries in settings[section].items():
@@ -275,7 +276,7 @@ def _keys(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str
 def _check_keys(settings: Mapping[str, Any]) -> None:
     """Raises ConfigError for a key that names neither a data set nor a group."""
     groups = settings["groups"]
-    for section in ("grid", "ablations", "budgets"):
+    for section in ("grid", "ablations", "searches", "budgets"):
         for method, entries in settings[section].items():
             for key in entries or {}:
                 name = key.partition("/")[0]
@@ -295,13 +296,22 @@ def _check_methods(settings: Mapping[str, Any]) -> None:
 
 def _merged_entries(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> dict[str, Any]:
     """Everything that applies to a cell, general to specific: defaults, then grid, then ablations, then budgets."""
-    key = f"{dataset}/{variant}" if variant else dataset
-    names = [ANY, *(group for group, members in settings["groups"].items() if dataset in members), dataset, key]
-    of_ablations = (method, dataset, variant) in _keys(settings, "ablations")
+    of_ablations = (method, dataset, variant) in cells_named(settings, "ablations")
     values = settings["defaults"]
     for section in ("grid", *(["ablations"] if of_ablations else []), "budgets"):
-        for name in dict.fromkeys(names):
-            values = merged(values, (settings[section].get(method) or {}).get(name) or {})
+        values = merged(values, specific_entries(settings, section, dataset, method, variant))
+    return values
+
+
+def specific_entries(
+    settings: Mapping[str, Any], section: str, dataset: str, method: str, variant: str
+) -> dict[str, Any]:
+    """What one section says of a cell, general to specific."""
+    key = f"{dataset}/{variant}" if variant else dataset
+    names = [ANY, *(group for group, members in settings["groups"].items() if dataset in members), dataset, key]
+    values: dict[str, Any] = {}
+    for name in dict.fromkeys(names):
+        values = merged(values, (settings[section].get(method) or {}).get(name) or {})
     return values
 
 
@@ -311,7 +321,7 @@ def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str
     ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the settings do not have.
     """
     _check_keys(settings)
-    known = [*_keys(settings, "grid"), *_keys(settings, "ablations")]
+    known = [*cells_named(settings, "grid"), *cells_named(settings, "ablations")]
     chosen = [v for m, d, v in known if (m, d, variant_folder(v)) == (method, dataset, variant_folder(variant))]
     if not chosen:
         existing = ", ".join(f"{m}/{d}/{variant_folder(v)}" for m, d, v in known)

@@ -37,7 +37,13 @@ MODELS = {
     "label_logistic": {"n_classes": 3, "weight_decay": 0.01},
     "factorised": {},
 }
-NO_CELLS = {"defaults": {}, "grid": {}, "ablations": {}, "budgets": {}}  # of settings that are about analyses
+NO_CELLS = {
+    "defaults": {},
+    "grid": {},
+    "ablations": {},
+    "searches": {},
+    "budgets": {},
+}  # of settings that are about analyses
 WITH_LABELS = ("ssl_bihm", "ssl_bihm_low", "label_mlp", "label_logistic")
 
 

@@ -8,6 +8,7 @@ from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.registry import use_files
 from harness.runs import crashes
+from harness.search import trials
 from harness.workflow import (
     cores_per_job,
     data_attempt,
@@ -46,6 +47,11 @@ wildcard_constraints:
 def cell_of(wildcards):
     """The cell that a run's folder stands for."""
     return CELLS[f"{wildcards.dataset}/{wildcards.method}/{wildcards.variant}/{wildcards.seed}"]
+
+
+def trial_of(wildcards):
+    """The trial that a folder of a search stands for."""
+    return TRIALS[f"{wildcards.dataset}/{wildcards.method}/{wildcards.variant}/{wildcards.trial}"]
 
 
 def threads_here(wildcards):

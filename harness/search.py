@@ -1,0 +1,163 @@
+"""Hyperparameters, tried on the validation set: which trials the settings ask for, and what came of them.
+
+``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with the
+values of one setting: ``training.KEY`` or ``model.KEY``, or ``learning_rate``, the rate of the first phase, to which
+the other phases keep their ratio. ``updates``, a number and no axis, shortens all trials: the phases together have as
+many, in their proportion. A trial is one combination of the values, laid over the cell of the grid. Trials of a cell
+differ in these values alone: same rows, same order, same initial weights. Nothing of a trial is measured on the test
+set. What won is for a person to write into the preset; the table of findings says whether that was done.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import atomic, runs
+from harness.config import Cell, Training, canonical_json, cells_named, resolve, specific_entries
+from harness.errors import ConfigError, DataError
+
+if TYPE_CHECKING:  # the workflow plans trials without pandas
+    import pandas as pd
+
+BUDGET, LEARNING_RATE = "updates", "learning_rate"
+COLUMNS = ("dataset", "method", "variant", "trial", "status", "validation_loss", "sem", "n_updates", "best_update")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One combination of values (axis -> value), and the cell that has them; ``chosen``: so has the grid's."""
+
+    cell: Cell
+    values: Mapping[str, Any]
+    chosen: bool
+
+    @property
+    def name(self) -> str:
+        """The values in the form of a file name: ``learning_rate=0.01,training.l1=0``."""
+        parts = (f"{axis}={_word(value)}" for axis, value in self.values.items())
+        return ",".join(parts)
+
+    @property
+    def path(self) -> str:
+        """DATASET/METHOD/VARIANT/TRIAL, the folder of the trial below ``searches/``."""
+        return f"{Path(self.cell.path).parent}/{self.name}"
+
+
+def trials(settings: Mapping[str, Any]) -> list[Trial]:
+    """All trials that the settings ask for, in the order of the configuration; repetition 0 of each cell.
+
+    Raises ConfigError for a cell that the grid has not, or a setting that does not exist.
+    """
+    found = []
+    for method, dataset, variant in cells_named(settings, "searches"):
+        entry = specific_entries(settings, "searches", dataset, method, variant)
+        found += _trials_of(resolve(settings, dataset, method, variant), entry)
+    return found
+
+
+def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
+    axes = {axis: values for axis, values in entry.items() if axis != BUDGET}
+    found = []
+    for combination in itertools.product(*axes.values()):
+        values = dict(zip(axes, combination, strict=True))
+        changed = cell
+        for axis, value in values.items():
+            changed = _changed(changed, axis, value)
+        shortened = _shortened(changed, entry[BUDGET]) if BUDGET in entry else changed
+        found.append(Trial(shortened, values, chosen=changed == cell))
+    return found
+
+
+def _changed(cell: Cell, axis: str, value: Any) -> Cell:
+    part, _, key = axis.partition(".")
+    if axis == LEARNING_RATE and cell.training.phases:
+        first = cell.training.phases[0].learning_rate
+        phases = tuple(
+            replace(phase, learning_rate=float(f"{phase.learning_rate * value / first:.6g}"))
+            for phase in cell.training.phases
+        )
+        return replace(cell, training=replace(cell.training, phases=phases))
+    values = cell.to_dict()
+    if part == "training" and key in values["training"]:
+        return replace(cell, training=Training.from_dict({**values["training"], key: value}))
+    if part == "model" and key in values["model"]:
+        return replace(cell, model={**values["model"], key: value})
+    known = [LEARNING_RATE, *(f"training.{name}" for name in values["training"])]
+    known += [f"model.{name}" for name in values["model"]]
+    raise ConfigError(f"searches: {cell.path}: expected axes out of {', '.join(known)}, found {axis!r}")
+
+
+def _shortened(cell: Cell, updates: int) -> Cell:
+    """``updates`` in all, as the phases of the cell share them."""
+    total = sum(phase.updates for phase in cell.training.phases)
+    phases = tuple(
+        replace(phase, updates=max(1, round(phase.updates * updates / total))) for phase in cell.training.phases
+    )
+    return replace(cell, training=replace(cell.training, phases=phases))
+
+
+def _word(value: Any) -> str:
+    """A value as part of a file name."""
+    return "-".join(map(_word, value)) if isinstance(value, list | tuple) else f"{value}".replace("/", "_")
+
+
+def find_trial(settings: Mapping[str, Any], dataset: str, method: str, variant: str, name: str) -> Trial:
+    """The trial of this name; raises ConfigError for one that the settings do not ask for."""
+    wanted = f"{dataset}/{method}/{variant or 'default'}/{name}"
+    found = {trial.path: trial for trial in trials(settings)}
+    if wanted not in found:
+        raise ConfigError(f"trial: expected one of {', '.join(found) or 'none at all'}, found {wanted}")
+    return found[wanted]
+
+
+def findings(planned: Iterable[Trial], folder: Path) -> pd.DataFrame:
+    """One row a trial that lies below ``folder``: its best validation loss (nats a row), ranked within its cell.
+
+    ``sem`` is over the validation rows, which all trials share: differences between trials are better known than that.
+    ``chosen``: the grid has these values. Raises DataError for a trial that is not there, or is another's.
+    """
+    import pandas as pd
+
+    rows = []
+    for trial in planned:
+        run = folder / trial.path
+        status = runs.read_json(run / "status.json")
+        if status["status"] in runs.HAVE_MODEL and status["training_digest"] != trial.cell.training_digest:
+            raise DataError(run / "status.json", f"digest {trial.cell.training_digest}", status["training_digest"])
+        row = {"dataset": trial.cell.dataset, "method": trial.cell.method, "variant": trial.cell.variant}
+        row |= {"trial": trial.name, "status": status["status"], "chosen": trial.chosen}
+        row |= {key: status.get(key) for key in ("n_updates", "best_update", "train_seconds", "device", "git_commit")}
+        loss = status.get("best_validation")
+        row |= {"validation_loss": math.nan if loss is None else loss, "sem": _sem(run, status)}
+        row |= {
+            "values": canonical_json(dict(trial.values)),
+            "training": canonical_json(trial.cell.to_dict()["training"]),
+        }
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    if frame.empty:
+        return pd.DataFrame(columns=[*COLUMNS, "rank"])
+    frame["rank"] = frame.groupby(["dataset", "method", "variant"])["validation_loss"].rank(method="first")
+    return frame[[*COLUMNS, "rank", *(column for column in frame if column not in (*COLUMNS, "rank"))]]
+
+
+def _sem(run: Path, status: Mapping[str, Any]) -> float:
+    if status.get("best_update") is None or not (run / "curve.csv").exists():
+        return math.nan
+    import pandas as pd
+
+    curve = pd.read_csv(run / "curve.csv")
+    at = curve[(curve["update"] == status["best_update"]) & curve["best"]]
+    return math.nan if at.empty else float(at["valid_sem"].iloc[-1])
+
+
+def write_findings(planned: Iterable[Trial], folder: Path, path: Path) -> pd.DataFrame:
+    """``findings`` as csv."""
+    frame = findings(planned, folder)
+    atomic.write(path, lambda temporary: frame.to_csv(temporary, index=False))
+    return frame

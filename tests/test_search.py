@@ -1,0 +1,98 @@
+"""Searches: which trials the settings ask for, that a trial is trained and not measured, and what is found."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from harness.cli import main
+from harness.config import load_settings, resolve
+from harness.errors import ConfigError, DataError
+from harness.search import find_trial, findings, trials
+
+PHASES = [
+    {"updates": 30, "learning_rate": 0.02, "n_samples": 2},
+    {"updates": 10, "learning_rate": 0.002, "n_samples": 2},
+]
+TINY = {
+    "preset": "smoke",
+    "grid": {"rws": {"adult": {"model": {"layers": [4]}}}},
+    "budgets": {"rws": {"adult": {"training": {"phases": PHASES, "l1": 0.001}}}},
+    "searches": {"rws": {"adult": {"learning_rate": [0.02, 0.05], "training.l1": [0.0, 0.001], "updates": 20}}},
+}
+
+
+def test_every_combination_is_a_trial():
+    found = trials(load_settings(TINY))
+    assert [trial.name for trial in found] == [
+        "learning_rate=0.02,training.l1=0.0",
+        "learning_rate=0.02,training.l1=0.001",
+        "learning_rate=0.05,training.l1=0.0",
+        "learning_rate=0.05,training.l1=0.001",
+    ]
+    assert [trial.chosen for trial in found] == [False, True, False, False]
+    last = found[-1].cell.training
+    assert [(phase.updates, phase.learning_rate) for phase in last.phases] == [(15, 0.05), (5, 0.005)]
+    assert last.l1 == 0.001
+
+
+def test_without_a_budget_of_its_own_the_winner_is_the_cell_of_the_grid():
+    settings = load_settings({**TINY, "searches": {"rws": {"adult": {"model.layers": [[4], [3, 2]]}}}})
+    first, second = trials(settings)
+    assert first.cell == resolve(settings, "adult", "rws")
+    assert first.chosen
+    assert second.name == "model.layers=3-2"
+    assert second.cell.model["layers"] == [3, 2]
+    assert second.cell.training_digest != first.cell.training_digest
+
+
+def test_groups_of_data_sets_have_searches():
+    settings = load_settings({"preset": "smoke", "searches": {"nade": {"uci": {"learning_rate": [0.1]}}}})
+    assert {trial.cell.dataset for trial in trials(settings)} == set(settings["groups"]["uci"])
+
+
+@pytest.mark.parametrize("axis", ["training.rate", "model.width", "evaluation.rows", "phases"])
+def test_an_axis_that_is_no_setting_is_named(axis):
+    settings = load_settings({**TINY, "searches": {"rws": {"adult": {axis: [1]}}}})
+    with pytest.raises(ConfigError, match=f"expected axes out of learning_rate.*found '{axis}'"):
+        trials(settings)
+
+
+def test_a_trial_that_nobody_asked_for_is_an_error():
+    with pytest.raises(ConfigError, match=r"trial: expected one of adult/rws/default/learning_rate.*found adult/rws"):
+        find_trial(load_settings(TINY), "adult", "rws", "", "learning_rate=7")
+
+
+def test_trials_are_trained_gathered_and_never_measured_on_the_test_set(tmp_path):
+    settings = load_settings(TINY)
+    planned = trials(settings)
+    text = json.dumps(TINY)
+    for trial in planned:
+        arguments = [
+            "--dataset",
+            "adult",
+            "--method",
+            "rws",
+            "--trial",
+            trial.name,
+            "--run",
+            str(tmp_path / trial.path),
+        ]
+        assert main(["trial", "--settings", text, *arguments]) == 0
+    assert not list(tmp_path.rglob("metrics.json"))
+    assert main(["searches", "--settings", text, "--trials", str(tmp_path), "--output", str(tmp_path / "s.csv")]) == 0
+    found = pd.read_csv(tmp_path / "s.csv")
+    assert found["n_updates"].tolist() == [20] * 4
+    assert found["status"].tolist() == ["ok"] * 4
+    assert found["chosen"].tolist() == [False, True, False, False]
+    assert sorted(found["rank"]) == [1, 2, 3, 4]
+    assert found.loc[found["rank"] == 1, "validation_loss"].item() == found["validation_loss"].min() < 30
+    assert (found["sem"] > 0).all()
+
+    other = trials(load_settings({**TINY, "budgets": {"rws": {"adult": {"training": {"batch_size": 50}}}}}))
+    with pytest.raises(DataError, match="digest"):
+        findings(other, tmp_path)
+
+
+def test_no_searches_no_rows(tmp_path):
+    assert findings(trials(load_settings({"preset": "smoke"})), tmp_path).empty
