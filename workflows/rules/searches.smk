@@ -39,6 +39,6 @@ rule searches:
         settings=settings_file,
         digests=[trial.cell.training_digest for trial in TRIALS.values()],
         chosen=[trial.chosen for trial in TRIALS.values()],
-        trials=f"{RESULTS}/searches",
+        trials=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
     shell:
         "python -m harness searches --settings {params.settings} --trials {params.trials} --output {output} > {log} 2>&1"
