@@ -382,3 +382,19 @@ def test_lint_has_nothing_to_say():
 def test_jobs_never_outnumber_processors(cores, processors, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(processors)), raising=False)
     assert workflow.cores_per_job(cores) == expected
+
+
+def test_a_search_trains_its_trials_once_and_measures_none(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["searches"] = {"nade": {"connect4": {"learning_rate": [0.01, 0.1], "updates": 10}}}
+    flow("searches")
+    found = pd.read_csv(flow.results / "searches.csv")
+    assert found[["trial", "n_updates", "chosen"]].to_numpy().tolist() == [
+        ["learning_rate=0.01", 10, True],
+        ["learning_rate=0.1", 10, False],
+    ]
+    assert sorted(found["rank"]) == [1, 2]
+    assert not list(flow.results.rglob("metrics.json"))
+    assert flow.jobs("searches") == {}
+    flow.settings["searches"]["nade"]["connect4"]["learning_rate"] = [0.01, 0.3]
+    assert flow.jobs("searches")["train_trial"] == 1
