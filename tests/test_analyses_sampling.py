@@ -236,3 +236,28 @@ def test_classifier_tells_classes_apart_and_is_unsure_between_them():
     between = 0.5 * (x[y == 0].mean(0) + x[y == 1].mean(0))
     assert entropy(classifier.probabilities(between[None])) > entropy(probabilities).mean()
     assert entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]])).tolist() == pytest.approx([math.log(2), 0.0])
+
+
+def test_classifier_finds_the_minimum_wherever_it_starts():
+    data = square()
+    x, y = torch.from_numpy(data.train).float(), torch.from_numpy(data.train_labels).long()
+    found = [LinearClassifier(x, y, 0.1), LinearClassifier(x, y, 0.1, start=LinearClassifier(x, y, 10.0))]
+    weights = torch.zeros_like(found[0].weights, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weights], max_iter=2000, tolerance_grad=1e-10, tolerance_change=0.0)
+
+    def loss(w):
+        logits = x.double() @ w[:, :-1].t() + w[:, -1]
+        return torch.nn.functional.cross_entropy(logits, y) + 0.05 * w[:, :-1].square().sum()
+
+    def closure():
+        optimizer.zero_grad()
+        value = loss(weights)
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    for classifier in found:
+        assert loss(classifier.weights).item() == pytest.approx(loss(weights).item(), rel=1e-4)
+        assert (
+            classifier.probabilities(x) - torch.softmax(x.double() @ weights[:, :-1].t() + weights[:, -1], 1)
+        ).abs().max() < 0.02

@@ -66,7 +66,7 @@ def test_the_few_labels_are_those_of_the_repetition():
 
 def test_penalties_are_chosen_on_validation_rows(monkeypatch):
     class Fitted:
-        def __init__(self, x, y, penalty):
+        def __init__(self, x, y, penalty, start):
             self.right = {1.0: "valid", 0.1: "test"}[penalty]
 
         def probabilities(self, x):

@@ -80,6 +80,9 @@ def _test_error(train: Batch, valid: Batch, test: Batch, penalties: Sequence[flo
     def scaled(x: Tensor) -> Tensor:
         return (x - center) * scale
 
-    fitted = {penalty: LinearClassifier(scaled(train.x), train.y, penalty) for penalty in penalties}
+    fitted: dict[float, LinearClassifier] = {}
+    for penalty in sorted(penalties, reverse=True):  # each begins where the next larger one ended
+        last = list(fitted.values())[-1] if fitted else None
+        fitted[penalty] = LinearClassifier(scaled(train.x), train.y, penalty, start=last)
     best = min(fitted, key=lambda penalty: error(fitted[penalty], valid))
     return error(fitted[best], test), best
