@@ -40,6 +40,17 @@ def draw(data: pd.DataFrame) -> Any:
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.yaxis.set_major_formatter("{x:g}")
+        panel.yaxis.set_minor_formatter(_few_labels(*panel.get_ylim()))
         panel.set_title(name)
     panels.legend(figure, handles, sorted(handles))
     return figure
+
+
+def _few_labels(low: float, high: float) -> Any:
+    """Minor labels as plain numbers where the axis spans less than a decade, none elsewhere."""
+    from matplotlib.ticker import LogFormatter, NullFormatter
+
+    if high / low > 10.0:
+        return NullFormatter()
+    formatter = LogFormatter(minor_thresholds=(2.0, 0.7))
+    return formatter
