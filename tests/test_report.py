@@ -208,3 +208,17 @@ def test_the_lowest_layer_against_the_highest(tmp_path, highest, verdict):
         verdict,
         f"0.100 ± 0.010 and {highest:.3f} ± 0.010 with 10 labels",
     )
+
+
+@pytest.mark.parametrize(("alone", "verdict"), [(0.09, HOLDS), (0.05, FAILS), (0.072, UNDECIDED)], ids=str)
+def test_labels_alone_against_labels_and_images(tmp_path, alone, verdict):
+    (tmp_path / "tables").mkdir()
+    found = [("ssl_bihm", "", 0.01), ("ssl_bihm_low", "a", 0.14), ("ssl_bihm_low", "b", 0.07), ("label_mlp", "", alone)]
+    rows = [{"method": m, "variant": v, "metric": "error", "value": f"{x}", "status": "ok"} for m, v, x in found]
+    rows += [{"method": "ssl_bihm_low", "variant": "b", "metric": "layers", "value": "3-2", "status": "ok"}]
+    csv(tmp_path / "tables", "table_4_1", *({**row, "sem": 0.003} for row in rows))
+    claim = claims.labels_alone_do_worse(tmp_path / "figures", "label_mlp", "a network")
+    assert claim.verdict == verdict
+    assert claim.measured == f"semi-supervised 0.070 ± 0.003, labels alone {alone:.3f} ± 0.003"
+    other = claims.labels_alone_do_worse(tmp_path / "figures", "label_logistic", "logistic regression")
+    assert other.verdict == NOT_MEASURED
