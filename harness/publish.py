@@ -8,6 +8,7 @@ the cell again gets them to the bit.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from harness.collect import read_metrics, write_metrics
 from harness.config import Cell, canonical_json
 from harness.errors import HarnessError
 
-LARGEST = 300_000  # bytes of one published file
+LARGEST = {".csv": 300_000}  # bytes of one published file: sheets of pixels are larger
 FACTS = (
     "status",
     "n_updates",
@@ -54,7 +55,7 @@ def publish(cells: Sequence[Cell], settings: Mapping[str, Any], results: Path, f
     kept = [results / "searches.csv", *sorted((results / "tables").glob("table_*"))]
     kept += [path for form in ("png", "rst", "csv") for path in sorted((results / "figures").glob(f"figure_*.{form}"))]
     for path in kept:
-        if path.is_file() and path.stat().st_size <= LARGEST:
+        if path.is_file() and path.stat().st_size <= LARGEST.get(path.suffix, math.inf):
             atomic.write(
                 folder / path.relative_to(results), lambda temporary, path=path: shutil.copyfile(path, temporary)
             )

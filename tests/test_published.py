@@ -1,0 +1,112 @@
+"""What is published holds together: tables follow from measurements, measurements lead to cells, claims are as told."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from harness.check.audit import audit_run
+from harness.check.summary import summarize
+from harness.check.verdict import REPRODUCED
+from harness.check.write import PUBLISHED, read_run, write_check
+from harness.config import ROOT, Cell
+from harness.report.claims import FAILS, HOLDS, UNDECIDED, claims_of
+from harness.runs import UNAVAILABLE
+from harness.tables import PlannedCell, write_tables
+
+RUNS = sorted(path.parent for path in PUBLISHED.glob("*/metrics.parquet"))
+CLAIMS = {  # judged from the csv data of the published quick figures; what does not hold there, the report says so
+    "Estimates of BiHM's log p* depend less on K": HOLDS,
+    "BiHM's log p* estimated with K = 10 is higher": UNDECIDED,
+    "BiHM's effective sample size for p* is at least five times": HOLDS,
+    "One inner sample makes the most": UNDECIDED,  # ten repeats know a spread to a quarter; the order is as claimed
+    "2 log Z moves toward 0": HOLDS,
+    "change of the squared maximum mean discrepancy": UNDECIDED,
+    "change of the entropy of a classifier's labels": HOLDS,
+    "Removing any layer": FAILS,  # thousands of updates hardly bring the upper layers into use
+    "The lowest layer of BiHM tells more": HOLDS,
+    "errs less than logistic regression": HOLDS,
+    "errs less than the best small network": UNDECIDED,
+}
+
+
+def runs(test):
+    return pytest.mark.parametrize("run", RUNS, ids=[path.name for path in RUNS])(test)
+
+
+def test_the_quick_preset_is_published():
+    assert PUBLISHED / "quick" in RUNS
+
+
+@runs
+def test_checked_against_itself_everything_is_reproduced(run, tmp_path):
+    outcome = write_check(run, run, tmp_path)
+    assert set(outcome.counts["earlier run"]) == {REPRODUCED}
+    assert outcome.regressions == 0
+
+
+@runs
+def test_no_number_contradicts_another(run):
+    assert audit_run(summarize(read_run(run), run)) == []
+
+
+@runs
+def test_every_number_is_of_a_cell_that_can_be_trained_again(run):
+    listed = pd.read_csv(run / "runs.csv", keep_default_na=False)
+    cells = {}
+    for line in listed.itertuples():
+        parts = {part: json.loads(getattr(line, part)) for part in ("model", "training", "evaluation")}
+        cell = Cell(line.dataset, line.method, line.variant, line.seed, **_parsed(parts))
+        assert line.training_digest == ("" if line.status == UNAVAILABLE else cell.training_digest)
+        cells[line.dataset, line.method, line.variant, line.seed] = line
+    for row in pd.read_parquet(run / "metrics.parquet").itertuples():
+        line = cells[row.dataset, row.method, row.variant, row.seed]
+        assert row.git_commit
+        if row.status == "ok":
+            assert (row.n_updates, row.data_digest) == (int(float(line.n_updates)), line.data_digest)
+
+
+def _parsed(parts):
+    values = {"dataset": "", "method": "", "variant": "", "seed": 0, **parts}
+    cell = Cell.from_dict(values)
+    return {part: getattr(cell, part) for part in parts}
+
+
+@runs
+def test_tables_follow_from_the_measurements(run, tmp_path):
+    metrics = pd.read_parquet(run / "metrics.parquet")
+    published = {path.name: path.read_text(encoding="utf-8") for path in (run / "tables").iterdir()}
+    named = metrics[["dataset", "method", "variant"]].drop_duplicates()
+    in_tables = pd.concat(
+        pd.read_csv(run / "tables" / name, keep_default_na=False) for name in published if ".csv" in name
+    )
+    keys = set(in_tables[["dataset", "method", "variant"]].itertuples(index=False, name=None))
+    planned = [PlannedCell(*each) for each in named.itertuples(index=False, name=None) if each in keys]
+    write_tables(metrics, planned, run.name, tmp_path)
+    assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in published} == published
+
+
+def test_what_the_quick_preset_says_to_the_claims_of_the_thesis():
+    judged = claims_of(PUBLISHED / "quick" / "figures")
+    assert len(judged) == len(CLAIMS)
+    for text, verdict in CLAIMS.items():
+        (claim,) = (claim for claim in judged if text in claim.text)
+        assert claim.verdict == verdict, claim
+
+
+def test_one_inner_sample_is_ahead_at_every_total_number():
+    frame = pd.read_csv(PUBLISHED / "quick" / "figures" / "figure_3_6.csv")
+    spread = frame.pivot(index="k_total", columns="k_inner", values="error").dropna()
+    assert len(spread) >= 3
+    assert (spread[1] < spread[10]).all()
+    assert (spread[1] < spread[100]).all()
+
+
+def test_the_table_of_the_readme_is_the_published_one():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    source = re.search(r"results/published/\w+/tables/table_\w+\.md", readme).group()
+    lines = [line for line in (ROOT / source).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    shown = [line for line in readme.splitlines() if line.startswith("|")]
+    assert set(shown) <= set(lines)
+    assert len(shown) > 10
