@@ -143,7 +143,7 @@ def _add_results(verbs: Any) -> None:
 def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
     parser.set_defaults(verb=function)
-    parser.add_argument("--preset", help="smoke, quick or full (default: that of the settings)")
+    parser.add_argument("--preset", help="smoke, quick, long or full (default: that of the settings)")
     parser.add_argument(
         "--settings",
         default="{}",
