@@ -40,25 +40,27 @@ FACTS = (
 
 
 def publish(cells: Sequence[Cell], settings: Mapping[str, Any], results: Path, folder: Path) -> list[Path]:
-    """Copy what is worth keeping of the run in ``results`` to ``folder``, in place of what is there; the files written.
+    """Put what is worth keeping of the run in ``results`` in place of ``folder``, all of it at once; the files written.
 
     Raises HarnessError where a cell has no measurements, or where its folder holds those of other settings.
     """
     metrics = read_metrics(cells, results / "runs")
     listed = pd.DataFrame([_line(cell, results / "runs" / cell.path) for cell in cells])
-    shutil.rmtree(folder, ignore_errors=True)
-    write_metrics(metrics, folder / "metrics.parquet")
-    atomic.write(folder / "runs.csv", lambda temporary: listed.to_csv(temporary, index=False))
-    atomic.write_json(
-        folder / "settings.json", {**settings, "data": {**settings["data"], "mirrors": [], "cache": None}}
-    )
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)  # of a call that was cut short
+    write_metrics(metrics, part / "metrics.parquet")
+    atomic.write(part / "runs.csv", lambda temporary: listed.to_csv(temporary, index=False))
+    places = {"mirrors": [], "cache": None, "paths": {}}  # of the machine that the run was made on
+    atomic.write_json(part / "settings.json", {**settings, "data": {**settings["data"], **places}})
     kept = [results / "searches.csv", *sorted((results / "tables").glob("table_*"))]
     kept += [path for form in ("png", "rst", "csv") for path in sorted((results / "figures").glob(f"figure_*.{form}"))]
     for path in kept:
         if path.is_file() and path.stat().st_size <= LARGEST.get(path.suffix, math.inf):
             atomic.write(
-                folder / path.relative_to(results), lambda temporary, path=path: shutil.copyfile(path, temporary)
+                part / path.relative_to(results), lambda temporary, path=path: shutil.copyfile(path, temporary)
             )
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 

@@ -37,13 +37,8 @@ MODELS = {
     "label_logistic": {"n_classes": 3, "weight_decay": 0.01},
     "factorised": {},
 }
-NO_CELLS = {
-    "defaults": {},
-    "grid": {},
-    "ablations": {},
-    "searches": {},
-    "budgets": {},
-}  # of settings that are about analyses
+# of settings that are about analyses
+NO_CELLS = {"defaults": {}, "grid": {}, "ablations": {}, "searches": {}, "budgets": {}}
 WITH_LABELS = ("ssl_bihm", "ssl_bihm_low", "label_mlp", "label_logistic")
 
 

@@ -44,6 +44,7 @@ def test_what_is_published_leads_back_to_the_cells(run, tmp_path):
     assert {"metrics.parquet", "runs.csv", "settings.json", "tables/table_3_1.md", "figures/figure_9.csv"} <= found
     assert not {"stale.csv", "figures/figure_9.pdf", "figures/figure_10.csv"} & found
     assert not any("safetensors" in name for name in found)
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
     settings = json.loads((tmp_path / "p/settings.json").read_text())
     assert settings["data"]["mirrors"] == []
@@ -65,3 +66,19 @@ def test_models_of_other_settings_are_not_published(run, tmp_path, capsys):
     assert main(["publish", "--settings", other, "--results", str(folder), "--output", str(tmp_path / "p")]) == 1
     assert "expected training digest" in capsys.readouterr().err
     assert not (tmp_path / "p").exists()
+
+
+def test_a_call_that_is_cut_short_leaves_the_last_one_alone(run, tmp_path, monkeypatch):
+    assert published(run, tmp_path / "p") == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "p").rglob("*") if path.is_file()}
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.publish.shutil.copyfile", killed)
+        with pytest.raises(KeyboardInterrupt):
+            published(run, tmp_path / "p")
+    assert {path: path.read_bytes() for path in (tmp_path / "p").rglob("*") if path.is_file()} == before
+    assert published(run, tmp_path / "p") == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
