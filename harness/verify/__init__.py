@@ -1,0 +1,54 @@
+"""``harness verify METHOD``: does a method do what its capabilities promise?
+
+Every check runs on a model so small that all 2^D rows can be enumerated (``Method.small`` has its hyperparameters),
+with parameters far from their initial values, and compares what the method says with sums that leave no doubt: random
+quantities by z-scores over repeats, exact ones to rounding. Which checks apply follows from the capabilities; the rest
+say why they do not. All randomness is seeded, so a verdict is the same whenever it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from harness.registry import build, method_class
+from harness.verify import conduct, likelihoods, sampling, updates
+from harness.verify.subject import N_VISIBLE, FailedCheckError, NotApplicableError, Result, Subject
+
+CHECKS: dict[str, Callable[[Subject], str]] = {
+    "interface": conduct.interface,
+    "normalisation": likelihoods.normalisation,
+    "importance weights": likelihoods.importance_weights,
+    "partition function": likelihoods.partition_function,
+    "loss is a bound": updates.loss_is_a_bound,
+    "gradient": updates.gradient,
+    "samples": sampling.samples,
+    "layer samples": sampling.layer_samples,
+    "joint samples": sampling.joint_samples,
+    "inpainting": sampling.inpainting,
+    "determinism": conduct.determinism,
+    "checkpoint": conduct.checkpoint,
+    "single precision": likelihoods.single_precision,
+    "device parity": likelihoods.device_parity,
+    "learning": updates.learning,
+    "bad input": conduct.bad_input,
+}
+
+
+def run_check(name: str, subject: Subject) -> Result:
+    """The verdict of one check; an exception in the method is a failure."""
+    try:
+        return Result(name, "passed", CHECKS[name](subject))
+    except NotApplicableError as reason:
+        return Result(name, "not applicable", str(reason))
+    except FailedCheckError as failure:
+        return Result(name, "failed", str(failure))
+    except Exception as error:
+        return Result(name, "failed", f"{type(error).__name__}: {error}")
+
+
+def verify(name: str) -> Iterator[Result]:
+    """Results of all checks of the method of this name, as they come. Raises ConfigError when there is none."""
+    subject = Subject(method_class(name))
+    build(name, N_VISIBLE, subject.hyperparameters)  # says what is wrong with ``small``
+    yield from map(partial(run_check, subject=subject), CHECKS)
