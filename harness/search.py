@@ -1,8 +1,8 @@
 """Hyperparameters, tried on the validation set: which trials the settings ask for, and what came of them.
 
 ``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with the
-values of one setting: ``training.KEY`` or ``model.KEY``, or ``learning_rate``, the rate of the first phase, to which
-the other phases keep their ratio. ``updates``, a number and no axis, shortens all trials: the phases together have as
+values of one setting: ``training.KEY`` (whole schedules: ``training.phases``) or ``model.KEY``, or ``learning_rate``,
+the rate of the first phase, to which the other phases keep their ratio. ``updates``, a number and no axis, shortens all trials: the phases together have as
 many, in their proportion. A trial is one combination of the values, laid over the cell of the grid. Trials of a cell
 differ in these values alone: same rows, same order, same initial weights. Nothing of a trial is measured on the test
 set. What won is for a person to write into the preset; the table of findings says whether that was done.
@@ -102,7 +102,9 @@ def _shortened(cell: Cell, updates: int) -> Cell:
 
 
 def _word(value: Any) -> str:
-    """A value as part of a file name."""
+    """A value as part of a file name; of a phase: 4000x0.01x10, its updates, learning rate and samples."""
+    if isinstance(value, Mapping):
+        return "x".join(map(_word, value.values()))
     return "-".join(map(_word, value)) if isinstance(value, list | tuple) else f"{value}".replace("/", "_")
 
 

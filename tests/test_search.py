@@ -46,6 +46,15 @@ def test_without_a_budget_of_its_own_the_winner_is_the_cell_of_the_grid():
     assert second.cell.training_digest != first.cell.training_digest
 
 
+def test_whole_schedules_can_be_compared():
+    last = {"updates": 5, "learning_rate": 0.001, "n_samples": 9}
+    longer = [{"updates": 30, "learning_rate": 0.005, "n_samples": 2}, last]
+    found = trials(load_settings({**TINY, "searches": {"rws": {"adult": {"training.phases": [PHASES, longer]}}}}))
+    assert [trial.chosen for trial in found] == [True, False]
+    assert found[1].name == "training.phases=30x0.005x2-5x0.001x9"
+    assert [phase.updates for phase in found[1].cell.training.phases] == [30, 5]
+
+
 def test_groups_of_data_sets_have_searches():
     settings = load_settings({"preset": "smoke", "searches": {"nade": {"uci": {"learning_rate": [0.1]}}}})
     assert {trial.cell.dataset for trial in trials(settings)} == set(settings["groups"]["uci"])
