@@ -2,10 +2,11 @@
 
 ``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with the
 values of one setting: ``training.KEY`` (whole schedules: ``training.phases``) or ``model.KEY``, or ``learning_rate``,
-the rate of the first phase, to which the other phases keep their ratio. ``updates``, a number and no axis, shortens all trials: the phases together have as
-many, in their proportion. A trial is one combination of the values, laid over the cell of the grid. Trials of a cell
-differ in these values alone: same rows, same order, same initial weights. Nothing of a trial is measured on the test
-set. What won is for a person to write into the preset; the table of findings says whether that was done.
+the rate of the first phase, to which the other phases keep their ratio. ``updates``, a number and no axis, shortens all
+trials: the phases together have as many, in their proportion. A trial is one combination of the values, laid over the
+cell of the grid. Trials of a cell differ in these values alone: same rows, same order, same initial weights. Nothing of
+a trial is measured on the test set. What won is for a person to write into the preset; the table of findings says
+whether that was done.
 """
 
 from __future__ import annotations
