@@ -73,6 +73,17 @@ def _parsed(parts):
     return {part: getattr(cell, part) for part in parts}
 
 
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*/searches.csv")), ids=lambda path: path.parent.name)
+def test_what_was_chosen_is_what_ended_lowest_on_the_validation_set(path):
+    found = pd.read_csv(path, keep_default_na=False)
+    assert not found.empty
+    for _, trials in found.groupby(["dataset", "method", "variant"]):
+        assert (trials["status"] == "ok").all()
+        best = trials.loc[trials["validation_loss"].idxmin()]
+        assert best["chosen"]
+        assert trials["chosen"].sum() == 1
+
+
 @runs
 def test_tables_follow_from_the_measurements(run, tmp_path):
     metrics = pd.read_parquet(run / "metrics.parquet")
