@@ -134,7 +134,7 @@ def test_csv_has_the_contract_columns_and_every_number_of_the_thesis(written, ta
     found = cells(text)
     for wanted, printed in reported()[table.number].items():
         assert found[wanted]["reported"] == printed
-        assert found[wanted]["status"] in ("ok", "no method")
+        assert found[wanted]["status"] in ("ok", "not planned")
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
@@ -154,7 +154,7 @@ def test_values_of_the_csv(written):
     assert expected.items() <= found.items()
     assert cells(written["table_3_1.csv"])["adult", "nade", "", "-log p"]["k"] == "0"
     missing = cells(written["table_3_1.csv"])["adult", "darn", "", "-log p"]
-    assert (missing["value"], missing["n_seeds"], missing["status"]) == ("", "0", "no method")
+    assert (missing["value"], missing["n_seeds"], missing["status"]) == ("", "0", "not planned")
     layers = cells(written["table_3_2.csv"])["adult", "bihm", "", "layers"]
     assert layers["value"] == layers["reported"] == "100-70-50-25"
     assert layers["seconds"] == "20.0"
@@ -307,13 +307,13 @@ def test_a_value_that_is_no_number_is_a_divergence(tmp_path):
     assert markdown_row(write(tmp_path, rows)["table_3_1.md"], "NADE")[7] == "diverged"
 
 
-def test_methods_that_come_later_and_cells_that_are_not_planned(tmp_path):
+def test_methods_and_cells_that_are_not_planned(tmp_path):
     planned = [cell for cell in PLANNED if cell != ("web", "nade", "")]
     texts = write(tmp_path, rows_of(planned), planned)
-    assert markdown_row(texts["table_3_1.md"], "DARN") == ["no method yet"] * 8
+    assert markdown_row(texts["table_3_1.md"], "DARN") == ["not planned"] * 8
     assert markdown_row(texts["table_3_1.md"], "NADE")[7] == "not planned"
-    assert markdown_row(texts["table_3_3.md"], "NVIL (2 latent layers)") == ["no method yet", "–"]
-    assert sum(note.startswith(("- no method yet:", "- not planned:")) for note in notes(texts["table_3_1.md"])) == 2
+    assert markdown_row(texts["table_3_3.md"], "NVIL (2 latent layers)") == ["not planned", "–"]
+    assert sum(note.startswith("- not planned:") for note in notes(texts["table_3_1.md"])) == 1
 
 
 def test_planned_cell_without_rows_is_an_error_naming_it(tmp_path):

@@ -150,7 +150,7 @@ def test_unavailable_data_never_block_the_tables(done):
 
 
 def test_methods_that_come_later_say_so(done):
-    assert done.table().loc["adult", "darn", "", "-log p"].status == "no method"
+    assert done.table().loc["adult", "darn", "", "-log p"].status == "not planned"
 
 
 def test_a_second_call_does_nothing(done):

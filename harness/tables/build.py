@@ -18,8 +18,7 @@ from harness.tables.layout import Axis, Block, Table
 from harness.tables.pooling import Measured, Row, pool
 from harness.tables.reported import Key, PlannedCell, reported
 
-NO_METHOD = "no method"  # the thesis' method is not in the configuration at all
-NOT_PLANNED = "not planned"  # it is, but not with this data set or variant
+NOT_PLANNED = "not planned"  # the thesis has the number, the configuration no such cell
 CSV_COLUMNS = (
     *("dataset", "method", "variant", "metric", "value", "sem", "reported", "n_seeds", "n_updates", "k"),
     *("seconds", "status"),
@@ -95,8 +94,7 @@ def build(table: Table, rows: Mapping[PlannedCell, Sequence[Row]], planned: Sequ
 def _entry(table: Table, key: Key, rows: Mapping, planned: set[PlannedCell], ours: bool) -> Entry | None:
     printed = reported()[table.number].get(key)
     if key.cell not in planned:
-        status = NOT_PLANNED if key.method in {cell.method for cell in planned} else NO_METHOD
-        return Entry(key, printed, Measured(status)) if printed is not None else None
+        return Entry(key, printed, Measured(NOT_PLANNED)) if printed is not None else None
     measured = pool(rows[key.cell], key.metric)
     if printed is not None and measured is None:
         raise HarnessError(f"metrics: expected {key.metric} of {'/'.join(key.cell)}, found other metrics only")

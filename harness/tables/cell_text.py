@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 
-from harness.tables.build import NO_METHOD, Entry
+from harness.tables.build import Entry
 from harness.tables.pooling import OK, TIMEOUT
 
 STAND_IN, NOTED, STOPPED, FEWER, REMARKED = "†", "§", "‡", "¶", "‖"
 NOTHING = "–"
 NOT_COMPARABLE = "n/c"
-WORDS = {NO_METHOD: "no method yet"}  # other statuses are words already
 DECIMALS = {"error": 3}  # at most; nats and percent have MOST_DECIMALS
 MOST_DECIMALS = 2
 
@@ -51,7 +50,7 @@ def ours_text(entry: Entry) -> str:
     """Our number with its error and marks, or the status in words."""
     m = entry.measured
     if m.value is None:
-        return WORDS.get(m.status, m.status)
+        return m.status
     text = m.value if isinstance(m.value, str) else with_error(m.value, m.sem, _most_decimals(entry))
     marks = {STOPPED: m.status == TIMEOUT, FEWER: bool(m.others), REMARKED: m.status == OK and bool(m.message)}
     return text + "".join(mark for mark, holds in marks.items() if holds)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from harness.tables.build import NO_METHOD, NOT_PLANNED, Grid, display_name
-from harness.tables.cell_text import FEWER, NOT_COMPARABLE, NOTED, REMARKED, STAND_IN, STOPPED, WORDS
+from harness.tables.build import NOT_PLANNED, Grid, display_name
+from harness.tables.cell_text import FEWER, NOT_COMPARABLE, NOTED, REMARKED, STAND_IN, STOPPED
 from harness.tables.pooling import FAILURES, OK, TIMEOUT
 
 
@@ -97,7 +97,5 @@ def _status_notes(grid: Grid) -> Iterator[str]:
         places = "; ".join(f"{dataset} ({', '.join(names)})" for dataset, names in where.items())
         yield f"{status}: {places}" + (f": {why}" if why else ".")
     statuses = {entry.measured.status for entry in grid.entries()}
-    if NO_METHOD in statuses:
-        yield f"{WORDS[NO_METHOD]}: the method is not part of this configuration; the thesis' value stands alone."
     if NOT_PLANNED in statuses:
-        yield f"{NOT_PLANNED}: the method is part of this configuration, but not with this data set or variant."
+        yield f"{NOT_PLANNED}: this configuration has no such cell; the thesis' value stands alone."
