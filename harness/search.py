@@ -2,18 +2,19 @@
 
 ``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with the
 values of one setting: ``training.KEY`` (whole schedules: ``training.phases``) or ``model.KEY``, or ``learning_rate``,
-the rate of the first phase, to which the other phases keep their ratio. ``updates``, a number and no axis, shortens all
-trials: the phases together have as many, in their proportion. A trial is one combination of the values, laid over the
-cell of the grid. Trials of a cell differ in these values alone: same rows, same order, same initial weights. Nothing of
-a trial is measured on the test set. What won is for a person to write into the preset; the table of findings says
-whether that was done.
+the rate of the first phase, to which the other phases keep their ratio. ``finer`` holds further combinations, a list of
+axes that replace the values of the same name: those around the best so far. ``updates``, a number and no axis, shortens
+all trials: the phases together have as many, in their proportion. A trial is one combination of the values, laid over
+the cell of the grid. Trials of a cell differ in these values alone: same rows, same order, same initial weights.
+Nothing of a trial is measured on the test set. What won is for a person to write into the preset; the table of findings
+says whether that was done.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from harness.errors import ConfigError, DataError
 if TYPE_CHECKING:  # the workflow plans trials without pandas
     import pandas as pd
 
-BUDGET, LEARNING_RATE = "updates", "learning_rate"
+BUDGET, FINER, LEARNING_RATE = "updates", "finer", "learning_rate"
 COLUMNS = ("dataset", "method", "variant", "trial", "status", "validation_loss", "sem", "n_updates", "best_update")
 
 
@@ -62,16 +63,22 @@ def trials(settings: Mapping[str, Any]) -> list[Trial]:
 
 
 def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
-    axes = {axis: values for axis, values in entry.items() if axis != BUDGET}
-    found = []
-    for combination in itertools.product(*axes.values()):
-        values = dict(zip(axes, combination, strict=True))
+    axes = {axis: values for axis, values in entry.items() if axis not in (BUDGET, FINER)}
+    grids = [axes, *({**axes, **finer} for finer in entry.get(FINER, ()))]
+    found: dict[str, Trial] = {}
+    for values in itertools.chain.from_iterable(map(_combinations, grids)):
         changed = cell
         for axis, value in values.items():
             changed = _changed(changed, axis, value)
         shortened = _shortened(changed, entry[BUDGET]) if BUDGET in entry else changed
-        found.append(Trial(shortened, values, chosen=changed == cell))
-    return found
+        trial = Trial(shortened, values, chosen=changed == cell)
+        found.setdefault(trial.name, trial)
+    return list(found.values())
+
+
+def _combinations(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for combination in itertools.product(*axes.values()):
+        yield dict(zip(axes, combination, strict=True))
 
 
 def _changed(cell: Cell, axis: str, value: Any) -> Cell:

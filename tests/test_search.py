@@ -55,6 +55,25 @@ def test_whole_schedules_can_be_compared():
     assert [phase.updates for phase in found[1].cell.training.phases] == [30, 5]
 
 
+def test_finer_combinations_are_laid_over_the_coarse_ones():
+    finer = [{"learning_rate": [0.02, 0.03], "training.l1": [0.001]}, {"learning_rate": [0.04]}]
+    search = {**TINY["searches"]["rws"]["adult"], "finer": finer}
+    found = trials(load_settings({**TINY, "searches": {"rws": {"adult": search}}}))
+    assert [trial.name for trial in found[4:]] == [
+        "learning_rate=0.03,training.l1=0.001",
+        "learning_rate=0.04,training.l1=0.0",
+        "learning_rate=0.04,training.l1=0.001",
+    ]
+    assert [sum(phase.updates for phase in trial.cell.training.phases) for trial in found] == [20] * 7
+
+
+@pytest.mark.parametrize("finer", [{"learning_rate": [0.1]}, [{}], [{"learning_rate": 0.1}], []])
+def test_finer_combinations_are_a_list_of_axes(finer):
+    search = {**TINY["searches"]["rws"]["adult"], "finer": finer}
+    with pytest.raises(ConfigError, match="finer"):
+        load_settings({**TINY, "searches": {"rws": {"adult": search}}})
+
+
 def test_groups_of_data_sets_have_searches():
     settings = load_settings({"preset": "smoke", "searches": {"nade": {"uci": {"learning_rate": [0.1]}}}})
     assert {trial.cell.dataset for trial in trials(settings)} == set(settings["groups"]["uci"])
