@@ -3,11 +3,11 @@
 ``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with the
 values of one setting: ``training.KEY`` (whole schedules: ``training.phases``) or ``model.KEY``, or ``learning_rate``,
 the rate of the first phase, to which the other phases keep their ratio. ``finer`` holds further combinations, a list of
-axes that replace the values of the same name: those around the best so far. ``updates``, a number and no axis, shortens
-all trials: the phases together have as many, in their proportion. A trial is one combination of the values, laid over
-the cell of the grid. Trials of a cell differ in these values alone: same rows, same order, same initial weights.
-Nothing of a trial is measured on the test set. What won is for a person to write into the preset; the table of findings
-says whether that was done.
+axes that replace the values of the same name: those around the best so far. ``updates``, a number, shortens all
+trials: the phases together have as many, in their proportion; as an axis of ``finer`` it does so to these alone. A
+trial is one combination of the values, laid over the cell of the grid. Trials of a cell differ in these values alone:
+same rows, same order, same initial weights. Nothing of a trial is measured on the test set. What won is for a person
+to write into the preset; the table of findings says whether that was done.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ COLUMNS = ("dataset", "method", "variant", "trial", "status", "validation_loss",
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination of values (axis -> value), and the cell that has them; ``chosen``: so has the grid's."""
+    """One combination of values (axis -> value), and the cell that has them.
+
+    ``chosen``: so has the grid's; of several lengths of these, the longest.
+    """
 
     cell: Cell
     values: Mapping[str, Any]
@@ -69,11 +72,12 @@ def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
     for values in itertools.chain.from_iterable(map(_combinations, grids)):
         changed = cell
         for axis, value in values.items():
-            changed = _changed(changed, axis, value)
-        shortened = _shortened(changed, entry[BUDGET]) if BUDGET in entry else changed
-        trial = Trial(shortened, values, chosen=changed == cell)
+            changed = changed if axis == BUDGET else _changed(changed, axis, value)
+        updates = values.get(BUDGET, entry.get(BUDGET))
+        trial = Trial(_shortened(changed, updates) if updates else changed, values, chosen=changed == cell)
         found.setdefault(trial.name, trial)
-    return list(found.values())
+    longest = max((_length(trial.cell) for trial in found.values() if trial.chosen), default=0)
+    return [replace(trial, chosen=trial.chosen and _length(trial.cell) == longest) for trial in found.values()]
 
 
 def _combinations(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -100,9 +104,13 @@ def _changed(cell: Cell, axis: str, value: Any) -> Cell:
     raise ConfigError(f"searches: {cell.path}: expected axes out of {', '.join(known)}, found {axis!r}")
 
 
+def _length(cell: Cell) -> int:
+    return sum(phase.updates for phase in cell.training.phases)
+
+
 def _shortened(cell: Cell, updates: int) -> Cell:
     """``updates`` in all, as the phases of the cell share them."""
-    total = sum(phase.updates for phase in cell.training.phases)
+    total = _length(cell)
     phases = tuple(
         replace(phase, updates=max(1, round(phase.updates * updates / total))) for phase in cell.training.phases
     )

@@ -67,7 +67,17 @@ def test_finer_combinations_are_laid_over_the_coarse_ones():
     assert [sum(phase.updates for phase in trial.cell.training.phases) for trial in found] == [20] * 7
 
 
-@pytest.mark.parametrize("finer", [{"learning_rate": [0.1]}, [{}], [{"learning_rate": 0.1}], []])
+def test_finer_combinations_may_be_longer_and_the_longest_is_what_was_chosen():
+    finer = [{"updates": [40], "learning_rate": [0.02], "training.l1": [0.001]}]
+    search = {**TINY["searches"]["rws"]["adult"], "finer": finer}
+    found = trials(load_settings({**TINY, "searches": {"rws": {"adult": search}}}))
+    assert [sum(phase.updates for phase in trial.cell.training.phases) for trial in found] == [20, 20, 20, 20, 40]
+    assert found[-1].name == "learning_rate=0.02,training.l1=0.001,updates=40"
+    assert found[-1].cell.training_digest == resolve(load_settings(TINY), "adult", "rws").training_digest
+    assert [trial.chosen for trial in found] == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize("finer", [{"learning_rate": [0.1]}, [{}], [{"learning_rate": 0.1}], [{"updates": [0]}], []])
 def test_finer_combinations_are_a_list_of_axes(finer):
     search = {**TINY["searches"]["rws"]["adult"], "finer": finer}
     with pytest.raises(ConfigError, match="finer"):
