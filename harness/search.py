@@ -15,12 +15,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import atomic, runs
-from harness.config import Cell, Training, canonical_json, cells_named, resolve, specific_entries
+from harness.config import Cell, Phase, Training, canonical_json, cells_named, resolve, specific_entries
 from harness.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # the workflow plans trials without pandas
@@ -120,7 +120,7 @@ def _shortened(cell: Cell, updates: int) -> Cell:
 def _word(value: Any) -> str:
     """A value as part of a file name; of a phase: 4000x0.01x10, its updates, learning rate and samples."""
     if isinstance(value, Mapping):
-        return "x".join(map(_word, value.values()))
+        return "x".join(_word(value[field.name]) for field in fields(Phase))
     return "-".join(map(_word, value)) if isinstance(value, list | tuple) else f"{value}".replace("/", "_")
 
 

@@ -55,6 +55,12 @@ def test_whole_schedules_can_be_compared():
     assert [phase.updates for phase in found[1].cell.training.phases] == [30, 5]
 
 
+def test_the_order_of_a_phases_keys_does_not_change_the_name_of_a_trial():
+    phases = [dict(sorted(phase.items())) for phase in PHASES]  # as files of settings may have them
+    (trial,) = trials(load_settings({**TINY, "searches": {"rws": {"adult": {"training.phases": [phases]}}}}))
+    assert trial.name == "training.phases=30x0.02x2-10x0.002x2"
+
+
 def test_finer_combinations_are_laid_over_the_coarse_ones():
     finer = [{"learning_rate": [0.02, 0.03], "training.l1": [0.001]}, {"learning_rate": [0.04]}]
     search = {**TINY["searches"]["rws"]["adult"], "finer": finer}
