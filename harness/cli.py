@@ -138,6 +138,7 @@ def _add_results(verbs: Any) -> None:
     publish = _verb(verbs, "publish", _publish, "copy what is kept in git of a run to results/published/PRESET")
     publish.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
     publish.add_argument("--output", type=Path, help="folder to fill (default: results/published/PRESET)")
+    publish.add_argument("--add", action="store_true", help="keep published cells that this run has not")
 
 
 def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
@@ -541,7 +542,8 @@ def _publish(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     results = options.results or ROOT / "results" / settings["preset"]
     folder = options.output or ROOT / "results" / "published" / settings["preset"]
-    for path in publish(cells(settings), settings, results, folder):
+    planned = cells(settings)
+    for path in publish(planned, _models(planned, settings), settings, results, folder, options.add):
         print(path)
     return 0
 

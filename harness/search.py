@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the workflow plans trials without pandas
 
 BUDGET, FINER, LEARNING_RATE = "updates", "finer", "learning_rate"
 COLUMNS = ("dataset", "method", "variant", "trial", "status", "validation_loss", "sem", "n_updates", "best_update")
+FOUND = ("status", "validation_loss", "sem", "n_updates", "best_update", "train_seconds", "device", "git_commit")
 
 
 @dataclass(frozen=True)
@@ -133,28 +134,27 @@ def find_trial(settings: Mapping[str, Any], dataset: str, method: str, variant: 
     return found[wanted]
 
 
-def findings(planned: Iterable[Trial], folder: Path) -> pd.DataFrame:
+def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | None = None) -> pd.DataFrame:
     """One row a trial that lies below ``folder``: its best validation loss (nats a row), ranked within its cell.
 
     ``sem`` is over the validation rows, which all trials share: differences between trials are better known than that.
-    ``chosen``: the grid has these values. Raises DataError for a trial that is not there, or is another's.
+    ``chosen``: the grid has these values. ``earlier``: findings that have the trials that are not below ``folder``.
+    Raises DataError for a trial that is in neither, or is another's.
     """
     import pandas as pd
 
+    known = {} if earlier is None else {row["training_digest"]: row for row in earlier.to_dict("records")}
     rows = []
     for trial in planned:
         run = folder / trial.path
-        status = runs.read_json(run / "status.json")
-        if status["status"] in runs.HAVE_MODEL and status["training_digest"] != trial.cell.training_digest:
-            raise DataError(run / "status.json", f"digest {trial.cell.training_digest}", status["training_digest"])
+        kept = None if (run / "status.json").exists() else known.get(trial.cell.training_digest)
         row = {"dataset": trial.cell.dataset, "method": trial.cell.method, "variant": trial.cell.variant}
-        row |= {"trial": trial.name, "status": status["status"], "chosen": trial.chosen}
-        row |= {key: status.get(key) for key in ("n_updates", "best_update", "train_seconds", "device", "git_commit")}
-        loss = status.get("best_validation")
-        row |= {"validation_loss": math.nan if loss is None else loss, "sem": _sem(run, status)}
+        row |= {"trial": trial.name, "chosen": trial.chosen}
+        row |= {key: kept[key] for key in FOUND} if kept else _found(trial, run)
         row |= {
             "values": canonical_json(dict(trial.values)),
             "training": canonical_json(trial.cell.to_dict()["training"]),
+            "training_digest": trial.cell.training_digest,
         }
         rows.append(row)
     frame = pd.DataFrame(rows)
@@ -162,6 +162,16 @@ def findings(planned: Iterable[Trial], folder: Path) -> pd.DataFrame:
         return pd.DataFrame(columns=[*COLUMNS, "rank"])
     frame["rank"] = frame.groupby(["dataset", "method", "variant"])["validation_loss"].rank(method="first")
     return frame[[*COLUMNS, "rank", *(column for column in frame if column not in (*COLUMNS, "rank"))]]
+
+
+def _found(trial: Trial, run: Path) -> dict[str, Any]:
+    """FOUND, of a trial in its folder."""
+    status = runs.read_json(run / "status.json")
+    if status["status"] in runs.HAVE_MODEL and status["training_digest"] != trial.cell.training_digest:
+        raise DataError(run / "status.json", f"digest {trial.cell.training_digest}", status["training_digest"])
+    loss = status.get("best_validation")
+    found = {"validation_loss": math.nan if loss is None else loss, "sem": _sem(run, status)}
+    return {key: found.get(key, status.get(key)) for key in FOUND}
 
 
 def _sem(run: Path, status: Mapping[str, Any]) -> float:
@@ -174,8 +184,10 @@ def _sem(run: Path, status: Mapping[str, Any]) -> float:
     return math.nan if at.empty else float(at["valid_sem"].iloc[-1])
 
 
-def write_findings(planned: Iterable[Trial], folder: Path, path: Path) -> pd.DataFrame:
+def write_findings(
+    planned: Iterable[Trial], folder: Path, path: Path, earlier: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """``findings`` as csv."""
-    frame = findings(planned, folder)
+    frame = findings(planned, folder, earlier)
     atomic.write(path, lambda temporary: frame.to_csv(temporary, index=False))
     return frame

@@ -1,12 +1,14 @@
 """Publishing: what is kept of a run, and that it leads back to the cells."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 
 from harness.cli import main
 from harness.config import Cell, load_settings, resolve
+from harness.search import trials
 
 TINY = {"preset": "smoke", "grid": {}, "repetitions": 1}
 OTHERS = {"uci": None, "binarized_mnist": None}
@@ -31,9 +33,9 @@ def _run(tmp_path_factory):
     return text, folder
 
 
-def published(run, output):
+def published(run, output, *options):
     text, folder = run
-    return main(["publish", "--settings", text, "--results", str(folder), "--output", str(output)])
+    return main(["publish", "--settings", text, "--results", str(folder), "--output", str(output), *options])
 
 
 def test_what_is_published_leads_back_to_the_cells(run, tmp_path):
@@ -82,3 +84,45 @@ def test_a_call_that_is_cut_short_leaves_the_last_one_alone(run, tmp_path, monke
     assert {path: path.read_bytes() for path in (tmp_path / "p").rglob("*") if path.is_file()} == before
     assert published(run, tmp_path / "p") == 0
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys):
+    text, folder = run
+    whole, grown = tmp_path / "whole", tmp_path / "grown"
+    assert published(run, whole) == 0
+    only = json.dumps({**json.loads(text), "grid": {**json.loads(text)["grid"], "nade": None}})
+    assert published((only, folder), grown, "--add") == 0  # there is nothing to add to
+    shutil.copytree(folder / "runs/adult/nade", tmp_path / "elsewhere/runs/adult/nade")
+    elsewhere = (text, tmp_path / "elsewhere")
+    assert published(elsewhere, grown) == 1
+    assert "adult/factorised/default/0/metrics.json" in capsys.readouterr().err
+    assert published(elsewhere, grown, "--add") == 0
+    assert contents(grown) == contents(whole)
+
+    other = json.dumps({**json.loads(text), "defaults": {"training": {"batch_size": 7}}})
+    assert published((other, tmp_path / "nothing"), grown, "--add") == 1  # a cell of other settings is another cell
+    measured = json.dumps({**json.loads(text), "defaults": {"evaluation": {"rows": 9}}})
+    assert published((measured, tmp_path / "nothing"), grown, "--add") == 1
+    assert contents(grown) == contents(whole)
+
+
+def test_trials_that_this_run_lacks_stay_too(run, tmp_path):
+    text, folder = run
+    shutil.copytree(folder, tmp_path / "r")
+    search = {"nade": {"adult": {"learning_rate": [0.01, 0.1], "updates": 2}}}
+    settings = json.dumps({**json.loads(text), "searches": search})
+    for trial in trials(load_settings(json.loads(settings))):
+        cell = ["--dataset", "adult", "--method", "nade", "--trial", trial.name]
+        assert main(["trial", "--settings", settings, *cell, "--run", str(tmp_path / "r/searches" / trial.path)]) == 0
+    place = ["--trials", str(tmp_path / "r/searches"), "--output", str(tmp_path / "r/searches.csv")]
+    assert main(["searches", "--settings", settings, *place]) == 0
+    assert published((settings, tmp_path / "r"), tmp_path / "p") == 0
+    before = contents(tmp_path / "p")
+    assert len(pd.read_csv(tmp_path / "p/searches.csv")) == 2
+    shutil.rmtree(tmp_path / "r/searches" / trial.path)
+    assert published((settings, tmp_path / "r"), tmp_path / "p", "--add") == 0
+    assert contents(tmp_path / "p") == before
