@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -264,11 +265,12 @@ def cells_named(settings: Mapping[str, Any], section: str) -> dict[tuple[str, st
     for method, entries in settings[section].items():
         if not settings["grid"].get(method):
             continue
-        for key, entry in (entries or {}).items():
-            if entry is not None:  # null takes out what an earlier file put in
-                for name in groups.get(key, [key]):
-                    dataset, _, variant = name.partition("/")
-                    seen[method, dataset, variant] = None
+        # null takes out what an earlier file put in, and a data set from its group
+        given = {key: entry for key, entry in (entries or {}).items() if entry is not None}
+        for name in itertools.chain.from_iterable(groups.get(key, [key]) for key in given):
+            if name in given or name not in (entries or {}):
+                dataset, _, variant = name.partition("/")
+                seen[method, dataset, variant] = None
     return seen
 
 

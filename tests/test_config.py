@@ -107,6 +107,13 @@ def test_a_null_entry_takes_cells_out_of_the_grid():
     assert ("nade", "adult") in found
 
 
+def test_a_null_entry_takes_a_data_set_out_of_its_group():
+    settings = load_settings({"preset": "smoke", "grid": {"fvsbn": {"dna": None}, "darn": {"uci": None, "web": {}}}})
+    found = {(cell.method, cell.dataset) for cell in cells(settings)}
+    assert {dataset for method, dataset in found if method == "fvsbn"} == {*settings["groups"]["uci"]} - {"dna"}
+    assert {dataset for method, dataset in found if method == "darn"} == {"web"}
+
+
 def test_entries_say_how_often_a_cell_is_trained():
     grid = {"factorised": {"uci": {"repetitions": 2}, "dna": {"repetitions": 4}}}
     settings = load_settings({"preset": "smoke", "grid": grid, "budgets": {"factorised": {"web": {"repetitions": 3}}}})
