@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import atomic, runs
-from harness.config import Cell, Phase, Training, canonical_json, cells_named, resolve, specific_entries
+from harness.config import Cell, Phase, Training, canonical_json, cells_named, resolve, specific_entries, variant_folder
 from harness.errors import ConfigError, DataError
 
 if TYPE_CHECKING:  # the workflow plans trials without pandas
@@ -127,11 +127,11 @@ def _word(value: Any) -> str:
 
 def find_trial(settings: Mapping[str, Any], dataset: str, method: str, variant: str, name: str) -> Trial:
     """The trial of this name; raises ConfigError for one that the settings do not ask for."""
-    wanted = f"{dataset}/{method}/{variant or 'default'}/{name}"
-    found = {trial.path: trial for trial in trials(settings)}
-    if wanted not in found:
-        raise ConfigError(f"trial: expected one of {', '.join(found) or 'none at all'}, found {wanted}")
-    return found[wanted]
+    cell = f"{dataset}/{method}/{variant_folder(variant)}"
+    found = {trial.name: trial for trial in trials(settings) if str(Path(trial.path).parent) == cell}
+    if name not in found:
+        raise ConfigError(f"trial: {cell}: expected one of {', '.join(found) or 'none at all'}, found {name}")
+    return found[name]
 
 
 def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | None = None) -> pd.DataFrame:

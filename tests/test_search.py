@@ -103,8 +103,20 @@ def test_an_axis_that_is_no_setting_is_named(axis):
 
 
 def test_a_trial_that_nobody_asked_for_is_an_error():
-    with pytest.raises(ConfigError, match=r"trial: expected one of adult/rws/default/learning_rate.*found adult/rws"):
+    with pytest.raises(ConfigError, match=r"trial: adult/rws/default: expected one of learning_rate.*found learn"):
         find_trial(load_settings(TINY), "adult", "rws", "", "learning_rate=7")
+    with pytest.raises(ConfigError, match="trial: adult/bihm/default: expected one of none at all"):
+        find_trial(load_settings(TINY), "adult", "bihm", "", "learning_rate=7")
+
+
+@pytest.mark.parametrize("variant", ["two layers", "two_layers"])
+def test_the_variant_of_a_trial_is_named_as_in_the_grid_or_as_in_paths(variant):
+    named = {
+        "preset": "smoke",
+        "grid": {"rws": {"adult/two layers": {"model": {"layers": [3, 2]}}}},
+        "searches": {"rws": {"adult/two layers": {"training.l1": [0.0]}}},
+    }
+    assert find_trial(load_settings(named), "adult", "rws", variant, "training.l1=0.0").cell.variant == "two layers"
 
 
 def test_trials_are_trained_gathered_and_never_measured_on_the_test_set(tmp_path):
