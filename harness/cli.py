@@ -192,13 +192,20 @@ def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
-    from harness.config import ROOT, resolve
+    from harness.config import resolve
 
     cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
     digest = getattr(options, "digest", None)
     if digest and digest != cell.training_digest:
         raise ConfigError(f"{cell.path}: expected training digest {digest}, found {cell.training_digest}")
-    return cell, options.run or ROOT / "results" / settings["preset"] / "runs" / cell.path
+    return cell, options.run or _results(settings) / "runs" / cell.path
+
+
+def _results(settings: dict[str, Any]) -> Path:
+    """Where the results of a preset lie."""
+    from harness.config import ROOT
+
+    return ROOT / "results" / settings["preset"]
 
 
 def _datasets(options: argparse.Namespace) -> int:
@@ -338,7 +345,8 @@ def _run_cell(options: argparse.Namespace) -> int:
         if data is not None and runs.is_trained(run, cell, data.digest):
             print(f"{cell.path}: was trained before", file=sys.stderr)
         elif data is not None:
-            stopped = _train_model(cell, data, run, device)
+            trials = _results(settings) / "searches" / Path(cell.path).parent
+            stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
             if stopped:
                 return stopped
         _measure_model(cell, data, run, device, settings["preset"])
@@ -357,17 +365,16 @@ def _train(options: argparse.Namespace) -> int:
 
 def _trial(options: argparse.Namespace) -> int:
     from harness import runs
-    from harness.config import ROOT
     from harness.search import find_trial
 
     settings = _load_settings(options)
     trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
-    run = options.run or ROOT / "results" / settings["preset"] / "searches" / trial.path
+    run = options.run or _results(settings) / "searches" / trial.path
     data = _data_to_train_on(options, settings, trial.cell, run)
     if data is None or runs.is_trained(run, trial.cell, data.digest):
         return 0
     with _computing(options, settings) as device:
-        return _train_model(trial.cell, data, run, device)
+        return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
 
 
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
@@ -390,9 +397,16 @@ def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cel
     return data
 
 
-def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device) -> int:
+def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = ()) -> int:
+    """Train, unless one of the folders ``elsewhere`` holds the same training: a trial may be what the grid has."""
+    from harness import runs
     from harness.training import InterruptedRunError, train
 
+    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest)), None)
+    if source:
+        runs.copy_training(source, run, cell)
+        print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
+        return 0
     try:
         status = train(cell, data, run, device)
     except InterruptedRunError as error:
@@ -540,7 +554,7 @@ def _publish(options: argparse.Namespace) -> int:
     from harness.publish import publish
 
     settings = _load_settings(options)
-    results = options.results or ROOT / "results" / settings["preset"]
+    results = options.results or _results(settings)
     folder = options.output or ROOT / "results" / "published" / settings["preset"]
     planned = cells(settings)
     for path in publish(planned, _models(planned, settings), settings, results, folder, options.add):

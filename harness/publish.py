@@ -91,7 +91,8 @@ def publish(
     write_tables(metrics, models, settings["preset"], part / "tables")
     trials_before = None if earlier is None else earlier.trials
     if trials_before is not None or (results / "searches.csv").is_file():
-        write_findings(trials(settings), results / "searches", part / "searches.csv", trials_before)
+        known = pd.concat([_as_trials(listed), trials_before], ignore_index=True)
+        write_findings(trials(settings), results / "searches", part / "searches.csv", known)
     drawings = results / "figures"
     figures = [path for form in ("png", "rst", "csv") for path in sorted(drawings.glob(f"figure_*.{form}"))]
     drawn = {path.stem for path in figures}
@@ -124,6 +125,12 @@ def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> 
         frames.append(earlier.rows(cell) if kept else read_metrics([cell], folder))
         lines.append(kept or _line(cell, folder / cell.path))
     return pd.concat(frames, ignore_index=True), pd.DataFrame(lines)
+
+
+def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
+    """What a search would have found of trained cells: a trial that is one of them need not be trained as well."""
+    trained = listed[listed["status"].isin(runs.HAVE_MODEL)]
+    return trained.assign(validation_loss=pd.to_numeric(trained["best_validation"]), sem=math.nan)
 
 
 def _line(cell: Cell, run: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,17 @@ def is_trained(run: Path, cell: Cell, data_digest: str | None) -> bool:
     model = run / "model.safetensors"
     unharmed = model.exists() and file_digest(model) == status["model_sha256"]
     return unharmed and not snapshots.missing(run, cell.training, status["n_updates"])
+
+
+def copy_training(source: Path, run: Path, cell: Cell) -> None:
+    """Put the finished training of ``cell`` in the folder ``source`` into ``run`` too; ``status.json`` last."""
+    (run / "status.json").unlink(missing_ok=True)
+    write_config(run, cell)
+    kept = [source / "curve.csv", source / "model.safetensors", *sorted((source / snapshots.FOLDER).glob("*"))]
+    for path in (*kept, source / "status.json"):
+        if path.is_file():
+            copy = run / path.relative_to(source)
+            atomic.write(copy, lambda temporary, path=path: shutil.copyfile(path, temporary))
 
 
 def crashes(run: Path) -> int:

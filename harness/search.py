@@ -7,7 +7,8 @@ axes that replace the values of the same name: those around the best so far. ``u
 trials: the phases together have as many, in their proportion; as an axis of ``finer`` it does so to these alone. A
 trial is one combination of the values, laid over the cell of the grid. Trials of a cell differ in these values alone:
 same rows, same order, same initial weights. Nothing of a trial is measured on the test set. What won is for a person
-to write into the preset; the table of findings says whether that was done.
+to write into the preset; the table of findings says whether that was done. A trial that is what the grid has, at full
+length, is the same training: where the one was made, the other copies it.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
     """One row a trial that lies below ``folder``: its best validation loss (nats a row), ranked within its cell.
 
     ``sem`` is over the validation rows, which all trials share: differences between trials are better known than that.
-    ``chosen``: the grid has these values. ``earlier``: findings that have the trials that are not below ``folder``.
+    ``chosen``: the grid has these values. ``earlier``: findings that have the trials that are not below ``folder``, by
+    their digests; of several, the last.
     Raises DataError for a trial that is in neither, or is another's.
     """
     import pandas as pd

@@ -126,3 +126,22 @@ def test_trials_that_this_run_lacks_stay_too(run, tmp_path):
     shutil.rmtree(tmp_path / "r/searches" / trial.path)
     assert published((settings, tmp_path / "r"), tmp_path / "p", "--add") == 0
     assert contents(tmp_path / "p") == before
+
+
+def test_a_trial_that_is_a_cell_of_the_run_needs_no_training_of_its_own(run, tmp_path):
+    text, folder = run
+    shutil.copytree(folder, tmp_path / "r")
+    settings = json.loads(text)
+    cell = resolve(load_settings(settings), "adult", "nade")
+    text = json.dumps({**settings, "searches": {"nade": {"adult": {"training.l1": [cell.training.l1]}}}})
+    (tmp_path / "r/searches.csv").write_text("", encoding="utf-8")  # the searches were gathered
+    assert published((text, tmp_path / "r"), tmp_path / "p") == 0
+    found = pd.read_csv(tmp_path / "p/searches.csv")
+    trained = pd.read_csv(tmp_path / "p/runs.csv").query("method == 'nade'")
+    assert found["chosen"].tolist() == [True]
+    assert found["training_digest"].tolist() == trained["training_digest"].tolist()
+    assert found["validation_loss"].tolist() == trained["best_validation"].tolist()
+    before = contents(tmp_path / "p")
+    shutil.rmtree(tmp_path / "r/runs")
+    assert published((text, tmp_path / "r"), tmp_path / "p", "--add") == 0
+    assert contents(tmp_path / "p") == before

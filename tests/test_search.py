@@ -1,6 +1,7 @@
 """Searches: which trials the settings ask for, that a trial is trained and not measured, and what is found."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -148,6 +149,25 @@ def test_trials_are_trained_gathered_and_never_measured_on_the_test_set(tmp_path
     other = trials(load_settings({**TINY, "budgets": {"rws": {"adult": {"training": {"batch_size": 50}}}}}))
     with pytest.raises(DataError, match="digest"):
         findings(other, tmp_path)
+
+
+def test_what_the_grid_has_is_not_trained_as_a_trial_and_as_a_run(tmp_path, monkeypatch, capsys):
+    results = tmp_path / "smoke"
+    monkeypatch.setattr("harness.cli._results", lambda settings: results)
+    settings = {**TINY, "searches": {"rws": {"adult": {"training.l1": [0.001, 0.0]}}}}
+    here = ["--settings", json.dumps(settings), "--dataset", "adult", "--method", "rws"]
+    assert main(["trial", *here, "--trial", "training.l1=0.001"]) == 0
+    assert main(["run", *here]) == 0
+    assert "was trained before, in" in capsys.readouterr().err
+    trial, run = results / "searches/adult/rws/default/training.l1=0.001", results / "runs/adult/rws/default/0"
+    assert (run / "model.safetensors").read_bytes() == (trial / "model.safetensors").read_bytes()
+    assert (run / "status.json").read_bytes() == (trial / "status.json").read_bytes()
+    assert (run / "metrics.json").is_file()
+    shutil.rmtree(results / "searches")
+    assert main(["trial", *here, "--trial", "training.l1=0.001"]) == 0
+    assert "was trained before, in" in capsys.readouterr().err
+    assert main(["trial", *here, "--trial", "training.l1=0.0"]) == 0
+    assert "was trained before, in" not in capsys.readouterr().err
 
 
 def test_no_searches_no_rows(tmp_path):
