@@ -36,7 +36,7 @@ FOUND = ("status", "validation_loss", "sem", "n_updates", "best_update", "train_
 class Trial:
     """One combination of values (axis -> value), and the cell that has them.
 
-    ``chosen``: so has the grid's; of several lengths of these, the longest.
+    ``chosen``: so has the grid's; of several lengths of these, the grid's own, or the longest where none has that.
     """
 
     cell: Cell
@@ -78,8 +78,9 @@ def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
         updates = values.get(BUDGET, entry.get(BUDGET))
         trial = Trial(_shortened(changed, updates) if updates else changed, values, chosen=changed == cell)
         found.setdefault(trial.name, trial)
-    longest = max((_length(trial.cell) for trial in found.values() if trial.chosen), default=0)
-    return [replace(trial, chosen=trial.chosen and _length(trial.cell) == longest) for trial in found.values()]
+    lengths = [_length(trial.cell) for trial in found.values() if trial.chosen]
+    chosen = _length(cell) if _length(cell) in lengths else max(lengths, default=0)
+    return [replace(trial, chosen=trial.chosen and _length(trial.cell) == chosen) for trial in found.values()]
 
 
 def _combinations(axes: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:

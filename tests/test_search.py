@@ -84,6 +84,12 @@ def test_finer_combinations_may_be_longer_and_the_longest_is_what_was_chosen():
     assert [trial.chosen for trial in found] == [False, False, False, False, True]
 
 
+def test_a_longer_trial_is_not_what_was_chosen_where_the_grid_has_the_shorter():
+    search = {"learning_rate": [0.02, 0.05], "finer": [{"updates": [400], "learning_rate": [0.02]}]}
+    found = trials(load_settings({**TINY, "searches": {"rws": {"adult": search}}}))
+    assert [trial.name for trial in found if trial.chosen] == ["learning_rate=0.02"]
+
+
 @pytest.mark.parametrize("finer", [{"learning_rate": [0.1]}, [{}], [{"learning_rate": 0.1}], [{"updates": [0]}], []])
 def test_finer_combinations_are_a_list_of_axes(finer):
     search = {**TINY["searches"]["rws"]["adult"], "finer": finer}
