@@ -4,7 +4,8 @@
 and ``runs.csv``: one line a trained model with its configuration and all that is known of how it was made, so that each
 number can be traced to a cell that anyone can train again. No weights, and no sheets of pixels as csv: whoever trains
 the cell again gets them to the bit. A published run may grow cell by cell, on several machines: with ``add``, cells and
-trials that this run has not stay as they were published, if the settings still ask for the same.
+trials that this run has not stay as they were published, if the settings still ask for the same; a cell that the
+settings have no longer may stay as a trial.
 """
 
 from __future__ import annotations
@@ -89,10 +90,12 @@ def publish(
     places = {"mirrors": [], "cache": None, "paths": {}}  # of the machine that the run was made on
     atomic.write_json(part / "settings.json", {**settings, "data": {**settings["data"], **places}})
     write_tables(metrics, models, settings["preset"], part / "tables")
-    trials_before = None if earlier is None else earlier.trials
-    if trials_before is not None or (results / "searches.csv").is_file():
-        known = pd.concat([_as_trials(listed), trials_before], ignore_index=True)
-        write_findings(trials(settings), results / "searches", part / "searches.csv", known)
+    known = [_as_trials(listed)]
+    if earlier:
+        known += [_as_trials(pd.DataFrame(earlier.runs.values())), earlier.trials]
+    if (earlier and earlier.trials is not None) or (results / "searches.csv").is_file():
+        before = pd.concat(known, ignore_index=True)
+        write_findings(trials(settings), results / "searches", part / "searches.csv", before)
     drawings = results / "figures"
     figures = [path for form in ("png", "rst", "csv") for path in sorted(drawings.glob(f"figure_*.{form}"))]
     drawn = {path.stem for path in figures}

@@ -145,3 +145,12 @@ def test_a_trial_that_is_a_cell_of_the_run_needs_no_training_of_its_own(run, tmp
     shutil.rmtree(tmp_path / "r/runs")
     assert published((text, tmp_path / "r"), tmp_path / "p", "--add") == 0
     assert contents(tmp_path / "p") == before
+    other = json.loads(text)
+    other["searches"]["nade"]["adult"]["training.l1"] = [0.5, cell.training.l1]
+    other["budgets"] = {"nade": {"adult": {"training": {"l1": 0.5}}}}
+    place = ["--run", str(tmp_path / "r/runs/adult/nade/default/0")]
+    assert main(["run", "--settings", json.dumps(other), "--dataset", "adult", "--method", "nade", *place]) == 0
+    assert published((json.dumps(other), tmp_path / "r"), tmp_path / "p", "--add") == 0
+    now = pd.read_csv(tmp_path / "p/searches.csv").set_index("trial")
+    assert now["chosen"].to_dict() == {"training.l1=0.5": True, f"training.l1={cell.training.l1}": False}
+    assert now.loc[f"training.l1={cell.training.l1}", "validation_loss"] == found["validation_loss"].item()
