@@ -162,10 +162,13 @@ def test_what_the_grid_has_is_not_trained_as_a_trial_and_as_a_run(tmp_path, monk
     monkeypatch.setattr("harness.cli._results", lambda settings: results)
     settings = {**TINY, "searches": {"rws": {"adult": {"training.l1": [0.001, 0.0]}}}}
     here = ["--settings", json.dumps(settings), "--dataset", "adult", "--method", "rws"]
+    trial, run = results / "searches/adult/rws/default/training.l1=0.001", results / "runs/adult/rws/default/0"
+    (run / "snapshots").mkdir(parents=True)
+    (run / "snapshots/7.safetensors").write_text("of another training", encoding="utf-8")
     assert main(["trial", *here, "--trial", "training.l1=0.001"]) == 0
     assert main(["run", *here]) == 0
     assert "was trained before, in" in capsys.readouterr().err
-    trial, run = results / "searches/adult/rws/default/training.l1=0.001", results / "runs/adult/rws/default/0"
+    assert not list((run / "snapshots").iterdir())
     assert (run / "model.safetensors").read_bytes() == (trial / "model.safetensors").read_bytes()
     assert (run / "status.json").read_bytes() == (trial / "status.json").read_bytes()
     assert (run / "metrics.json").is_file()
