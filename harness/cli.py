@@ -435,9 +435,11 @@ def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.de
     from harness.evaluation import evaluate
 
     for row in evaluate(run, cell, data, device, preset):
-        if row["metric"]:
+        if row["value"] is not None:
             sem = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
             print(f"{cell.path}: {row['metric']} = {row['value']:.4f}{sem}", file=sys.stderr)
+        elif row["metric"]:
+            print(f"{cell.path}: {row['metric']}: {row['status']}: {row['message']}", file=sys.stderr)
 
 
 def _record_failure(options: argparse.Namespace) -> int:
@@ -465,6 +467,7 @@ def _record_failure(options: argparse.Namespace) -> int:
 
 
 def _tables(options: argparse.Namespace) -> int:
+    from harness import per_row
     from harness.collect import read_metrics, write_metrics
     from harness.config import cells
     from harness.tables import write_tables
@@ -472,6 +475,7 @@ def _tables(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     planned = cells(settings)
     metrics = read_metrics(planned, options.runs)
+    per_row.gather(planned, options.runs, options.metrics.with_name(per_row.FILE))
     write_metrics(metrics, options.metrics)
     for path in write_tables(metrics, _models(planned, settings), settings["preset"], options.output):
         print(path)

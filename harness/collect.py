@@ -11,7 +11,10 @@ from harness import atomic, runs
 from harness.config import Cell
 from harness.errors import HarnessError
 
-NUMBERS = ("value", "sem", "mc_error", "k", "n_rows", "seconds", "train_seconds", "n_updates", "best_update")
+NUMBERS = (
+    *("value", "sem", "mc_error", "bias", "bias_error", "k", "n_rows"),
+    *("seconds", "train_seconds", "n_updates", "best_update"),
+)
 
 
 def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:

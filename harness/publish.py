@@ -1,11 +1,11 @@
 """Publishing: the part of a run that is kept in git, below ``results/published/PRESET/``.
 
-``metrics.parquet``, the tables, the figures (``png``, caption and data), what the searches found, the merged settings,
-and ``runs.csv``: one line a trained model with its configuration and all that is known of how it was made, so that each
-number can be traced to a cell that anyone can train again. No weights, and no sheets of pixels as csv: whoever trains
-the cell again gets them to the bit. A published run may grow cell by cell, on several machines: with ``add``, cells and
-trials that this run has not stay as they were published, if the settings still ask for the same; a cell that the
-settings have no longer may stay as a trial.
+``metrics.parquet``, ``rows.parquet`` with some test rows of every cell, the tables, the figures (``png``, caption and
+data), what the searches found, the merged settings, and ``runs.csv``: one line a trained model with its configuration
+and all that is known of how it was made, so that each number can be traced to a cell that anyone can train again. No
+weights, and no sheets of pixels as csv: whoever trains the cell again gets them to the bit. A published run may grow
+cell by cell, on several machines: with ``add``, cells and trials that this run has not stay as they were published, if
+the settings still ask for the same; a cell that the settings have no longer may stay as a trial.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import atomic, runs
+from harness import atomic, per_row, runs
 from harness.collect import read_metrics, write_metrics
 from harness.config import Cell, canonical_json
 from harness.errors import HarnessError
@@ -85,6 +85,8 @@ def publish(
     metrics, listed = _gathered(cells, results / "runs", earlier)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)  # of a call that was cut short
+    kept = {cell.path for cell in cells if earlier and _is_kept(cell, results / "runs", earlier)}
+    per_row.publish(cells, results / "runs", part / per_row.FILE, kept, folder)
     write_metrics(metrics, part / "metrics.parquet")
     atomic.write(part / "runs.csv", lambda temporary: listed.to_csv(temporary, index=False))
     places = {"mirrors": [], "cache": None, "paths": {}}  # of the machine that the run was made on
@@ -124,10 +126,15 @@ def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> 
     """Measurements and lines of all cells, those of this run before those of the earlier one."""
     frames, lines = [], []
     for cell in cells:
-        kept = earlier.line(cell) if earlier and not (folder / cell.path / "metrics.json").exists() else None
+        kept = earlier.line(cell) if earlier and _is_kept(cell, folder, earlier) else None
         frames.append(earlier.rows(cell) if kept else read_metrics([cell], folder))
         lines.append(kept or _line(cell, folder / cell.path))
     return pd.concat(frames, ignore_index=True), pd.DataFrame(lines)
+
+
+def _is_kept(cell: Cell, folder: Path, earlier: _Earlier) -> bool:
+    """Whether a cell stays as it was published: this run lacks it, and it was of the same settings."""
+    return not (folder / cell.path / "metrics.json").exists() and earlier.line(cell) is not None
 
 
 def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:

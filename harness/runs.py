@@ -1,10 +1,11 @@
 """The folder of one run: what is in it, and how it is read and written.
 
 ``config.json`` (the cell), ``model.safetensors`` (the best weights), ``curve.csv`` (the learning curve),
-``status.json`` (how training ended; written last), ``metrics.json`` (what the evaluation measured), while training is
-under way ``checkpoint.safetensors``, ``snapshots/`` where the cell asks for them, and after a crash ``crashes.json``.
-Expected ends are statuses, not exceptions: tables render them. Only ``metrics.json`` is an output that Snakemake knows
-of, since it deletes those before it runs a job again: all else outlives a change of the evaluation, a kill and a crash.
+``status.json`` (how training ended; written last), ``rows.parquet`` and then ``metrics.json`` (what the evaluation
+measured, row by row and in all), while training is under way ``checkpoint.safetensors``, ``snapshots/`` where the cell
+asks for them, and after a crash ``crashes.json``. Expected ends are statuses, not exceptions: tables render them. Only
+``metrics.json`` is an output that Snakemake knows of, since it deletes those before it runs a job again: all else
+outlives a change of the evaluation, a kill and a crash.
 """
 
 from __future__ import annotations

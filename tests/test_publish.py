@@ -58,6 +58,14 @@ def test_what_is_published_leads_back_to_the_cells(run, tmp_path):
         parts = {part: json.loads(getattr(line, part)) for part in ("model", "training", "evaluation")}
         named = {"dataset": line.dataset, "method": line.method, "variant": line.variant, "seed": line.seed}
         assert Cell.from_dict({**named, **parts}) == cell
+    rows = pd.read_parquet(tmp_path / "p/rows.parquet").astype({"method": str, "metric": str})
+    assert rows["value"].dtype == "float32"
+    whole = pd.read_parquet(run[1] / "rows.parquet").astype({"method": str})
+    for method in CELLS:  # 26,147 test rows, of which all methods keep the same ones
+        kept, of_cell = (frame[frame["method"] == method].set_index("row") for frame in (rows, whole))
+        assert (len(kept), len(of_cell)) == (2000, 26_147)
+        assert set(kept.index) == set(rows["row"])
+        assert kept["value"].tolist() == of_cell["value"][kept.index].astype("float32").tolist()
     again = pd.read_parquet(tmp_path / "p/metrics.parquet")
     pd.testing.assert_frame_equal(again, pd.read_parquet(run[1] / "metrics.parquet"))
 
@@ -102,6 +110,13 @@ def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys):
     assert "adult/factorised/default/0/metrics.json" in capsys.readouterr().err
     assert published(elsewhere, grown, "--add") == 0
     assert contents(grown) == contents(whole)
+    assert b"factorised" in (grown / "rows.parquet").read_bytes()  # of the cell that this run lacks
+    before = {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()}
+    (grown / "rows.parquet").unlink()  # as published by an earlier version
+    assert published(elsewhere, grown, "--add") == 0
+    assert set(pd.read_parquet(grown / "rows.parquet")["method"].astype(str)) == {"nade"}
+    for path, content in before.items():
+        path.write_bytes(content)
 
     other = json.dumps({**json.loads(text), "defaults": {"training": {"batch_size": 7}}})
     assert published((other, tmp_path / "nothing"), grown, "--add") == 1  # a cell of other settings is another cell

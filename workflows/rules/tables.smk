@@ -7,6 +7,7 @@ rule render_tables:
         metrics=[f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS],
     output:
         metrics=f"{RESULTS}/metrics.parquet",
+        rows=f"{RESULTS}/rows.parquet",
         tables=[f"{RESULTS}/tables/{name}.{form}" for name in TABLES for form in ("csv", "md", "tex")],
     log:
         f"{RESULTS}/logs/tables.log",
