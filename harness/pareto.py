@@ -46,9 +46,9 @@ class Tail:
             self._kept = together.topk(min(self._n_kept, len(together))).values  # descending
 
     def pareto_k(self) -> float:
-        """Shape of the tail; -inf where the largest weight occurs so often that there is none, NaN below 5 weights."""
+        """Shape of the tail; -inf where the largest weight occurs so often that there is none, NaN below 5 weights and of others than numbers."""
         kept = self._kept.cpu().numpy()
-        if len(kept) <= LEAST:
+        if len(kept) <= LEAST or not np.isfinite(kept[0]):
             return math.nan
         weights = np.exp(kept - kept[0])
         excesses = (weights - weights[-1])[::-1]
