@@ -46,7 +46,10 @@ class Tail:
             self._kept = together.topk(min(self._n_kept, len(together))).values  # descending
 
     def pareto_k(self) -> float:
-        """Shape of the tail; -inf where the largest weight occurs so often that there is none, NaN below 5 weights and of others than numbers."""
+        """Shape of the tail; -inf where the largest weight occurs so often that there is none.
+
+        NaN where there are fewer than 5 weights, or no finite ones.
+        """
         kept = self._kept.cpu().numpy()
         if len(kept) <= LEAST or not np.isfinite(kept[0]):
             return math.nan

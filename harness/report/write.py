@@ -17,8 +17,19 @@ from harness.report.markup import embedded_png, prose
 from harness.tables import PlannedCell, pages
 
 PROVENANCE = (  # columns of the last section: what it took to make a number
-    *("dataset", "method", "variant", "seed", "metric", "value", "sem", "mc_error", "estimator", "k", "n_rows"),
-    *("n_updates", "train_seconds", "seconds", "status", "message", "config_digest", "data_digest"),
+    *("dataset", "method", "variant", "seed", "metric", "value", "sem", "mc_error", "bias", "bias_error"),
+    *(
+        "estimator",
+        "k",
+        "n_rows",
+        "n_updates",
+        "train_seconds",
+        "seconds",
+        "status",
+        "message",
+        "config_digest",
+        "data_digest",
+    ),
 )
 SHARED = ("preset", "git_commit", "device", "harness", "python", "torch", "numpy")  # told once where all agree
 
@@ -48,7 +59,7 @@ def write_report(
         figures=[_figure(each) for each in figures],
         claims=claims_of(figures[0].parent) if figures else [],
         columns=PROVENANCE,
-        rows=[_shown(row) for row in metrics[list(PROVENANCE)].to_dict("records")],
+        rows=[_shown(row) for row in metrics.reindex(columns=PROVENANCE).to_dict("records")],
     )
     atomic.write_text(path, text)
 

@@ -34,6 +34,7 @@ TEX_TEXT = {
     "§": r"\textsection{}",
     "¶": r"\textparagraph{}",
     "‖": r"$\Vert$",
+    "⋄": r"$\diamond$",
     "\n": " ",
 }
 MARKDOWN_TEXT = {"*": r"\*", "\\": r"\\", "\n": " "}
