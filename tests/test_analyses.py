@@ -110,6 +110,36 @@ def test_k_sensitivity_agrees_with_the_evaluation(run):
         assert table.loc[(metric, 1)]["value"] < ours["value"] - table.loc[(metric, 1)]["sem_to_last"]
         assert ours["sem_to_last"] == 0
     assert table.loc[("ess p", 1)]["value"] == pytest.approx(100)
+    for metric in ("log p", "log p*"):  # all K lead to one limit, which is above
+        limits = table.loc[metric]["value"] - table.loc[metric]["bias"]
+        assert limits.to_numpy() == pytest.approx(limits.iloc[0])
+        assert table.loc[(metric, 50)]["bias"] < 0 < table.loc[(metric, 50)]["bias_error"]
+    assert table.loc["ess p"]["bias"].isna().all()
+
+
+def test_the_figure_shows_where_estimates_are_heading(run):
+    """Also from a table of an earlier version, which knows no biases."""
+    from harness.figures import figure_3_3, style
+
+    do(run)
+    style.use_theme()
+    table = pd.read_csv(table_of(run, "k_sensitivity"))
+    facts = {"dataset": "patterns", "method": "bihm", "title": "BiHM", "kind": "latent", "variant": "", "seed": 0}
+    table = pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1)
+    data = figure_3_3.data(table).set_index(["metric", "k"])
+    expected = table.set_index(["metric", "k"]).loc[data.index]
+    assert data[["value", "bias", "bias_error"]].to_numpy() == pytest.approx(
+        expected[["value", "bias", "bias_error"]].to_numpy()
+    )
+    (panel,) = (axes for axes in figure_3_3.draw(data.reset_index()).axes if axes.has_data())
+    limits = {round(float(line.get_ydata()[0]), 9) for line in panel.lines if list(line.get_xdata()) == [2.5 * 50]}
+    last = data.xs(50, level="k")
+    assert limits >= set((last["value"] - last["bias"]).round(9))
+
+    old = figure_3_3.data(table.drop(columns=["bias", "bias_error"]))
+    assert old["bias"].isna().all()
+    (panel,) = (axes for axes in figure_3_3.draw(old).axes if axes.has_data())
+    assert max(max(line.get_xdata()) for line in panel.lines) == 50
 
 
 def test_a_result_that_holds_is_kept_and_another_setting_is_not(run):

@@ -53,7 +53,7 @@ def test_what_is_not_finite_has_diverged_and_has_no_error(method, tmp_path):
 
 
 def test_a_row_without_a_value_is_counted_and_other_numbers_stay(tmp_path, monkeypatch):
-    """Weights of three rows vanish in every sample: their -log p is infinite, while the bound of others has a value."""
+    """Weights of some rows vanish in every sample: their -log p is infinite, while that of others has a value."""
     of_model = broken("vimco", tmp_path, 0.0)
     real = type(build("vimco", 12, dict(of_model.model))).log_weights
 

@@ -288,6 +288,44 @@ def test_a_reservation_is_marked_and_told(tmp_path):
     assert "`-2 log Z` of BiHM on mushrooms (not reliable: 0.1% effective samples)" in note
 
 
+def test_a_bias_above_the_error_is_marked_and_told(tmp_path):
+    """Over seeds biases are averaged; they are not averaged away, as Monte-Carlo errors are."""
+    biased = ("dna", "bihm", "-log p~")
+
+    def of_seed(seed, bias):
+        return [
+            {**r, "seed": seed, "bias": bias if (r["dataset"], r["method"], r["metric"]) == biased else 0.049}
+            for r in rows_of()
+        ]
+
+    texts = write(tmp_path, [*of_seed(0, 1.25), *of_seed(1, 1.15)])
+    found = cells(texts["table_3_1.csv"])[(*biased[:2], "", biased[2])]
+    assert float(found["bias"]) == pytest.approx(1.2)
+    assert float(found["mc_error"]) == pytest.approx(0.01 / math.sqrt(2))
+    assert markdown_row(texts["table_3_1.md"], "`-log p~`")[2].endswith("⋄")
+    assert texts["table_3_1.md"].count("⋄") == 2  # the number and the note
+    assert r"$\diamond$" in texts["table_3_1.tex"]
+    (note,) = (note for note in notes(texts["table_3_1.md"]) if note.startswith("- ⋄"))
+    assert "`-log p~` of BiHM on dna (+1.20)" in note
+    unknown = [{**r, "bias": math.nan if r["seed"] else 1.25} for r in [*of_seed(0, 1.25), *of_seed(1, 1.15)]]
+    texts = write(tmp_path, unknown)
+    assert cells(texts["table_3_1.csv"])[(*biased[:2], "", biased[2])]["bias"] == ""  # of one seed nothing is known
+    assert "⋄" not in texts["table_3_1.md"]
+
+
+def test_one_number_that_diverged_leaves_the_architecture(tmp_path):
+    rows = [
+        {**r, "status": "diverged", "value": math.nan, "message": "-log p* came out as inf"}
+        if r["metric"] == "-log p*"
+        else r
+        for r in rows_of()
+    ]
+    texts = write(tmp_path, rows)
+    assert cells(texts["table_3_1.csv"])["adult", "bihm", "", "-log p*"]["status"] == "diverged"
+    assert cells(texts["table_3_1.csv"])["adult", "bihm", "", "-log p~"]["status"] == "ok"
+    assert cells(texts["table_3_2.csv"])["adult", "bihm", "", "layers"]["value"] == "100-70-50-25"
+
+
 def test_a_model_that_failed_once_keeps_one_row(tmp_path):
     gone = PlannedCell("adult", "factorised", "")
     rows = [*without(rows_of(), gone), ended(gone, "failed", kind="", title="")]
