@@ -11,6 +11,8 @@ settings have no longer may stay as a trial.
 from __future__ import annotations
 
 import math
+import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,10 @@ from harness.errors import HarnessError
 from harness.search import trials, write_findings
 from harness.tables import PlannedCell, write_tables
 
+WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
+PUBLISHED = re.compile(
+    r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/figure_\w+\.(png|rst|csv)"
+)
 KEY = ("dataset", "method", "variant", "seed")
 LARGEST = {".csv": 300_000}  # bytes of one published file: sheets of pixels are larger
 FACTS = (
@@ -78,13 +84,52 @@ def publish(
     """Put what is worth keeping of the run in ``results`` in place of ``folder``, all of it at once; the files written.
 
     models: what tables have cells for. add: where the run lacks a cell, a trial or a figure, keep the one in
-    ``folder``, if it is of the same settings. Raises HarnessError where a cell has no measurements, or where its folder
-    holds those of other settings.
+    ``folder``, if it is of the same settings. Raises HarnessError where a cell has no measurements, where its folder
+    holds those of other settings, or where ``folder`` is anything else than an earlier publication.
     """
-    earlier = _read_earlier(folder) if add and folder.exists() else None
+    check_place(folder, results)
+    with atomic.replacing_folder(folder) as part:
+        check_place(folder, results)  # once more, of what a call that was cut short had put aside
+        earlier = _read_earlier(folder) if add and folder.exists() else None
+        _fill(part, cells, models, settings, results, earlier)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def check_place(folder: Path, results: Path) -> None:
+    """Raises HarnessError unless ``folder`` may be replaced: new, empty or an earlier publication, apart from results.
+
+    A publication is known by its files: those of ``WHOLE``, and nothing that no publication has.
+    """
+    here, source = Path(os.path.realpath(folder)), Path(os.path.realpath(results))
+    if here == source or here in source.parents or source in here.parents:
+        expected = f"a folder apart from the results {results}"
+        raise HarnessError(f"--output {folder}: expected {expected}, found one in the other")
+    if not here.exists():
+        return
+    if not here.is_dir():
+        raise HarnessError(f"--output {folder}: expected a folder, found a file")
+    found = sorted(str(path.relative_to(here)) for path in here.rglob("*") if not path.is_dir() or path.is_symlink())
+    folders = sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_dir())
+    strange = [name for name in found if not PUBLISHED.fullmatch(name)]
+    strange += [f"{name}/" for name in folders if name not in ("tables", "figures")]
+    if strange:
+        expected = "an earlier publication, a new folder or an empty one"
+        raise HarnessError(f"--output {folder}: expected {expected}, found {', '.join(strange[:3])} in it")
+    if found and not set(WHOLE) <= set(found):
+        missing = ", ".join(name for name in WHOLE if name not in found)
+        raise HarnessError(f"--output {folder}: expected an earlier publication, found one without {missing}")
+
+
+def _fill(
+    part: Path,
+    cells: Sequence[Cell],
+    models: Sequence[PlannedCell],
+    settings: Mapping[str, Any],
+    results: Path,
+    earlier: _Earlier | None,
+) -> None:
+    """Write the publication to the folder ``part``."""
     metrics, listed = _gathered(cells, results / "runs", earlier)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a call that was cut short
     write_metrics(metrics, part / "metrics.parquet")
     atomic.write(part / "runs.csv", lambda temporary: listed.to_csv(temporary, index=False))
     places = {"mirrors": [], "cache": None, "paths": {}}  # of the machine that the run was made on
@@ -104,9 +149,6 @@ def publish(
         if path.stat().st_size <= LARGEST.get(path.suffix, math.inf):
             copy = part / "figures" / path.name
             atomic.write(copy, lambda temporary, path=path: shutil.copyfile(path, temporary))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _read_earlier(folder: Path) -> _Earlier:
