@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import json
 import logging
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harness.data import Dataset
     from harness.tables import PlannedCell
 
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of a folder, not of the program
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
 
 
@@ -38,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.verb(options) or 0
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in UNUSABLE or not error.filename:
+            raise
+        print(f"harness: {error.filename}: expected a place to write to, found {error.strerror}", file=sys.stderr)
         return 1
 
 
