@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from harness.errors import ConfigError, DataError
 from harness.gpu_slots import means_gpu
 
 SHORT_UPDATES = 40_000
+TOLD = 5  # cells of one kind that are named when a call has ended
 SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
 
 
@@ -80,6 +81,49 @@ def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results
     return {
         name: data_attempt(results / "data" / f"{name}.json", name, settings, lacks) for name, lacks in lacking.items()
     }
+
+
+def how_it_ended(cells: Iterable[Cell], results: Path) -> list[str]:
+    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables."""
+    without: dict[str, list[str]] = {}
+    waiting = []
+    for cell in cells:
+        run = results / "runs" / cell.path
+        status = _record(run / "status.json")
+        if not (run / "metrics.json").exists():
+            waiting.append(cell.path)
+        word = status.get("status")
+        if word is not None and word not in runs.HAVE_MODEL:
+            times = f", tried {tried} times" if (tried := runs.crashes(run)) > 1 else ""
+            without.setdefault(word, []).append(f"{cell.path}: {status.get('message') or word}{times}")
+    lines = []
+    for word, told in without.items():
+        again = "; the next call tries again" if word == runs.FAILED else ""
+        lines.append(f"{_cells(len(told))} {word}, which tables and figures say in their place{again}:")
+        lines += _first(told)
+    if waiting:
+        lines.append(f"{_cells(len(waiting))} not measured yet. Tables and the report wait for every cell, figures for")
+        lines.append(
+            "those that they show: the same call goes on; a cell set to null in the grid is waited for no more."
+        )
+        lines += _first(waiting)
+    return lines
+
+
+def _cells(n: int) -> str:
+    return "1 cell" if n == 1 else f"{n} cells"
+
+
+def _first(told: Sequence[str]) -> list[str]:
+    """Some of many lines."""
+    more = [f"  and {len(told) - TOLD} more"] if len(told) > TOLD else []
+    return [f"  {line}" for line in told[:TOLD]] + more
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Lines to the terminal, after what Snakemake says."""
+    for line in lines:
+        print(f"harness: {line}", file=sys.stderr)
 
 
 def short_digest(value: Any) -> str:

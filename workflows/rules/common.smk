@@ -15,10 +15,12 @@ from harness.workflow import (
     cores_per_job,
     facts_of_cells,
     gpu_resources,
+    how_it_ended,
     is_short,
     minutes,
     record_settings,
     short_digest,
+    tell,
     typed,
     use_this_python,
 )
