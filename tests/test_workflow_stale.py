@@ -1,6 +1,8 @@
 """Tables that are not of the settings of a call never pass for it: not after a failure, a stop or a damaged record."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -35,9 +37,11 @@ class Fragile(Method):
 """
 
 
-@pytest.fixture(name="flow")
-def _flow(tmp_path):
-    """Three cells, their tables and one figure made once."""
+@pytest.fixture(name="made", scope="module")
+def _made(tmp_path_factory):
+    """Three cells, their tables and one figure; (the workflow, its settings, a copy of its folder)."""
+    tmp_path = tmp_path_factory.mktemp("stale") / "work"
+    tmp_path.mkdir()
     flow = Workflow(tmp_path)
     (tmp_path / "fragile.py").write_text(FRAGILE.format(broken=tmp_path / "broken"))
     flow.settings["methods"] = [str(tmp_path / "fragile.py")]
@@ -45,6 +49,17 @@ def _flow(tmp_path):
     flow.settings["grid"]["fragile"] = {"connect4": {}}
     flow.settings["analyses"] = {"k_sensitivity": {"connect4": {"rows": 20, "ks": [1, 10]}}}
     flow("tables", FIGURE)
+    shutil.copytree(tmp_path, tmp_path.with_name("copy"), symlinks=True)
+    return flow, json.dumps(flow.settings), tmp_path.with_name("copy")
+
+
+@pytest.fixture(name="flow")
+def _flow(made):
+    """The workflow as it was when it had just been made."""
+    flow, settings, copy = made
+    shutil.rmtree(flow.folder)
+    shutil.copytree(copy, flow.folder, symlinks=True)
+    flow.settings = json.loads(settings)
     return flow
 
 
@@ -94,7 +109,7 @@ def test_a_stop_leaves_no_stale_tables(flow):
     )  # fmt: skip
     log = flow.results / "logs/runs/connect4/bihm/default/0.log"
     end = time.monotonic() + 300
-    while "was trained before" not in log.read_text():  # the cell is being measured
+    while not (log.exists() and "was trained before" in log.read_text()):  # until the cell is being measured
         assert time.monotonic() < end
         assert process.poll() is None
         time.sleep(0.02)
