@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import json
 import logging
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import ConfigError, DataError, HarnessError
+from harness.errors import ConfigError, HarnessError
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from harness.data import Dataset
     from harness.tables import PlannedCell
 
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of a folder, not of the program
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
 
 
@@ -38,6 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.verb(options) or 0
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno not in UNUSABLE or not error.filename:
+            raise
+        print(f"harness: {error.filename}: expected a place to write to, found {error.strerror}", file=sys.stderr)
         return 1
 
 
@@ -51,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     datasets.add_argument(
         "--record", type=Path, help="write what was found (one data set) to this file; not to find it is then no error"
     )
-    datasets.add_argument("--attempt", type=int, default=0, help="number kept in the record; a new one is a new try")
+    datasets.add_argument("--attempt", default="0", help="word kept beside the record; a new one is a new try")
 
     _verb(verbs, "methods", _methods, "list the methods")
 
@@ -230,8 +237,10 @@ def _datasets(options: argparse.Namespace) -> int:
             record = {"name": name, "available": False, "message": str(error)}
         if options.record:
             from harness import atomic
+            from harness.workflow import attempts_file
 
-            atomic.write_json(options.record, {**record, "attempt": options.attempt})
+            atomic.write_json(attempts_file(options.record), {"attempt": options.attempt})
+            atomic.write_json(options.record, record)
     return 0
 
 
@@ -381,7 +390,7 @@ def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cel
     """The cell's data set; None, with a status that says so, where its record says that it cannot be had."""
     from harness import runs
     from harness.config import data_settings
-    from harness.data import load
+    from harness.data import obtain
 
     record = runs.read_json(options.data_record) if options.data_record else {"available": True}
     if not record["available"]:
@@ -389,12 +398,7 @@ def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cel
         runs.write_status(run, runs.UNAVAILABLE, record["message"])
         print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
         return None
-    data = load(cell.dataset, data_settings(settings))
-    if record.get("digest", data.digest) != data.digest:
-        raise DataError(
-            f"cached {cell.dataset}", f"content digest {record['digest']} of {options.data_record}", data.digest
-        )
-    return data
+    return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
 
 
 def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = ()) -> int:
@@ -419,13 +423,13 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
 def _evaluate(options: argparse.Namespace) -> int:
     from harness import runs
     from harness.config import data_settings
-    from harness.data import load
+    from harness.data import obtain
 
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
-    data = None
-    if runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL:
-        data = load(cell.dataset, data_settings(settings))
+    data, status = None, runs.read_json(run / "status.json")
+    if status["status"] in runs.HAVE_MODEL:
+        data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
     with _computing(options, settings, idle=data is None) as device:
         _measure_model(cell, data, run, device, settings["preset"])
     return 0
@@ -505,16 +509,18 @@ def _analyse(options: argparse.Namespace) -> int:
     from harness.analyses.perform import analyse_cell
     from harness.analyses.plan import analyses_of
     from harness.config import data_settings
-    from harness.data import load
+    from harness.data import obtain
 
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     planned = analyses_of(settings, cell)
-    has_model = runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL
-    with _computing(options, settings, idle=not has_model) as device:
-        found = analyse_cell(
-            run, cell, planned, lambda: load(cell.dataset, data_settings(settings)), device, settings["strict"]
-        )
+    status = runs.read_json(run / "status.json")
+
+    def load() -> Dataset:
+        return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+
+    with _computing(options, settings, idle=status["status"] not in runs.HAVE_MODEL) as device:
+        found = analyse_cell(run, cell, planned, load, device, settings["strict"])
     for name, how in found.items():
         print(f"{cell.path}: {name}: {how['status']} {how['message']}".rstrip(), file=sys.stderr)
     return 0

@@ -10,11 +10,7 @@ import pandas as pd
 from harness import atomic, runs
 from harness.config import Cell
 from harness.errors import HarnessError
-
-NUMBERS = (
-    *("value", "sem", "mc_error", "bias", "bias_error", "k", "n_rows"),
-    *("seconds", "train_seconds", "n_updates", "best_update"),
-)
+from harness.measurements import usable
 
 
 def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
@@ -27,10 +23,7 @@ def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
             raise HarnessError(f"{path}: expected at least one row, found none")
         rows += found
     frame = pd.DataFrame(rows)
-    for column in NUMBERS:
-        frame[column] = pd.to_numeric(frame.get(column))
-    frame["message"] = frame["message"].fillna("")
-    return frame
+    return usable(frame, f"{runs_folder}/*/*/*/*/metrics.json")
 
 
 def write_metrics(frame: pd.DataFrame, path: Path) -> None:

@@ -24,9 +24,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import yaml
 
+from harness.cache_folder import cache_folder
 from harness.data import CATALOGUE, DataSettings
 from harness.errors import ConfigError
 from harness.registry import method_names
@@ -209,9 +209,8 @@ def load_settings(overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
 def data_settings(settings: Mapping[str, Any]) -> DataSettings:
     """Where data are looked for; relative folders count from the repository's root."""
     data = settings["data"]
-    cache_folder = data["cache"] or platformdirs.user_cache_dir("bihm-harness")
     return DataSettings(
-        cache=ROOT / Path(cache_folder).expanduser(),
+        cache=ROOT / Path(data["cache"]).expanduser() if data["cache"] else cache_folder(),
         mirrors=tuple(ROOT / Path(mirror).expanduser() for mirror in data["mirrors"]),
         download=data["download"],
         paths={name: ROOT / Path(path).expanduser() for name, path in data["paths"].items()},

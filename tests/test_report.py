@@ -222,3 +222,16 @@ def test_labels_alone_against_labels_and_images(tmp_path, alone, verdict):
     assert claim.measured == f"semi-supervised 0.070 ± 0.003, labels alone {alone:.3f} ± 0.003"
     other = claims.labels_alone_do_worse(tmp_path / "figures", "label_logistic", "logistic regression")
     assert other.verdict == NOT_MEASURED
+
+
+def test_columns_that_other_versions_lack_are_left_blank(tmp_path):
+    frame = metrics().drop(columns=["torch", "numpy", "data_digest", "estimator", "mc_error"])
+    write_report(frame, CELLS, "quick", [figure(tmp_path)], tmp_path / "report.html")
+    Page((tmp_path / "report.html").read_text())
+    assert "not recorded" in (tmp_path / "report.html").read_text()
+
+
+def test_a_title_is_no_markup(tmp_path):
+    frame = metrics().assign(title="<script>alert(1)</script>", message="<script>", device="<script>")
+    write_report(frame, CELLS, "quick", [figure(tmp_path, caption="<script>x</script>")], tmp_path / "report.html")
+    assert "script" not in Page((tmp_path / "report.html").read_text()).tags

@@ -497,3 +497,16 @@ def test_importing_does_not_need_torch():
 def test_difference_of_a_zero_has_no_sign():
     entry = Entry(Key("adult", "nade", "", "-log p"), "13.19", Measured("ok", 13.1899, 0.05, 1))
     assert difference_text(entry, official=True) == "0.00"
+
+
+EVIL = "<script>alert(1)</script> & <b>bold</b> &lt; <!-- * --> $x$ ![](http://x.invalid)"
+
+
+def test_a_title_is_no_markup_in_any_form(tmp_path):
+    rows = [{**each, "title": EVIL} for each in measured(PlannedCell(MNIST, "mine", ""))]
+    write_tables(pd.DataFrame(rows), [PlannedCell(MNIST, "mine", "")], "quick", tmp_path)
+    for path in tmp_path.glob("*.md"):
+        assert not re.search(r"(?<!\\)<[A-Za-z/!?]", path.read_text())
+    shown = (tmp_path / "table_3_3.md").read_text()
+    assert "&lt;script>alert(1)&lt;/script> & &lt;b>bold&lt;/b> &amp;lt;" in shown
+    assert r"\textless{}script" in (tmp_path / "table_3_3.tex").read_text()

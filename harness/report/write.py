@@ -51,6 +51,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters["prose"] = prose
+    metrics = metrics.reindex(columns=list(dict.fromkeys([*metrics.columns, *PROVENANCE, *SHARED])))
     shared = {name: sorted({str(value) for value in metrics[name].dropna()}) for name in SHARED}
     text = environment.get_template("report.html").render(
         preset=preset,

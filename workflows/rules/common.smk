@@ -10,17 +10,23 @@ from harness.registry import use_files
 from harness.runs import crashes
 from harness.search import trials
 from harness.workflow import (
+    attempts_at_data,
+    check_place,
     cores_per_job,
-    data_attempt,
+    facts_of_cells,
     gpu_resources,
+    how_it_ended,
     is_short,
     minutes,
     record_settings,
+    short_digest,
+    tell,
     typed,
     use_this_python,
 )
 
 use_this_python()
+check_place(Path(workflow.basedir))
 SETTINGS = load_settings(typed(config))
 use_files(method_files(SETTINGS))
 RESULTS = f"results/{SETTINGS['preset']}"
@@ -28,6 +34,14 @@ RESULTS = f"results/{SETTINGS['preset']}"
 # way. It is no input: the digests among params tell which jobs a change concerns.
 SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
 CELLS = {cell.path: cell for cell in cells(SETTINGS)}
+ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
+METRICS = [f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS]
+# What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
+# among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
+# missing file for no reason to make those that follow from it, as long as they are there: once that job had failed,
+# tables of other settings would pass for those of these.
+ATTEMPTS = attempts_at_data(SETTINGS, CELLS.values(), Path(RESULTS))
+FACTS = facts_of_cells(SETTINGS, CELLS.values(), Path(RESULTS), ATTEMPTS)
 GPU_RESOURCES, GPU_SLOTS = gpu_resources(SETTINGS, visible_gpus())
 if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resources says so
     workflow.register_resource("gpu_slots", GPU_SLOTS)
@@ -75,11 +89,28 @@ def run_folder(wildcards):
     return Path(f"{RESULTS}/runs/{cell_of(wildcards).path}")
 
 
+def planned_for(figure):
+    """What a figure is drawn from: by path of a cell, those of its analyses that are behind the figure."""
+    behind = set(analyses_behind(figure))
+    planned = {cell.path: ANALYSES[cell.path] for cell in cells_of(figure, CELLS.values())}
+    chosen = {path: [each for each in analyses if each.name in behind] for path, analyses in planned.items()}
+    return {path: analyses for path, analyses in chosen.items() if analyses}
+
+
 def analysed_for(figure):
     """What a figure waits for: the analyses of all cells that have one which it shows."""
-    behind = set(analyses_behind(figure))
     return [
-        f"{RESULTS}/runs/{cell.path}/analyses.json"
-        for cell in cells_of(figure, CELLS.values())
-        if any(each.name in behind and not each.lacks for each in analyses_of(SETTINGS, cell))
+        f"{RESULTS}/runs/{path}/analyses.json"
+        for path, analyses in planned_for(figure).items()
+        if not all(each.lacks for each in analyses)
     ]
+
+
+def digest_of_figure(figure):
+    """What a figure is made of: its cells, their analyses, and how often these have failed so far."""
+    return short_digest(
+        {
+            path: [FACTS[path], [each.digest for each in analyses], failures(Path(f"{RESULTS}/runs/{path}"))]
+            for path, analyses in planned_for(figure).items()
+        }
+    )

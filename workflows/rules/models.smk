@@ -25,13 +25,13 @@ rule run_model:
         crashes=lambda wildcards: crashes(run_folder(wildcards)),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "cell=(--settings {params.settings} --dataset {wildcards.dataset} --method {wildcards.method}"
-        " --variant {wildcards.variant:q} --seed {wildcards.seed} --run {params.run:q}"
-        " --data-record {input.data});"
-        ' python -m harness run "${{cell[@]}}" --digest {params.digest} 2> {log}'
-        ' || python -m harness record-failure "${{cell[@]}}" --exit-code $? --log {log} 2>> {log}'
+        "cell=(--settings {params.settings:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
+        " --variant {wildcards.variant:q} --seed {wildcards.seed:q} --run {params.run:q}"
+        " --data-record {input.data:q});"
+        ' python -m harness run "${{cell[@]}}" --digest {params.digest:q} 2> {log:q}'
+        ' || python -m harness record-failure "${{cell[@]}}" --exit-code $? --log {log:q} 2>> {log:q}'
 
 
 rule train:
     input:
-        [f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS],
+        METRICS,
