@@ -17,7 +17,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from harness import parallel, pareto
+from harness import parallel, pareto, pieces
 from harness.method import Batch, Classifier, ImportanceWeighted, Orderings, Partitioned, Tractable, Unnormalised
 
 T = TypeVar("T")
@@ -117,8 +117,8 @@ def _by_blocks(
     counts = _parts(n_samples, per_row)
     blocks = x.split(max(1, chunk // per_row))
     generators = parallel.spawn(generator, len(blocks))
-    return parallel.run_all(
-        [partial(estimate, rows, counts, own) for rows, own in zip(blocks, generators, strict=True)]
+    return pieces.run_all(
+        [partial(estimate, rows, counts, own) for rows, own in zip(blocks, generators, strict=True)], (Estimates,)
     )
 
 
@@ -208,13 +208,13 @@ def importance_curve(
 @torch.no_grad()
 def exact_log_prob(method: Tractable, x: Tensor, chunk: int) -> Tensor:
     """log p(x) [B] in double, for rows x [B, D], ``chunk`` rows at once."""
-    return torch.cat(parallel.run_all([lambda rows=rows: method.log_prob(rows).double() for rows in x.split(chunk)]))
+    return torch.cat(pieces.run_all([lambda rows=rows: method.log_prob(rows).double() for rows in x.split(chunk)]))
 
 
 def log_prob_orders(method: Orderings, x: Tensor, chunk: int) -> Tensor:
     """log p(x) under every ordering, [B, M] double, for rows x [B, D], ``chunk`` rows at once."""
     parts = [partial(method.log_prob_orders, rows) for rows in x.split(chunk)]
-    return torch.cat(parallel.run_all(parts)).double()
+    return torch.cat(pieces.run_all(parts)).double()
 
 
 @dataclass(frozen=True)
@@ -256,30 +256,33 @@ def log_z2(method: Partitioned, n_outer: int, n_inner: int, generator: torch.Gen
     if n_outer < 2:
         raise ValueError(f"n_outer: expected at least 2 samples for an error bar, found {n_outer}")
 
-    tail = pareto.Tail(n_outer)
+    tail, seen = pareto.Tail(n_outer), pareto.Tail(n_outer)
 
-    def sums(outer: int, own: torch.Generator) -> Tensor:
+    def sums(outer: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
         mean = torch.logsumexp(method.log_z2_weights(outer, n_inner, own).double(), dim=1) - math.log(n_inner)
-        tail.add(mean)
-        return torch.logsumexp(torch.stack([mean, 2.0 * mean]), dim=1)
+        return torch.logsumexp(torch.stack([mean, 2.0 * mean]), dim=1), seen.add(mean)
 
-    value, error, ess = _log_mean(n_outer, max(1, chunk // min(n_inner, chunk)), generator, sums)
+    value, error, ess, largest = _log_mean(n_outer, max(1, chunk // min(n_inner, chunk)), generator, sums)
+    for some in largest:
+        tail.add(some)
     return LogZ2(value, error, ess, n_outer, n_inner, tail.pareto_k())
 
 
 def _log_mean(
-    n: int, chunk: int, generator: torch.Generator, sums: Callable[[int, torch.Generator], Tensor]
-) -> tuple[float, float, float]:
+    n: int, chunk: int, generator: torch.Generator, sums: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+) -> tuple[float, float, float, list[Tensor]]:
     """Log of the mean of n independent samples, its error by the delta method, their effective number in percent of n.
 
-    sums: log sum w and log sum w^2, [2], of as many new samples as it is told, no more than ``chunk``.
+    sums: log sum w and log sum w^2, [2], of as many new samples as it is told, no more than ``chunk``, and what else is
+    to be known of these: the last thing returned, for every call.
     """
     parts = _parts(n, chunk)
     generators = parallel.spawn(generator, len(parts))
-    blocks = parallel.run_all([partial(sums, size, own) for size, own in zip(parts, generators, strict=True)])
-    log_sum, log_sum_squares = torch.logsumexp(torch.stack(blocks), dim=0).tolist()
+    blocks = pieces.run_all([partial(sums, size, own) for size, own in zip(parts, generators, strict=True)])
+    log_sum, log_sum_squares = torch.logsumexp(torch.stack([found for found, _ in blocks]), dim=0).tolist()
     ess = math.exp(2.0 * log_sum - log_sum_squares) / n
-    return log_sum - math.log(n), math.sqrt(max(0.0, (1.0 / ess - 1.0) / (n - 1))), 100.0 * ess
+    error = math.sqrt(max(0.0, (1.0 / ess - 1.0) / (n - 1)))
+    return log_sum - math.log(n), error, 100.0 * ess, [rest for _, rest in blocks]
 
 
 @dataclass(frozen=True)
@@ -307,11 +310,11 @@ def log_z(method: Unnormalised, n_chains: int, n_temperatures: int, generator: t
     if n_chains < 2:
         raise ValueError(f"n_chains: expected at least 2 for an error bar, found {n_chains}")
 
-    def sums(n: int, own: torch.Generator) -> Tensor:
+    def sums(n: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
         log_weights = method.log_partition_samples(n, n_temperatures, own).double()
-        return torch.logsumexp(torch.stack([log_weights, 2.0 * log_weights]), dim=1)
+        return torch.logsumexp(torch.stack([log_weights, 2.0 * log_weights]), dim=1), log_weights[:0]
 
-    return LogZ(*_log_mean(n_chains, chunk, generator, sums), n_chains)
+    return LogZ(*_log_mean(n_chains, chunk, generator, sums)[:3], n_chains)
 
 
 @dataclass(frozen=True)

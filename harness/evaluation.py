@@ -9,15 +9,15 @@ the same rows.
 
 from __future__ import annotations
 
+import inspect
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness import atomic, runs
+from harness import atomic, pieces, runs
 from harness.batches import Rows
 from harness.config import Cell
 from harness.data import Dataset
@@ -66,18 +66,18 @@ def _mean_error(variances: Tensor) -> float:
 
 def measure_exact(model: Tractable, test: Rows) -> list[dict[str, Any]]:
     """-log p over all test rows."""
-    started = time.perf_counter()
+    started = pieces.clock()
     log_p = exact_log_prob(model, test.batch(slice(None)).x, EXACT_CHUNK)
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     return [_measured("-log p", -log_p, estimator="exact", k=0, mc_error=0.0, seconds=seconds)]
 
 
 def measure_orderings(model: Orderings, test: Rows) -> list[dict[str, Any]]:
     """-log p over all test rows; where it is that of several orderings, also the mean -log p of one of them."""
-    started = time.perf_counter()
+    started = pieces.clock()
     log_p = log_prob_orders(model, test.batch(slice(None)).x, EXACT_CHUNK)  # [B, M]
     n_orders = log_p.shape[1]
-    facts = {"estimator": "exact", "k": 0, "mc_error": 0.0, "seconds": time.perf_counter() - started}
+    facts = {"estimator": "exact", "k": 0, "mc_error": 0.0, "seconds": pieces.clock() - started}
     rows = [_measured("-log p", math.log(n_orders) - torch.logsumexp(log_p, dim=1), **facts)]
     if n_orders > 1:
         rows.append(_measured("-log p (one ordering)", -log_p.mean(1), **facts))
@@ -89,9 +89,9 @@ def measure_importance(
 ) -> list[dict[str, Any]]:
     """-log p and its K = 1 bound; ESS; for models with p* also -log p~*, and with 2 log Z, -log p*."""
     k = cell.evaluation.n_samples
-    started = time.perf_counter()
+    started = pieces.clock()
     estimates = importance_estimates(model, part.x, k, generator, CHUNK)
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds}
     error, star_error = _mean_error(estimates.log_p_variance), _mean_error(estimates.log_p_star_variance)
     rows = [
@@ -101,7 +101,7 @@ def measure_importance(
     ]
     if not isinstance(model, Partitioned):
         return rows
-    started = time.perf_counter()
+    started = pieces.clock()
     z2 = log_z2(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHUNK)
     z_facts = {"estimator": "importance sampling", "k": z2.n_outer * z2.n_inner, "mc_error": z2.standard_error}
     star = _measured("-log p~*", -estimates.log_p_star, mc_error=star_error, **facts)
@@ -123,7 +123,7 @@ def measure_importance(
             "value": -z2.value,
             "sem": z2.standard_error,
             "n_rows": 0,
-            "seconds": time.perf_counter() - started,
+            "seconds": pieces.clock() - started,
             "message": f"not reliable: {z2.doubt}" if z2.doubt else "",
             **z_facts,
         },
@@ -134,7 +134,7 @@ def measure_unnormalised(
     model: Unnormalised, test: Rows, cell: Cell, generator: torch.Generator
 ) -> list[dict[str, Any]]:
     """-log p over all test rows, and log Z, whose error all rows share: it does not shrink with their number."""
-    started = time.perf_counter()
+    started = pieces.clock()
     z = log_z(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHAINS_CHUNK)
     rows = test.batch(slice(None)).x.split(EXACT_CHUNK)
     minus_log_p = z.value - torch.cat([model.log_unnormalised(part).double() for part in rows])
@@ -142,7 +142,7 @@ def measure_unnormalised(
         "estimator": "annealed importance sampling",
         "k": z.n_chains,
         "mc_error": z.standard_error,
-        "seconds": time.perf_counter() - started,
+        "seconds": pieces.clock() - started,
     }
     remark = f"log Z not reliable: {z.ess * z.n_chains / 100:.2g} effective chains of {z.n_chains}"
     message = {} if z.reliable else {"message": remark}
@@ -154,9 +154,9 @@ def measure_unnormalised(
 def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.Generator) -> list[dict[str, Any]]:
     """Bound on -log p*, -log p~*(y|x) and the error rate (binomial standard error)."""
     k = cell.evaluation.n_samples
-    started = time.perf_counter()
+    started = pieces.clock()
     estimates = label_estimates(model, part.x, k, generator, CHUNK)
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds, "mc_error": math.nan}
     return [
         _measured("bound -log p*", -estimates.log_p_star, **facts),
@@ -166,10 +166,10 @@ def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.
 
 def measure_label_probabilities(model: Discriminative, test: Rows) -> list[dict[str, Any]]:
     """-log p(y|x), under the name that it has where it is estimated, and the error rate, over all test rows."""
-    started = time.perf_counter()
+    started = pieces.clock()
     batch = test.batch(slice(None))
     log_label = torch.cat([model.log_label_prob(rows).double() for rows in batch.x.split(EXACT_CHUNK)])
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     return _label_rows(log_label, batch.y, {"estimator": "exact", "k": 0, "seconds": seconds, "mc_error": 0.0})
 
 
@@ -214,7 +214,8 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
     if status["status"] in runs.HAVE_MODEL and data is not None:
         model = build(cell.method, data.n_features, dict(cell.model)).to(device)
         runs.load_model(run / "model.safetensors", model, status["model_sha256"])
-        with torch.inference_mode():
+        facts = measuring_facts(cell, data.digest, status["model_sha256"])
+        with torch.inference_mode(), pieces.kept(run / pieces.FILE_NAME, facts, device):
             measured = measure(model.eval(), cell, data, device)
     else:
         measured = [_NOTHING_MEASURED]
@@ -232,6 +233,13 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
     }
     cls = method_class(cell.method)
     return _write_rows(run, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)
+
+
+def measuring_facts(cell: Cell, data_digest: str, model_sha256: str) -> dict[str, Any]:
+    """All that measurements of a trained model depend on, but for the harness and the machine."""
+    source = inspect.getsourcefile(method_class(cell.method))
+    code = pieces.digest_of_source(Path(source) if source else None)
+    return {**cell.to_dict(), "data_digest": data_digest, "model_sha256": model_sha256, "code": code}
 
 
 def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:

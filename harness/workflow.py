@@ -8,12 +8,17 @@ that are fine keep their number, so a second call does nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from harness import atomic, runs
 from harness.config import Cell, canonical_json, data_settings, parse_yaml
@@ -22,7 +27,6 @@ from harness.errors import DataError
 from harness.gpu_slots import means_gpu
 
 SHORT_UPDATES = 40_000
-SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
 
 
 def use_this_python() -> None:
@@ -54,9 +58,35 @@ def is_short(cell: Cell) -> bool:
     return sum(phase.updates for phase in cell.training.phases) <= SHORT_UPDATES
 
 
-def minutes(cell: Cell) -> int:
-    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next."""
-    return SHORT_MINUTES if is_short(cell) else LONG_MINUTES
+def minutes(cell: Cell, settings: Mapping[str, Any]) -> int:
+    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next.
+
+    Snakemake adds it up over the cells that share a job, so there is one number for those and one for the others.
+    """
+    return settings["cluster"]["short_minutes" if is_short(cell) else "long_minutes"]
+
+
+def forward_sigterm() -> None:
+    """Pass SIGTERM on to all that this Snakemake has started, inside a job of SLURM; elsewhere do nothing.
+
+    There the signal that announces the end of a job reaches only the process which SLURM itself started (with
+    ``proctrack/cgroup``), a Snakemake that then waits for its own jobs and is killed with them. A training that hears
+    of it writes a checkpoint. Snakemake's own handler stays in place: the interpreter writes to the pipe beside it.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def forward() -> None:
+        while number := os.read(reader, 1):
+            if number[0] == signal.SIGTERM:
+                for process in psutil.Process().children(recursive=True):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.terminate()
+
+    threading.Thread(target=forward, name="forward SIGTERM", daemon=True).start()
 
 
 def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, int | str], int]:

@@ -104,7 +104,7 @@ class ClusterError(Exception):
 
 
 class Cluster:
-    """A running cluster. environment: of processes that are to see it. limits_memory: whether steps are killed for it."""
+    """A running cluster. environment: of processes that are to see it."""
 
     def __init__(self, folder: Path, accounting: bool, cpus: int, memory_mb: int):
         self.folder, self.accounting, self.cpus, self.memory_mb = folder, accounting, cpus, memory_mb
@@ -190,12 +190,14 @@ class Cluster:
         log = self.folder / "mariadb-install.log"
         with log.open("wb") as output:
             command = ["mariadb-install-db", "--no-defaults", *places, "--auth-root-authentication-method=socket"]
-            subprocess.run(
-                command, env=self.environment, check=True, stdout=output, stderr=output, timeout=PATIENCE_S
-            )
+            subprocess.run(command, env=self.environment, check=True, stdout=output, stderr=output, timeout=PATIENCE_S)
         own_socket = self.folder / "mariadb.socket"
         options = [f"--socket={own_socket}", f"--port={port}", "--bind-address=127.0.0.1"]
-        options += [f"--pid-file={self.folder}/mariadb.pid", "--innodb-buffer-pool-size=64M", "--innodb-lock-wait-timeout=900"]
+        options += [
+            f"--pid-file={self.folder}/mariadb.pid",
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-lock-wait-timeout=900",
+        ]
         self._start("mariadbd", "mariadbd", "--no-defaults", *places, *options)
         client = ["mariadb", "--no-defaults", f"--socket={own_socket}", "--user=root"]
         self._wait("mariadbd", *client, "--execute=SELECT 1")
@@ -247,7 +249,11 @@ class Cluster:
         with (self.folder / f"{name}.out").open("ab") as output:
             # a session of its own: Ctrl-C in the terminal must not reach the daemons before stop() does
             self._processes[name] = subprocess.Popen(
-                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                command,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,
             )
 

@@ -12,6 +12,7 @@ from harness.search import trials
 from harness.workflow import (
     cores_per_job,
     data_attempt,
+    forward_sigterm,
     gpu_resources,
     is_short,
     minutes,
@@ -21,6 +22,8 @@ from harness.workflow import (
 )
 
 use_this_python()
+if workflow.local_exec:
+    forward_sigterm()
 SETTINGS = load_settings(typed(config))
 use_files(method_files(SETTINGS))
 RESULTS = f"results/{SETTINGS['preset']}"
@@ -59,10 +62,30 @@ def threads_here(wildcards):
     return cores_per_job(workflow.cores) if workflow.local_exec else 1
 
 
-def job_group(wildcards):
+def group_of(cell):
     """`short` for cells of minutes, where --group-components asks a cluster to run several of them in one job."""
     asked = "short" in workflow.group_settings.group_components
-    return "short" if asked and is_short(cell_of(wildcards)) else None
+    return "short" if asked and is_short(cell) else None
+
+
+def job_group(wildcards):
+    """The group of what is done for a cell of the grid."""
+    return group_of(cell_of(wildcards))
+
+
+def trial_group(wildcards):
+    """The group of a trial."""
+    return group_of(trial_of(wildcards).cell)
+
+
+def job_minutes(wildcards):
+    """Time that a cluster should grant what is done for a cell of the grid."""
+    return minutes(cell_of(wildcards), SETTINGS)
+
+
+def job_attempt(wildcards, attempt):
+    """The number of this try; a cell that is killed for memory in every one is given up in the end."""
+    return attempt
 
 
 def settings_file(wildcards, output):

@@ -17,14 +17,14 @@ rule analyse_model:
     threads: threads_here
     resources:
         **GPU_RESOURCES,
-        runtime=lambda wildcards: minutes(cell_of(wildcards)),
+        runtime=job_minutes,
     params:
         settings=settings_file,
         digests=lambda wildcards: [each.digest for each in analyses_of(SETTINGS, cell_of(wildcards))],
         failures=lambda wildcards: failures(run_folder(wildcards)),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python -m harness analyse --settings {params.settings} --dataset {wildcards.dataset}"
+        "trap : TERM; python -m harness analyse --settings {params.settings} --dataset {wildcards.dataset}"
         " --method {wildcards.method} --variant {wildcards.variant:q} --seed {wildcards.seed}"
         " --run {params.run:q} 2> {log}"
 
