@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -64,6 +65,14 @@ def minutes(cell: Cell, settings: Mapping[str, Any]) -> int:
     Snakemake adds it up over the cells that share a job, so there is one number for those and one for the others.
     """
     return settings["cluster"]["short_minutes" if is_short(cell) else "long_minutes"]
+
+
+def use_this_cluster(profile: Path) -> None:
+    """Within a job of SLURM, let ``srun`` keep SLURM_CONF, which the plugin takes away (see the profile's bin/srun)."""
+    found = shutil.which("srun")
+    if found and "SLURM_JOB_ID" in os.environ and "SLURM_CONF" in os.environ and "BIHM_SRUN" not in os.environ:
+        os.environ["BIHM_SRUN"], os.environ["BIHM_SLURM_CONF"] = found, os.environ["SLURM_CONF"]
+        os.environ["PATH"] = os.pathsep.join([str(profile / "bin"), os.environ["PATH"]])
 
 
 def forward_sigterm() -> None:

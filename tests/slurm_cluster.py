@@ -28,7 +28,7 @@ ACCOUNTING = ("slurmdbd", "mariadbd", "mariadb-install-db", "mariadb", "sacctmgr
 CGROUPS = Path("/sys/fs/cgroup")
 FULL_PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/bin", "/sbin", "/bin"])
 PATIENCE_S = 120
-NODE = "node0"
+NODE = f"node{os.getpid()}"  # names control groups, too: clusters of several tests at a time must not share them
 
 CONFIGURATION = """\
 ClusterName=tests

@@ -18,10 +18,12 @@ from harness.workflow import (
     minutes,
     record_settings,
     typed,
+    use_this_cluster,
     use_this_python,
 )
 
 use_this_python()
+use_this_cluster(Path(workflow.basedir) / "workflows/profiles/slurm")
 if workflow.local_exec:
     forward_sigterm()
 SETTINGS = load_settings(typed(config))
