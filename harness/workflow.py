@@ -8,18 +8,12 @@ that are fine keep their number, so a second call does nothing.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from harness import atomic, runs
 from harness.config import Cell, canonical_json, data_settings, parse_yaml
@@ -65,37 +59,6 @@ def minutes(cell: Cell, settings: Mapping[str, Any]) -> int:
     Snakemake adds it up over the cells that share a job, so there is one number for those and one for the others.
     """
     return settings["cluster"]["short_minutes" if is_short(cell) else "long_minutes"]
-
-
-def use_this_cluster(profile: Path) -> None:
-    """Within a job of SLURM, let ``srun`` keep SLURM_CONF, which the plugin takes away (see the profile's bin/srun)."""
-    found = shutil.which("srun")
-    if found and "SLURM_JOB_ID" in os.environ and "SLURM_CONF" in os.environ and "BIHM_SRUN" not in os.environ:
-        os.environ["BIHM_SRUN"], os.environ["BIHM_SLURM_CONF"] = found, os.environ["SLURM_CONF"]
-        os.environ["PATH"] = os.pathsep.join([str(profile / "bin"), os.environ["PATH"]])
-
-
-def forward_sigterm() -> None:
-    """Pass SIGTERM on to all that this Snakemake has started, inside a job of SLURM; elsewhere do nothing.
-
-    There the signal that announces the end of a job reaches only the process which SLURM itself started (with
-    ``proctrack/cgroup``), a Snakemake that then waits for its own jobs and is killed with them. A training that hears
-    of it writes a checkpoint. Snakemake's own handler stays in place: the interpreter writes to the pipe beside it.
-    """
-    if "SLURM_JOB_ID" not in os.environ:
-        return
-    reader, writer = os.pipe()
-    os.set_blocking(writer, False)
-    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-
-    def forward() -> None:
-        while number := os.read(reader, 1):
-            if number[0] == signal.SIGTERM:
-                for process in psutil.Process().children(recursive=True):
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.terminate()
-
-    threading.Thread(target=forward, name="forward SIGTERM", daemon=True).start()
 
 
 def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, int | str], int]:

@@ -169,10 +169,10 @@ def undisturbed(tmp_path_factory):
 
 
 def content(run):
-    """All that a run measured and learned, but for times."""
+    """All that a run measured and learned, but for times and the state of the working tree."""
     rows = json.loads((run / "metrics.json").read_text())["rows"]
     for row in rows:
-        for key in [key for key in row if "seconds" in key]:
+        for key in [key for key in row if "seconds" in key or key == "git_commit"]:
             del row[key]
     with (run / "curve.csv").open() as lines:
         curve = [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(lines)]
@@ -203,6 +203,8 @@ def test_with_accounting(undisturbed, tmp_path):
     """One job is cancelled on the way: its state is then that of the database."""
     with slurm_cluster.cluster(accounting=True) as cluster:
         workflow = Workflow(tmp_path, cluster)
+        text = refused(workflow, "--default-resources", "slurm_account=chemistry")
+        assert re.search("slurm_account: expected one of .*physics.*, found 'chemistry'", text)
         process = workflow.start()
         workflow.paused(process)
         cluster.run("scancel", workflow.job())
@@ -283,6 +285,36 @@ def test_after_a_sigkill_of_snakemake_old_and_new_jobs_take_turns(cluster, undis
     workflow.finish(again)
     workflow.wait_for(lambda: not cluster.jobs("RUNNING"))
     assert_undisturbed(workflow, undisturbed)
+
+
+def refused(workflow, *arguments):
+    """What Snakemake prints where SLURM would not run its jobs; nothing was sent."""
+    before = set(workflow.cluster.jobs())
+    process = workflow.start(*arguments)
+    process.wait(PATIENCE_S)
+    text = workflow.output.read_text()
+    assert process.returncode == 1, text
+    assert set(workflow.cluster.jobs()) == before
+    return text
+
+
+@pytest.mark.parametrize(
+    ("resource", "expected"),
+    [
+        ("slurm_partition=nowhere", "--partition=nowhere.*[Ii]nvalid partition"),
+        ("slurm_account=physics", "slurm_account: expected no account without accounting.*found 'physics'"),
+        ("mem_mb=1000000000", "--mem=1000000000.*, found .*"),
+    ],
+)
+def test_what_slurm_would_refuse_is_said_before_anything_is_sent(resource, expected, cluster, tmp_path):
+    text = refused(Workflow(tmp_path, cluster), "--default-resources", resource)
+    assert re.search(expected, text), text
+    assert "Traceback" not in text
+
+
+def test_more_time_than_the_partition_has(cluster, tmp_path):
+    workflow = Workflow(tmp_path, cluster, cluster={"short_minutes": 240})
+    assert re.search("--time=1920.*time limit", refused(workflow))
 
 
 @pytest.mark.parametrize(("megabytes", "expected"), [(1500, "ok"), (8000, "failed")])

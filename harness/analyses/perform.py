@@ -95,7 +95,7 @@ def _one(
     try:
         facts = {"analysis": each.digest, **measuring_facts(cell, subject().data.digest, status["model_sha256"])}
         file, device = table_of(run, each.name).with_suffix(".safetensors"), subject().device
-        facts["measured"] = [dict(row) for row in subject().measured]
+        facts["measured"] = [[row["metric"], row["value"], row.get("sem")] for row in subject().measured]
         with torch.inference_mode(), pieces.kept(file, facts, device):
             frame = _module(each.name).analyse(subject(), **each.settings)
     except LeftOutError as reason:

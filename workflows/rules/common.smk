@@ -3,6 +3,7 @@ from pathlib import Path
 
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
+from harness.cluster import check_requests, forward_sigterm, use_this_cluster
 from harness.config import canonical_json, cells, load_settings, method_files
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
@@ -12,13 +13,11 @@ from harness.search import trials
 from harness.workflow import (
     cores_per_job,
     data_attempt,
-    forward_sigterm,
     gpu_resources,
     is_short,
     minutes,
     record_settings,
     typed,
-    use_this_cluster,
     use_this_python,
 )
 
@@ -108,3 +107,17 @@ def analysed_for(figure):
         for cell in cells_of(figure, CELLS.values())
         if any(each.name in behind and not each.lacks for each in analyses_of(SETTINGS, cell))
     ]
+
+
+def requests():
+    """Resources of what is to be sent to a cluster; jobs of cells that share one ask for the sum of their times."""
+    together = workflow.group_settings.group_components
+    for job in workflow.dag.needrun_jobs():
+        if not job.is_local:
+            shared = together.get(job.group, 1)
+            yield {**dict(job.resources.items()), "runtime": shared * job.resources.get("runtime", 0)}
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        check_requests(requests())
