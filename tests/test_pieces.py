@@ -1,7 +1,12 @@
 """Measuring in pieces: killed, stopped and taken up again, it ends with the numbers of an undisturbed measurement."""
 
+import json
 import math
+import os
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -188,3 +193,94 @@ def test_the_clock_counts_earlier_tries(tmp_path, eager):
         measured(model())
         entries = pieces._store.get()._entries
         assert pieces.clock() - started >= sum(entry["seconds"] for entry in entries.values()) > 0
+
+
+EAGER = """
+import sys
+from harness import pieces
+from harness.cli import main
+pieces.WRITE_EVERY_S, pieces.SHARE_OF_WRITING = 0.0, float("inf")
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A command line but for the verb and the folder of the run, a trained run and its measurements."""
+    folder = tmp_path_factory.mktemp("trained")
+    phases = [{"updates": 20, "learning_rate": 3.0e-3, "n_samples": 5}]
+    budget = {"training": {"phases": phases}, "evaluation": {"n_samples": 500, "rows": 200, "z_outer": 20_000}}
+    data = {"cache": str(folder / "cache"), "mirrors": [], "download": False}
+    z_convergence = {"n_samples": 20_000, "k_inners": [1, 10], "repeats": 3}
+    analyses = {"k_sensitivity": {"connect4": {"rows": 20, "ks": [1, 1000]}}}
+    analyses["z_convergence"] = {"connect4": z_convergence}
+    settings = {"data": data, "budgets": {"bihm": {"connect4": budget}}, "analyses": analyses}
+    (folder / "settings.yaml").write_text(json.dumps(settings))
+    common = ["--preset", "smoke", "--settings", str(folder / "settings.yaml")]
+    cell = [*common, "--dataset", "connect4", "--method", "bihm"]
+    subprocess.run([sys.executable, "-m", "harness", "datasets", "--fetch", "connect4", *common], check=True)
+    for verb in ("run", "analyse"):
+        subprocess.run([sys.executable, "-m", "harness", verb, *cell, "--run", str(folder / "run")], check=True)
+    return cell, folder / "run"
+
+
+def copy_of(run, folder, *names):
+    """A folder with these files of a run."""
+    folder.mkdir()
+    for name in ("config.json", "status.json", "model.safetensors", "curve.csv", *names):
+        (folder / name).write_bytes((run / name).read_bytes())
+    return folder
+
+
+def disturbed(command, file, how, kills):
+    """Run a command, with a signal whenever ``file`` has grown, so often; then to its end. Exit codes."""
+    codes = []
+    for kill in range(kills + 1):
+        before = file.stat().st_mtime_ns if file.exists() else 0
+        process = subprocess.Popen([sys.executable, "-c", EAGER, *command], stderr=subprocess.DEVNULL)
+        while kill < kills and process.poll() is None:
+            if file.exists() and file.stat().st_mtime_ns != before:
+                process.send_signal(how)
+                break
+            time.sleep(0.001)
+        codes.append(process.wait())
+    return codes
+
+
+def without_times(rows):
+    return [{key: value for key, value in row.items() if "seconds" not in key} for row in rows]
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
+def test_a_measuring_process_killed_again_and_again(how, code, trained, tmp_path):
+    cell, run = trained
+    copy = copy_of(run, tmp_path / "run")
+    codes = disturbed(["evaluate", *cell, "--run", str(copy)], copy / pieces.FILE_NAME, how, kills=4)
+    assert codes == [code] * 4 + [0]
+    expected, found = (json.loads((folder / "metrics.json").read_text())["rows"] for folder in (run, copy))
+    assert without_times(found) == without_times(expected)
+
+
+def test_an_analysis_killed_again_and_again(trained, tmp_path):
+    cell, run = trained
+    copy = copy_of(run, tmp_path / "run", "metrics.json")
+    file = copy / "analyses" / "k_sensitivity.safetensors"
+    codes = disturbed(["analyse", *cell, "--run", str(copy)], file, signal.SIGKILL, kills=2)
+    assert codes == [-signal.SIGKILL] * 2 + [0]
+    tables = sorted(path.name for path in (run / "analyses").glob("*.csv"))
+    assert len(tables) >= 2
+    for name in tables:
+        assert (copy / "analyses" / name).read_bytes() == (run / "analyses" / name).read_bytes()
+    assert not list((copy / "analyses").glob("*.safetensors"))
+
+
+def test_analyses_that_were_done_before_a_kill_are_not_done_again(trained, tmp_path):
+    """Snakemake deletes analyses.json, its output, before it runs the job again."""
+    cell, run = trained
+    copy = copy_of(run, tmp_path / "run", "metrics.json")
+    command = ["analyse", *cell, "--run", str(copy)]
+    assert disturbed(command, copy / "analyses" / "z_convergence.safetensors", signal.SIGKILL, 1) == [-9, 0]
+    first = {path: os.stat(path).st_mtime_ns for path in (copy / "analyses").glob("*.csv")}
+    (copy / "analyses.json").unlink()
+    assert disturbed(command, copy / "none", signal.SIGKILL, 0) == [0]
+    assert {path: os.stat(path).st_mtime_ns for path in (copy / "analyses").glob("*.csv")} == first

@@ -56,7 +56,7 @@ def cluster():
         yield made
 
 
-def settings_of(folder, **more):
+def settings_of(folder, /, **more):
     """Two cells that share a job, and what ``more`` has; nothing else of the smoke preset."""
     everything = load_settings({"preset": "smoke"})
     grid = dict.fromkeys(everything["grid"])
@@ -74,7 +74,7 @@ def settings_of(folder, **more):
 class Workflow:
     """A checkout with its own results, whose jobs go to the cluster."""
 
-    def __init__(self, folder, cluster, **more):
+    def __init__(self, folder, cluster, /, **more):
         self.folder, self.cluster = folder, cluster
         for name in ("Snakefile", "workflows"):
             (folder / name).symlink_to(ROOT / name)
