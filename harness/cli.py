@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, InterruptedMeasuringError
+from harness.run_lock import alone_in
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of a folder, not of the program
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
+KILLED = 137  # that for SIGKILL, which the kernel sends when memory is at an end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return 1
+    except InterruptedMeasuringError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return STOPPED_BY_USER[1]
     except OSError as error:
         if error.errno not in UNUSABLE or not error.filename:
             raise
@@ -75,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_cell(run)
     _add_computing(run)
     _add_training(run)
+    run.add_argument("--attempt", type=int, default=1, help="number of this try of one call, of several on a cluster")
 
     train = _verb(verbs, "train", _train, "train one model")
     _add_cell(train)
@@ -95,6 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_cell(failure)
     failure.add_argument("--data-record", type=Path, required=True, help="as for run")
     failure.add_argument("--exit-code", type=int, required=True)
+    failure.add_argument("--attempt", type=int, default=1, help="as for run")
     failure.add_argument("--log", type=Path, help="where the crash is told")
 
     _add_results(verbs)
@@ -350,7 +357,11 @@ def _run_cell(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
-    with _computing(options, settings, idle=data is None) as device:
+    if runs.killed_at_last(run, options.attempt) and not settings["strict"]:
+        trained = data is not None and runs.is_trained(run, cell, data.digest)
+        _fail(cell, run, settings, f"killed in {options.attempt - 1} tries, as for want of memory", trained)
+        return 0
+    with alone_in(run), _computing(options, settings, idle=data is None) as device:
         if data is not None and runs.is_trained(run, cell, data.digest):
             print(f"{cell.path}: was trained before", file=sys.stderr)
         elif data is not None:
@@ -368,7 +379,7 @@ def _train(options: argparse.Namespace) -> int:
     data = _data_to_train_on(options, settings, cell, run)
     if data is None:
         return 0
-    with _computing(options, settings) as device:
+    with alone_in(run), _computing(options, settings) as device:
         return _train_model(cell, data, run, device)
 
 
@@ -380,10 +391,13 @@ def _trial(options: argparse.Namespace) -> int:
     trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
     run = options.run or _results(settings) / "searches" / trial.path
     data = _data_to_train_on(options, settings, trial.cell, run)
-    if data is None or runs.is_trained(run, trial.cell, data.digest):
+    if data is None:
         return 0
-    with _computing(options, settings) as device:
-        return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
+    with alone_in(run):
+        if runs.is_trained(run, trial.cell, data.digest):
+            return 0
+        with _computing(options, settings) as device:
+            return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
 
 
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
@@ -430,7 +444,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     data, status = None, runs.read_json(run / "status.json")
     if status["status"] in runs.HAVE_MODEL:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
-    with _computing(options, settings, idle=data is None) as device:
+    with alone_in(run), _computing(options, settings, idle=data is None) as device:
         _measure_model(cell, data, run, device, settings["preset"])
     return 0
 
@@ -451,7 +465,6 @@ def _record_failure(options: argparse.Namespace) -> int:
     if options.exit_code in STOPPED_BY_USER:
         return options.exit_code
     from harness import runs
-    from harness.evaluation import record_failure
 
     settings = _load_settings(options)
     if settings["strict"]:
@@ -461,13 +474,21 @@ def _record_failure(options: argparse.Namespace) -> int:
     message = f"{'evaluation' if trained else 'training'} ended with exit code {options.exit_code}" + (
         f", see {options.log}" if options.log else ""
     )
+    runs.count_crash(run, message, options.attempt if options.exit_code == KILLED else None)
+    _fail(cell, run, settings, message, trained)
+    return 0
+
+
+def _fail(cell: Cell, run: Path, settings: dict[str, Any], message: str, trained: bool) -> None:
+    """Make the run one that failed, in training or, where that is done, in the evaluation."""
+    from harness import runs
+    from harness.evaluation import record_failure
+
     print(f"harness: {cell.path}: failed: {message}", file=sys.stderr)
     if not trained:
         runs.write_config(run, cell)
         runs.write_status(run, runs.FAILED, message)
-    runs.count_crash(run, message)
     record_failure(run, cell, settings["preset"], message)
-    return 0
 
 
 def _tables(options: argparse.Namespace) -> int:
@@ -519,7 +540,7 @@ def _analyse(options: argparse.Namespace) -> int:
     def load() -> Dataset:
         return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
 
-    with _computing(options, settings, idle=status["status"] not in runs.HAVE_MODEL) as device:
+    with alone_in(run), _computing(options, settings, idle=status["status"] not in runs.HAVE_MODEL) as device:
         found = analyse_cell(run, cell, planned, load, device, settings["strict"])
     for name, how in found.items():
         print(f"{cell.path}: {name}: {how['status']} {how['message']}".rstrip(), file=sys.stderr)

@@ -19,3 +19,7 @@ class DataError(HarnessError):
 
 class DataUnavailableError(HarnessError):
     """A data set that none of the sources has; the message says how to get it."""
+
+
+class InterruptedMeasuringError(Exception):
+    """The process was asked to end while it measured; what was measured so far is on disk."""

@@ -18,7 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from harness import bias, parallel, pareto
+from harness import bias, parallel, pareto, pieces
 from harness.bias import Bias
 from harness.log_sums import GROUPS, GroupedPowerSums, RunningLogSumExp
 from harness.method import Batch, Classifier, ImportanceWeighted, Orderings, Partitioned, Tractable, Unnormalised
@@ -128,8 +128,8 @@ def _by_blocks(
     counts = _parts(n_samples, per_row)
     blocks = x.split(max(1, chunk // per_row))
     generators = parallel.spawn(generator, len(blocks))
-    return parallel.run_all(
-        [partial(estimate, rows, counts, own) for rows, own in zip(blocks, generators, strict=True)]
+    return pieces.run_all(
+        [partial(estimate, rows, counts, own) for rows, own in zip(blocks, generators, strict=True)], (Estimates,)
     )
 
 
@@ -219,13 +219,13 @@ def importance_curve(
 @torch.no_grad()
 def exact_log_prob(method: Tractable, x: Tensor, chunk: int) -> Tensor:
     """log p(x) [B] in double, for rows x [B, D], ``chunk`` rows at once."""
-    return torch.cat(parallel.run_all([lambda rows=rows: method.log_prob(rows).double() for rows in x.split(chunk)]))
+    return torch.cat(pieces.run_all([lambda rows=rows: method.log_prob(rows).double() for rows in x.split(chunk)]))
 
 
 def log_prob_orders(method: Orderings, x: Tensor, chunk: int) -> Tensor:
     """log p(x) under every ordering, [B, M] double, for rows x [B, D], ``chunk`` rows at once."""
     parts = [partial(method.log_prob_orders, rows) for rows in x.split(chunk)]
-    return torch.cat(parallel.run_all(parts)).double()
+    return torch.cat(pieces.run_all(parts)).double()
 
 
 @dataclass(frozen=True)
@@ -273,14 +273,15 @@ def log_z2(method: Partitioned, n_outer: int, n_inner: int, generator: torch.Gen
     if n_outer < 2:
         raise ValueError(f"n_outer: expected at least 2 samples for an error bar, found {n_outer}")
 
-    tail = pareto.Tail(n_outer)
+    tail, seen = pareto.Tail(n_outer), pareto.Tail(n_outer)
 
-    def sums(outer: int, own: torch.Generator) -> Tensor:
+    def sums(outer: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
         mean = torch.logsumexp(method.log_z2_weights(outer, n_inner, own).double(), dim=1) - math.log(n_inner)
-        tail.add(mean)
-        return _log_power_sums(mean)
+        return _log_power_sums(mean), seen.add(mean)
 
-    value, error, ess, delta_bias = _log_mean(n_outer, max(1, chunk // min(n_inner, chunk)), generator, sums)
+    value, error, ess, delta_bias, largest = _log_mean(n_outer, max(1, chunk // min(n_inner, chunk)), generator, sums)
+    for some in largest:
+        tail.add(some)
     return LogZ2(value, error, ess, n_outer, n_inner, tail.pareto_k(), delta_bias)
 
 
@@ -290,24 +291,26 @@ def _log_power_sums(log_w: Tensor) -> Tensor:
 
 
 def _log_mean(
-    n: int, chunk: int, generator: torch.Generator, sums: Callable[[int, torch.Generator], Tensor]
-) -> tuple[float, float, float, Bias]:
+    n: int, chunk: int, generator: torch.Generator, sums: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+) -> tuple[float, float, float, Bias, list[Tensor]]:
     """Log of the mean of n independent samples, its error by the delta method, their effective number in percent of n,
     and the bias of that log.
 
-    sums: log sum w^m for m = 1 to 4, [4], of as many new samples as it is told, no more than ``chunk``. The error of a
-    mean that is not finite is NaN.
+    sums: log sum w^m for m = 1 to 4, [4], of as many new samples as asked for, no more than ``chunk``, and what else is
+    to be known of these: the last thing returned, for every call. The error of a mean that is not finite is NaN.
     """
     parts = _parts(n, chunk)
     generators = parallel.spawn(generator, len(parts))
-    blocks = parallel.run_all([partial(sums, size, own) for size, own in zip(parts, generators, strict=True)])
-    log_sums = torch.logsumexp(torch.stack(blocks), dim=0).tolist()
+    blocks = pieces.run_all([partial(sums, size, own) for size, own in zip(parts, generators, strict=True)])
+    log_sums = torch.logsumexp(torch.stack([found for found, _ in blocks]), dim=0).tolist()
+    rest = [other for _, other in blocks]
     log_sum, log_sum_squares = log_sums[:2]
     if not math.isfinite(log_sum):
-        return log_sum, math.nan, math.nan, bias.UNKNOWN
+        return log_sum, math.nan, math.nan, bias.UNKNOWN, rest
     ess = math.exp(2.0 * log_sum - log_sum_squares) / n
     error = bias.root((1.0 / ess - 1.0) / (n - 1))
-    return log_sum - math.log(n), error, 100.0 * ess, bias.of_log_mean([each - math.log(n) for each in log_sums], n)
+    delta_bias = bias.of_log_mean([each - math.log(n) for each in log_sums], n)
+    return log_sum - math.log(n), error, 100.0 * ess, delta_bias, rest
 
 
 @dataclass(frozen=True)
@@ -341,11 +344,11 @@ def log_z(method: Unnormalised, n_chains: int, n_temperatures: int, generator: t
     if n_chains < 2:
         raise ValueError(f"n_chains: expected at least 2 for an error bar, found {n_chains}")
 
-    def sums(n: int, own: torch.Generator) -> Tensor:
+    def sums(n: int, own: torch.Generator) -> tuple[Tensor, Tensor]:
         log_weights = method.log_partition_samples(n, n_temperatures, own).double()
-        return _log_power_sums(log_weights)
+        return _log_power_sums(log_weights), log_weights[:0]
 
-    value, error, ess, delta_bias = _log_mean(n_chains, chunk, generator, sums)
+    value, error, ess, delta_bias, _ = _log_mean(n_chains, chunk, generator, sums)
     return LogZ(value, error, ess, n_chains, delta_bias)
 
 

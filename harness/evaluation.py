@@ -14,8 +14,8 @@ set alone, so that all methods meet the same rows. What each row came to is kept
 
 from __future__ import annotations
 
+import inspect
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import atomic, per_row, runs
+from harness import atomic, per_row, pieces, runs
 from harness.batches import Rows, random_rows
 from harness.bias import NO_BIAS, UNKNOWN, Bias
 from harness.config import Cell
@@ -110,17 +110,17 @@ EXACT: dict[str, Any] = {"estimator": "exact", "k": 0, "mc_error": 0.0, "mc_erro
 
 def measure_exact(model: Tractable, test: Rows) -> list[Measurement]:
     """-log p over all test rows."""
-    started = time.perf_counter()
+    started = pieces.clock()
     log_p = exact_log_prob(model, test.batch(slice(None)).x, EXACT_CHUNK)
-    return [_measured("-log p", -log_p, **EXACT, seconds=time.perf_counter() - started)]
+    return [_measured("-log p", -log_p, **EXACT, seconds=pieces.clock() - started)]
 
 
 def measure_orderings(model: Orderings, test: Rows) -> list[Measurement]:
     """-log p over all test rows; where it is that of several orderings, also the mean -log p of one of them."""
-    started = time.perf_counter()
+    started = pieces.clock()
     log_p = log_prob_orders(model, test.batch(slice(None)).x, EXACT_CHUNK)  # [B, M]
     n_orders = log_p.shape[1]
-    facts = {**EXACT, "seconds": time.perf_counter() - started}
+    facts = {**EXACT, "seconds": pieces.clock() - started}
     rows = [_measured("-log p", math.log(n_orders) - torch.logsumexp(log_p, dim=1), **facts)]
     if n_orders > 1:
         rows.append(_measured("-log p (one ordering)", -log_p.mean(1), **facts))
@@ -132,9 +132,9 @@ def measure_importance(
 ) -> list[Measurement]:
     """-log p and its K = 1 bound; ESS; for models with p* also -log p~*, and with 2 log Z, -log p*."""
     k = cell.evaluation.n_samples
-    started = time.perf_counter()
+    started = pieces.clock()
     estimates = importance_estimates(model, part.x, k, generator, CHUNK)
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds}
 
     def of_log_mean(metric: str, log_means: Tensor, variances: Tensor, bias: Bias) -> Measurement:
@@ -163,7 +163,7 @@ def _with_partition_function(
     model: Partitioned, of_p_star: Measurement, star_bias: Bias, cell: Cell, generator: torch.Generator
 ) -> list[Measurement]:
     """-log p*, from -log p~* and its bias, and -2 log Z."""
-    started = time.perf_counter()
+    started = pieces.clock()
     z2 = log_z2(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHUNK)
     star = of_p_star.facts
     normalised = {
@@ -184,7 +184,7 @@ def _with_partition_function(
         "k": z2.n_outer * z2.n_inner,
         "mc_error": z2.standard_error,
         **_bias(-z2.bias),
-        "seconds": time.perf_counter() - started,
+        "seconds": pieces.clock() - started,
         "message": f"not reliable: {z2.doubt}" if z2.doubt else "",
     }
     return [Measurement(normalised), Measurement(minus_log_z2)]
@@ -192,7 +192,7 @@ def _with_partition_function(
 
 def measure_unnormalised(model: Unnormalised, test: Rows, cell: Cell, generator: torch.Generator) -> list[Measurement]:
     """-log p over all test rows, and log Z, whose error all rows share: it does not shrink with their number."""
-    started = time.perf_counter()
+    started = pieces.clock()
     z = log_z(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHAINS_CHUNK)
     rows = test.batch(slice(None)).x.split(EXACT_CHUNK)
     minus_log_p = z.value - torch.cat([model.log_unnormalised(part).double() for part in rows])
@@ -200,7 +200,7 @@ def measure_unnormalised(model: Unnormalised, test: Rows, cell: Cell, generator:
         "estimator": "annealed importance sampling",
         "k": z.n_chains,
         "mc_error": z.standard_error,
-        "seconds": time.perf_counter() - started,
+        "seconds": pieces.clock() - started,
     }
     if not z.reliable:
         facts["message"] = f"log Z not reliable: {z.ess * z.n_chains / 100:.2g} effective chains of {z.n_chains}"
@@ -213,9 +213,9 @@ def measure_unnormalised(model: Unnormalised, test: Rows, cell: Cell, generator:
 def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.Generator) -> list[Measurement]:
     """Bound on -log p*, -log p~*(y|x) and the error rate (binomial standard error)."""
     k = cell.evaluation.n_samples
-    started = time.perf_counter()
+    started = pieces.clock()
     estimates = label_estimates(model, part.x, k, generator, CHUNK)
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds, "mc_error": math.nan}
     return [
         _measured("bound -log p*", -estimates.log_p_star, -estimates.log_p_star_bias, **facts),
@@ -225,10 +225,10 @@ def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.
 
 def measure_label_probabilities(model: Discriminative, test: Rows) -> list[Measurement]:
     """-log p(y|x), under the name that it has where it is estimated, and the error rate, over all test rows."""
-    started = time.perf_counter()
+    started = pieces.clock()
     batch = test.batch(slice(None))
     log_label = torch.cat([model.log_label_prob(rows).double() for rows in batch.x.split(EXACT_CHUNK)])
-    return _label_rows(log_label, batch.y, {**EXACT, "seconds": time.perf_counter() - started}, NO_BIAS)
+    return _label_rows(log_label, batch.y, {**EXACT, "seconds": pieces.clock() - started}, NO_BIAS)
 
 
 def _label_rows(log_label: Tensor, y: Tensor, facts: dict[str, Any], error_bias: Bias) -> list[Measurement]:
@@ -277,7 +277,8 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
     if status["status"] in runs.HAVE_MODEL and data is not None:
         model = build(cell.method, data.n_features, dict(cell.model)).to(device)
         runs.load_model(run / "model.safetensors", model, status["model_sha256"])
-        with torch.inference_mode():
+        facts = measuring_facts(cell, data.digest, status["model_sha256"])
+        with torch.inference_mode(), pieces.kept(run / pieces.FILE_NAME, facts, device):
             measured = measure(model.eval(), cell, data, device)
     else:
         measured = [NOTHING]
@@ -296,6 +297,13 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
     }
     cls = method_class(cell.method)
     return _write(run, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)
+
+
+def measuring_facts(cell: Cell, data_digest: str, model_sha256: str) -> dict[str, Any]:
+    """All that measurements of a trained model depend on, but for the harness and the machine."""
+    source = inspect.getsourcefile(method_class(cell.method))
+    code = pieces.digest_of_source(Path(source) if source else None)
+    return {**cell.to_dict(), "data_digest": data_digest, "model_sha256": model_sha256, "code": code}
 
 
 def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:

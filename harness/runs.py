@@ -27,6 +27,7 @@ OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED = "ok", "timeout", "unavailable", "di
 STATUSES = (OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED)
 HAVE_MODEL = (OK, TIMEOUT)
 NO_LIKELIHOOD = "no likelihood"  # of a model that is fine, in place of its measurements
+MEMORY_TRIES = 4  # on a cluster, each try has more memory up to this one (workflows/profiles/slurm/config.yaml)
 FINAL = (OK, TIMEOUT, DIVERGED)  # training again would end alike; without data or after a crash it may end better
 
 
@@ -98,9 +99,19 @@ def crashes(run: Path) -> int:
         return 0
 
 
-def count_crash(run: Path, message: str) -> None:
-    """``crashes.json``: one crash more."""
-    atomic.write_json(run / "crashes.json", {"count": crashes(run) + 1, "message": message})
+def count_crash(run: Path, message: str, killed_at: int | None = None) -> None:
+    """``crashes.json``: one crash more. killed_at: the try that a SIGKILL ended."""
+    facts = {"count": crashes(run) + 1, "message": message, "killed_at": killed_at}
+    atomic.write_json(run / "crashes.json", facts)
+
+
+def killed_at_last(run: Path, attempt: int) -> bool:
+    """Whether this is one try more after the run was killed in one that had all the memory it can get."""
+    try:
+        killed_at = read_json(run / "crashes.json").get("killed_at")
+    except DataError:
+        return False
+    return isinstance(killed_at, int) and MEMORY_TRIES <= killed_at < attempt
 
 
 def file_digest(path: Path) -> str:

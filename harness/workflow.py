@@ -23,7 +23,6 @@ from harness.gpu_slots import means_gpu
 
 SHORT_UPDATES = 40_000
 TOLD = 5  # cells of one kind that are named when a call has ended
-SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
 
 
 def use_this_python() -> None:
@@ -142,9 +141,12 @@ def is_short(cell: Cell) -> bool:
     return sum(phase.updates for phase in cell.training.phases) <= SHORT_UPDATES
 
 
-def minutes(cell: Cell) -> int:
-    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next."""
-    return SHORT_MINUTES if is_short(cell) else LONG_MINUTES
+def minutes(cell: Cell, settings: Mapping[str, Any]) -> int:
+    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next.
+
+    Snakemake adds it up over the cells that share a job, so there is one number for those and one for the others.
+    """
+    return settings["cluster"]["short_minutes" if is_short(cell) else "long_minutes"]
 
 
 def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, int | str], int]:

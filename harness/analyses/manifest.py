@@ -14,6 +14,7 @@ from harness import runs
 from harness.errors import DataError
 
 MANIFEST = "analyses.json"
+RECORD = "analyses/analyses.json"  # the same, kept up to date while analyses are under way, and never deleted
 OK, LEFT_OUT, NO_MODEL, FAILED = "ok", "left out", "no model", "failed"
 
 
@@ -22,9 +23,9 @@ def table_of(run: Path, name: str) -> Path:
     return run / "analyses" / f"{name}.csv"
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
+def read_manifest(run: Path, name: str = MANIFEST) -> dict[str, Any]:
     """``analyses`` (name -> how it ended) and ``failures``; raises DataError without a readable ``analyses.json``."""
-    path = run / MANIFEST
+    path = run / name
     found = runs.read_json(path)
     if not isinstance(found.get("analyses"), dict) or not isinstance(found.get("failures"), int):
         raise DataError(path, "a mapping analyses and a number failures", sorted(found))

@@ -1,10 +1,14 @@
 """Doing the analyses that a cell is due, each one once: a result on disk that still holds is kept.
 
 ``analyses.json`` is the only declared output of the workflow's rule, so Snakemake never deletes the tables themselves.
+It does delete ``analyses.json`` before it runs the rule again, so what is known of each table lies beside it as well,
+written when the table is: of several analyses that take hours, a kill costs one at most, and of that one no more than
+the last few seconds of estimates (see ``harness.pieces``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import time
@@ -16,13 +20,14 @@ from typing import Any
 
 import torch
 
-from harness import atomic, runs
-from harness.analyses.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK, read_manifest, table_of
+from harness import atomic, pieces, runs
+from harness.analyses.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK, RECORD, read_manifest, table_of
 from harness.analyses.plan import Planned
 from harness.analyses.subject import LeftOutError, Subject
 from harness.config import Cell
 from harness.data import Dataset
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, InterruptedMeasuringError
+from harness.evaluation import measuring_facts
 from harness.registry import build
 from harness.schema import arguments_schema, check
 
@@ -52,8 +57,12 @@ def analyse_cell(
             found[each.name] = kept
         else:
             found[each.name] = {**facts, **_one(run, each, cell, status, subject, strict)}
+            together = {**earlier["analyses"], **found}
+            atomic.write_json(run / RECORD, {"analyses": together, "failures": earlier["failures"]})
     crashed = any(each["status"] == FAILED for each in found.values())
-    atomic.write_json(run / MANIFEST, {"analyses": found, "failures": earlier["failures"] + crashed})
+    manifest = {"analyses": found, "failures": earlier["failures"] + crashed}
+    atomic.write_json(run / RECORD, manifest)
+    atomic.write_json(run / MANIFEST, manifest)
     return found
 
 
@@ -64,10 +73,10 @@ def check_settings(planned: Planned) -> None:
 
 
 def _earlier(run: Path) -> dict[str, Any]:
-    try:
-        return read_manifest(run)
-    except DataError:
-        return {"analyses": {}, "failures": 0}
+    for name in (RECORD, MANIFEST):
+        with contextlib.suppress(DataError):
+            return read_manifest(run, name)
+    return {"analyses": {}, "failures": 0}
 
 
 def _module(name: str) -> ModuleType:
@@ -84,11 +93,14 @@ def _one(
         return {"status": NO_MODEL, "message": f"{status['status']}: {status['message']}"}
     started = time.perf_counter()
     try:
-        with torch.inference_mode():
+        facts = {"analysis": each.digest, **measuring_facts(cell, subject().data.digest, status["model_sha256"])}
+        file, device = table_of(run, each.name).with_suffix(".safetensors"), subject().device
+        facts["measured"] = [[row["metric"], row["value"], row.get("sem")] for row in subject().measured]
+        with torch.inference_mode(), pieces.kept(file, facts, device):
             frame = _module(each.name).analyse(subject(), **each.settings)
     except LeftOutError as reason:
         return {"status": LEFT_OUT, "message": str(reason)}
-    except HarnessError:
+    except (HarnessError, InterruptedMeasuringError):
         raise
     except Exception as error:  # a method's code may raise anything, and the other analyses do not depend on it
         if strict:
@@ -96,6 +108,7 @@ def _one(
         log.exception("%s: %s", cell.path, each.name)
         return {"status": FAILED, "message": f"{type(error).__name__}: {error}"}
     atomic.write(table_of(run, each.name), lambda temporary: frame.to_csv(temporary, index=False))
+    file.unlink(missing_ok=True)  # the table is not made again
     return {"seconds": round(time.perf_counter() - started, 3)}
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
+from harness.cluster import check_requests, forward_sigterm, use_this_cluster
 from harness.config import canonical_json, cells, load_settings, method_files
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
@@ -27,6 +28,9 @@ from harness.workflow import (
 
 use_this_python()
 check_place(Path(workflow.basedir))
+use_this_cluster(Path(workflow.basedir) / "workflows/profiles/slurm")
+if workflow.local_exec:
+    forward_sigterm()
 SETTINGS = load_settings(typed(config))
 use_files(method_files(SETTINGS))
 RESULTS = f"results/{SETTINGS['preset']}"
@@ -73,10 +77,30 @@ def threads_here(wildcards):
     return cores_per_job(workflow.cores) if workflow.local_exec else 1
 
 
-def job_group(wildcards):
+def group_of(cell):
     """`short` for cells of minutes, where --group-components asks a cluster to run several of them in one job."""
     asked = "short" in workflow.group_settings.group_components
-    return "short" if asked and is_short(cell_of(wildcards)) else None
+    return "short" if asked and is_short(cell) else None
+
+
+def job_group(wildcards):
+    """The group of what is done for a cell of the grid."""
+    return group_of(cell_of(wildcards))
+
+
+def trial_group(wildcards):
+    """The group of a trial."""
+    return group_of(trial_of(wildcards).cell)
+
+
+def job_minutes(wildcards):
+    """Time that a cluster should grant what is done for a cell of the grid."""
+    return minutes(cell_of(wildcards), SETTINGS)
+
+
+def job_attempt(wildcards, attempt):
+    """The number of this try; a cell that is killed for memory in every one is given up in the end."""
+    return attempt
 
 
 def settings_file(wildcards, output):
@@ -114,3 +138,15 @@ def digest_of_figure(figure):
             for path, analyses in planned_for(figure).items()
         }
     )
+def requests():
+    """Resources of what is to be sent to a cluster; jobs of cells that share one ask for the sum of their times."""
+    together = workflow.group_settings.group_components
+    for job in workflow.dag.needrun_jobs():
+        if not job.is_local:
+            shared = together.get(job.group, 1)
+            yield {**dict(job.resources.items()), "runtime": shared * job.resources.get("runtime", 0)}
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        check_requests(requests())

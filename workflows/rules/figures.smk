@@ -19,14 +19,14 @@ rule analyse_model:
     threads: threads_here
     resources:
         **GPU_RESOURCES,
-        runtime=lambda wildcards: minutes(cell_of(wildcards)),
+        runtime=job_minutes,
     params:
         settings=settings_file,
         digests=lambda wildcards: [each.digest for each in ANALYSES[cell_of(wildcards).path]],
         failures=lambda wildcards: failures(run_folder(wildcards)),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python -m harness analyse --settings {params.settings:q} --dataset {wildcards.dataset:q}"
+        "trap : TERM; python -m harness analyse --settings {params.settings:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} --variant {wildcards.variant:q} --seed {wildcards.seed:q}"
         " --run {params.run:q} 2> {log:q}"
 

@@ -13,18 +13,20 @@ rule train_trial:
         f"{RESULTS}/searches/{{dataset}}/{{method}}/{{variant}}/{{trial}}/status.json",
     log:
         f"{RESULTS}/logs/searches/{{dataset}}/{{method}}/{{variant}}/{{trial}}.log",
+    group:
+        trial_group
     conda:
         "../envs/harness.yaml"
     threads: threads_here
     resources:
         **GPU_RESOURCES,
-        runtime=lambda wildcards: minutes(trial_of(wildcards).cell),
+        runtime=lambda wildcards: minutes(trial_of(wildcards).cell, SETTINGS),
     params:
         settings=settings_file,
         digest=lambda wildcards: trial_of(wildcards).cell.training_digest,
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python -m harness trial --settings {params.settings:q} --dataset {wildcards.dataset:q}"
+        "trap : TERM; python -m harness trial --settings {params.settings:q} --dataset {wildcards.dataset:q}"
         " --method {wildcards.method:q} --variant {wildcards.variant:q} --trial {wildcards.trial:q}"
         " --run {params.run:q} --data-record {input.data:q} 2> {log:q}"
 
