@@ -64,16 +64,18 @@ def _with_facts(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], errors: Sequence[str] = ("sem",)) -> pd.DataFrame:
-    """Mean ``value`` of the seeds, its ``errors``, and ``n_seeds``; one row a cell and value of ``by``.
+    """Mean ``value`` of the seeds, its ``errors``, their degrees of freedom, ``n_seeds``; one row a cell and ``by``.
 
-    A standard error is sqrt(mean_s sem_s^2 + var_s / n), as in the tables: all seeds share one test set.
+    A standard error is sqrt(mean_s sem_s^2 + var_s / n), as in the tables: all seeds share one test set. Its degrees of
+    freedom (``sem_df`` of ``sem``, infinite for one seed) are Satterthwaite's, where the test rows are many.
     """
 
     def pooled(group: pd.DataFrame) -> pd.Series:
         n = len(group)
         between = group["value"].var() / n if n > 1 else 0.0
         sems = {error: math.sqrt((group[error] ** 2).mean() + between) for error in errors}
-        return pd.Series({"value": group["value"].mean(), **sems, "n_seeds": n})
+        dfs = {f"{error}_df": (n - 1) * (sem**2 / between) ** 2 if between else math.inf for error, sem in sems.items()}
+        return pd.Series({"value": group["value"].mean(), **sems, **dfs, "n_seeds": n})
 
     keys = [*CELL, *by]
     found = frame.groupby(keys, sort=False)[["value", *errors]].apply(pooled).reset_index()
