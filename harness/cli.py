@@ -164,7 +164,7 @@ def _add_cell(parser: argparse.ArgumentParser) -> None:
 
 def _add_computing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes a run repeatable")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number is another training")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -342,7 +342,7 @@ def _run_cell(options: argparse.Namespace) -> int:
     cell, run = _cell(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
     with _computing(options, settings, idle=data is None) as device:
-        if data is not None and runs.is_trained(run, cell, data.digest):
+        if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
             print(f"{cell.path}: was trained before", file=sys.stderr)
         elif data is not None:
             trials = _results(settings) / "searches" / Path(cell.path).parent
@@ -371,7 +371,7 @@ def _trial(options: argparse.Namespace) -> int:
     trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
     run = options.run or _results(settings) / "searches" / trial.path
     data = _data_to_train_on(options, settings, trial.cell, run)
-    if data is None or runs.is_trained(run, trial.cell, data.digest):
+    if data is None or runs.is_trained(run, trial.cell, data.digest, options.threads):
         return 0
     with _computing(options, settings) as device:
         return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
@@ -399,10 +399,13 @@ def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cel
 
 def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = ()) -> int:
     """Train, unless one of the folders ``elsewhere`` holds the same training: a trial may be what the grid has."""
+    import torch
+
     from harness import runs
     from harness.training import InterruptedRunError, train
 
-    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest)), None)
+    threads = torch.get_num_threads()
+    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest, threads)), None)
     if source:
         runs.copy_training(source, run, cell)
         print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
@@ -424,7 +427,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     data = None
-    if runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL:
+    if runs.read_status(run)["status"] in runs.HAVE_MODEL:
         data = load(cell.dataset, data_settings(settings))
     with _computing(options, settings, idle=data is None) as device:
         _measure_model(cell, data, run, device, settings["preset"])
@@ -506,7 +509,7 @@ def _analyse(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     planned = analyses_of(settings, cell)
-    has_model = runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL
+    has_model = runs.read_status(run)["status"] in runs.HAVE_MODEL
     with _computing(options, settings, idle=not has_model) as device:
         found = analyse_cell(
             run, cell, planned, lambda: load(cell.dataset, data_settings(settings)), device, settings["strict"]

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import atomic, runs
+from harness import runs
 from harness.batches import Rows
 from harness.config import Cell
 from harness.data import Dataset
@@ -43,6 +43,7 @@ from harness.method import (
     Unnormalised,
 )
 from harness.provenance import describe_device, git_commit, versions
+from harness.records import write_json
 from harness.registry import build, method_class
 from harness.seeds import generator_for, seed_for
 
@@ -210,7 +211,7 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
     A run without a model gives one row that carries its status. Raises DataError when files of the run are missing
     or not those that training wrote.
     """
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     if status["status"] in runs.HAVE_MODEL and data is not None:
         model = build(cell.method, data.n_features, dict(cell.model)).to(device)
         runs.load_model(run / "model.safetensors", model, status["model_sha256"])
@@ -270,7 +271,7 @@ def _write_rows(
         **facts,
     }
     rows = [{**common, **{key: _finite(value) for key, value in row.items()}} for row in measured]
-    atomic.write_json(run / "metrics.json", {"rows": rows})
+    write_json(run / "metrics.json", {"rows": rows})
     return rows
 
 

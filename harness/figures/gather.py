@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness import runs
-from harness.analyses.manifest import LEFT_OUT, OK, read_manifest, table_of
+from harness.analyses.manifest import LEFT_OUT, OK, read_manifest, read_table
 from harness.analyses.plan import analyses_of
 from harness.config import Cell
 from harness.listing import listed
@@ -36,7 +36,7 @@ def gather(
         run = runs_folder / cell.path
         found = read_manifest(run)["analyses"][name]
         if found["status"] == OK:
-            frames.append(_with_facts(pd.read_csv(table_of(run, name)), cell))
+            frames.append(_with_facts(read_table(run, name, found), cell))
         else:
             who = cell.method if found["status"] == LEFT_OUT else f"{cell.method} on {cell.dataset}"
             absent.setdefault(found["message"], []).append(who)
@@ -50,7 +50,7 @@ def stand_ins(data: pd.DataFrame, cells: Sequence[Cell], runs_folder: Path) -> l
     found = {}
     for cell in cells:
         if (cell.dataset, cell.method) in shown:
-            facts = runs.read_json(runs_folder / cell.path / "metrics.json")["rows"][0]
+            facts = runs.read_rows(runs_folder / cell.path)[0]
             if facts["data_official"] is False:
                 found[cell.dataset] = f"{cell.dataset} is a stand-in: {facts['data_note']}"
     return list(found.values())

@@ -275,7 +275,7 @@ def _validation_losses(results: Path, method: str) -> pd.DataFrame:
         return found[["variant", "best_validation"]]
     records = []
     for path in sorted(results.glob(f"runs/{MNIST}/{method}/*/*/status.json")):
-        status, cell = runs.read_json(path), runs.read_config(path.with_name("config.json"))
+        status, cell = runs.read_status(path.parent), runs.read_config(path.with_name("config.json"))
         if status.get("training_digest") == cell.training_digest:
             records.append({"variant": cell.variant, "best_validation": status.get("best_validation")})
     return pd.DataFrame(records, columns=["variant", "best_validation"]).astype({"best_validation": float})

@@ -7,7 +7,7 @@ from harness.config import canonical_json, cells, load_settings, method_files
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.registry import use_files
-from harness.runs import crashes
+from harness.runs import crashes, discard_damaged
 from harness.search import trials
 from harness.workflow import (
     cores_per_job,
@@ -31,6 +31,8 @@ CELLS = {cell.path: cell for cell in cells(SETTINGS)}
 GPU_RESOURCES, GPU_SLOTS = gpu_resources(SETTINGS, visible_gpus())
 if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resources says so
     workflow.register_resource("gpu_slots", GPU_SLOTS)
+for path in CELLS:
+    discard_damaged(Path(RESULTS) / "runs" / path)
 
 
 resource_scopes:

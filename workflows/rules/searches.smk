@@ -1,5 +1,7 @@
 # Searches: settings tried on the validation set. A trial's folder is like a run's, but nothing measures it on the test set.
 TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
+for path in TRIALS:
+    discard_damaged(Path(RESULTS) / "searches" / path)
 
 
 rule train_trial:
