@@ -101,10 +101,25 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """A block that makes folders or removes files in ``folder``; an OSError becomes a HarnessError naming the place."""
+    try:
+        yield
+    except OSError as error:
+        place = error.filename or folder
+        raise HarnessError(f"{place}: expected to change {folder}, found {error.strerror or error}") from error
+
+
 def write(path: Path, writer: Callable[[Path], Any]) -> None:
     """Let ``writer`` fill a temporary file, then rename it to ``path``."""
     with replacing(path) as temporary:
         writer(temporary)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of this content."""
+    write(path, lambda temporary: temporary.write_bytes(content))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -35,11 +35,11 @@ class Rows:
         return self.values.shape[0]
 
     def batch(self, rows: Tensor | slice) -> Batch:
-        """The given rows; grey levels as probabilities."""
+        """A copy of the given rows; grey levels as probabilities."""
         x = self.values[rows].float()
         if self.scale != 1.0:
             x *= self.scale
-        return Batch(x, None if self.labels is None else self.labels[rows])
+        return Batch(x, None if self.labels is None else self.labels[rows].clone())
 
     def random_part(self, n: int | None, seed: int) -> Batch:
         """The rows that ``random_rows`` names."""

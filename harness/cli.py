@@ -178,7 +178,7 @@ def _add_cell(parser: argparse.ArgumentParser) -> None:
 
 def _add_computing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes a run repeatable")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number is another training")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -358,11 +358,11 @@ def _run_cell(options: argparse.Namespace) -> int:
     cell, run = _cell(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
     if runs.killed_at_last(run, options.attempt) and not settings["strict"]:
-        trained = data is not None and runs.is_trained(run, cell, data.digest)
+        trained = data is not None and runs.is_trained(run, cell, data.digest, options.threads)
         _fail(cell, run, settings, f"killed in {options.attempt - 1} tries, as for want of memory", trained)
         return 0
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
-        if data is not None and runs.is_trained(run, cell, data.digest):
+        if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
             print(f"{cell.path}: was trained before", file=sys.stderr)
         elif data is not None:
             trials = _results(settings) / "searches" / Path(cell.path).parent
@@ -394,7 +394,7 @@ def _trial(options: argparse.Namespace) -> int:
     if data is None:
         return 0
     with alone_in(run):
-        if runs.is_trained(run, trial.cell, data.digest):
+        if runs.is_trained(run, trial.cell, data.digest, options.threads):
             return 0
         with _computing(options, settings) as device:
             return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
@@ -417,10 +417,13 @@ def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cel
 
 def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = ()) -> int:
     """Train, unless one of the folders ``elsewhere`` holds the same training: a trial may be what the grid has."""
+    import torch
+
     from harness import runs
     from harness.training import InterruptedRunError, train
 
-    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest)), None)
+    threads = torch.get_num_threads()
+    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest, threads)), None)
     if source:
         runs.copy_training(source, run, cell)
         print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
@@ -441,7 +444,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
-    data, status = None, runs.read_json(run / "status.json")
+    data, status = None, runs.read_status(run)
     if status["status"] in runs.HAVE_MODEL:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
@@ -535,7 +538,7 @@ def _analyse(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     planned = analyses_of(settings, cell)
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
 
     def load() -> Dataset:
         return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")

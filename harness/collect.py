@@ -9,7 +9,6 @@ import pandas as pd
 
 from harness import atomic, runs
 from harness.config import Cell
-from harness.errors import HarnessError
 from harness.measurements import usable
 
 
@@ -17,11 +16,7 @@ def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
     """One row a measured number of every cell; raises DataError for a cell without ``metrics.json``."""
     rows = []
     for cell in cells:
-        path = runs_folder / cell.path / "metrics.json"
-        found = runs.read_json(path).get("rows")
-        if not found:
-            raise HarnessError(f"{path}: expected at least one row, found none")
-        rows += found
+        rows += runs.read_rows(runs_folder / cell.path)
     frame = pd.DataFrame(rows)
     return usable(frame, f"{runs_folder}/*/*/*/*/metrics.json")
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import atomic, per_row, pieces, runs
+from harness import per_row, pieces, runs
 from harness.batches import Rows, random_rows
 from harness.bias import NO_BIAS, UNKNOWN, Bias
 from harness.config import Cell
@@ -52,6 +52,7 @@ from harness.method import (
 )
 from harness.per_row import TEST_ROWS, RowValues
 from harness.provenance import describe_device, git_commit, versions
+from harness.records import write_json
 from harness.registry import build, method_class
 from harness.seeds import generator_for, seed_for
 
@@ -273,7 +274,7 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
     wrote.
     """
     _remove_measurements(run)
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     if status["status"] in runs.HAVE_MODEL and data is not None:
         model = build(cell.method, data.n_features, dict(cell.model)).to(device)
         runs.load_model(run / "model.safetensors", model, status["model_sha256"])
@@ -351,7 +352,7 @@ def _write(
     rows = [{**common, **{key: _finite(value) for key, value in each.checked().items()}} for each in measured]
     of_rows = [_row_values(each, cell, facts["n_test"]) for each in measured if each.values is not None]
     digest = per_row.write(run, of_rows)
-    atomic.write_json(run / "metrics.json", {"rows": rows, per_row.DIGEST: digest})
+    write_json(run / "metrics.json", {"rows": rows, per_row.DIGEST: digest})
     return rows
 
 

@@ -201,7 +201,7 @@ def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
 
 def _line(cell: Cell, run: Path) -> dict[str, Any]:
     """One trained model: its cell, and what ``status.json`` knows of it."""
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     found = status.get("training_digest", cell.training_digest)  # none of data that could not be had
     if found != cell.training_digest:
         raise HarnessError(f"{run / 'status.json'}: expected training digest {cell.training_digest}, found {found}")

@@ -169,7 +169,7 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
 
 def _found(trial: Trial, run: Path) -> dict[str, Any]:
     """FOUND, of a trial in its folder."""
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     if status["status"] in runs.HAVE_MODEL and status["training_digest"] != trial.cell.training_digest:
         raise DataError(run / "status.json", f"digest {trial.cell.training_digest}", status["training_digest"])
     loss = status.get("best_validation")
@@ -182,7 +182,7 @@ def _sem(run: Path, status: Mapping[str, Any]) -> float:
         return math.nan
     import pandas as pd
 
-    curve = pd.read_csv(run / "curve.csv")
+    curve = pd.read_csv(runs.checked(run, status, "curve.csv"))
     at = curve[(curve["update"] == status["best_update"]) & curve["best"]]
     return math.nan if at.empty else float(at["valid_sem"].iloc[-1])
 

@@ -201,6 +201,9 @@ def test_pooling_over_seeds():
     (pooled,) = gather.over_seeds(frame, by=("k",)).itertuples()
     assert (pooled.value, pooled.n_seeds) == (2.0, 3)
     assert pooled.sem == pytest.approx(math.sqrt(0.09 + 1.0 / 3))
+    assert pooled.sem_df == pytest.approx(2 * ((0.09 + 1.0 / 3) * 3) ** 2)  # Satterthwaite's, rows without end
+    (single,) = gather.over_seeds(frame[:1], by=("k",)).itertuples()
+    assert (single.sem, single.sem_df) == (0.3, math.inf)
 
 
 def test_looks_of_known_methods_never_change_and_differ():

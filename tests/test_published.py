@@ -11,7 +11,7 @@ from harness.check.summary import summarize
 from harness.check.verdict import REPRODUCED
 from harness.check.write import PUBLISHED, read_run, write_check
 from harness.config import ROOT, Cell
-from harness.report.claims import FAILS, HOLDS, UNDECIDED, claims_of
+from harness.report.claims import HOLDS, UNDECIDED, claims_of
 from harness.runs import UNAVAILABLE
 from harness.tables import PlannedCell, write_tables
 
@@ -24,10 +24,12 @@ CLAIMS = {  # judged from the csv data of the published quick figures; what does
     "2 log Z moves toward 0": HOLDS,
     "change of the squared maximum mean discrepancy": UNDECIDED,
     "change of the entropy of a classifier's labels": HOLDS,
-    "Removing any layer": FAILS,  # thousands of updates hardly bring the upper layers into use
+    # thousands of updates hardly bring the upper layers into use, and what the others lose has an error of unknown
+    # degrees of freedom here, so that those of three seeds are taken, for the least of four
+    "Removing any layer": UNDECIDED,
     "The lowest layer of BiHM tells more": HOLDS,
     "errs less than logistic regression": HOLDS,
-    "errs less than the best small network": UNDECIDED,
+    "errs less than a small network": UNDECIDED,
 }
 
 

@@ -7,11 +7,15 @@ the workflow has it as a parameter, so that the next call tries again (see ``har
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import runs
 from harness.errors import DataError
+
+if TYPE_CHECKING:  # the workflow reads the manifest without pandas
+    import pandas as pd
 
 MANIFEST = "analyses.json"
 RECORD = "analyses/analyses.json"  # the same, kept up to date while analyses are under way, and never deleted
@@ -30,6 +34,16 @@ def read_manifest(run: Path, name: str = MANIFEST) -> dict[str, Any]:
     if not isinstance(found.get("analyses"), dict) or not isinstance(found.get("failures"), int):
         raise DataError(path, "a mapping analyses and a number failures", sorted(found))
     return found
+
+
+def read_table(run: Path, name: str, how: Mapping[str, Any]) -> pd.DataFrame:
+    """The result of an analysis that ended as ``how`` says; raises DataError for a file that it did not write."""
+    import pandas as pd
+
+    path = table_of(run, name)
+    if "table_sha256" in how:  # not by earlier versions
+        runs.check_file(path, how["table_sha256"])
+    return pd.read_csv(path)
 
 
 def failures(run: Path) -> int:

@@ -8,7 +8,6 @@ the last few seconds of estimates (see ``harness.pieces``).
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import logging
 import time
@@ -28,6 +27,7 @@ from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import DataError, HarnessError, InterruptedMeasuringError
 from harness.evaluation import measuring_facts
+from harness.records import write_json
 from harness.registry import build
 from harness.schema import arguments_schema, check
 
@@ -45,7 +45,7 @@ def analyse_cell(
     """
     for each in planned:
         check_settings(each)
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     subject = cache(lambda: _subject(run, cell, load(), device, status["model_sha256"]))
     earlier = _earlier(run)
     found = {}
@@ -53,17 +53,30 @@ def analyse_cell(
         facts = {"digest": each.digest, "model_sha256": status.get("model_sha256"), "status": OK, "message": ""}
         facts["snapshots"] = cell.training.snapshots
         kept = earlier["analyses"].get(each.name, {})
-        if table_of(run, each.name).is_file() and all(kept.get(key) == value for key, value in facts.items()):
+        if _is_unharmed(run, each.name, kept) and all(kept.get(key) == value for key, value in facts.items()):
             found[each.name] = kept
         else:
             found[each.name] = {**facts, **_one(run, each, cell, status, subject, strict)}
             together = {**earlier["analyses"], **found}
-            atomic.write_json(run / RECORD, {"analyses": together, "failures": earlier["failures"]})
+            write_json(run / RECORD, {"analyses": together, "failures": earlier["failures"]})
     crashed = any(each["status"] == FAILED for each in found.values())
     manifest = {"analyses": found, "failures": earlier["failures"] + crashed}
-    atomic.write_json(run / RECORD, manifest)
-    atomic.write_json(run / MANIFEST, manifest)
+    write_json(run / RECORD, manifest)
+    write_json(run / MANIFEST, manifest)
     return found
+
+
+def _is_unharmed(run: Path, name: str, kept: Mapping[str, Any]) -> bool:
+    """Whether the table of an earlier analysis is there as it was written; a damaged one is told in one line."""
+    path = table_of(run, name)
+    if not path.is_file():
+        return False
+    try:
+        runs.check_file(path, kept.get("table_sha256", runs.file_digest(path)))
+    except DataError as error:
+        log.warning(f"{error}; analysed again")
+        return False
+    return True
 
 
 def check_settings(planned: Planned) -> None:
@@ -74,8 +87,11 @@ def check_settings(planned: Planned) -> None:
 
 def _earlier(run: Path) -> dict[str, Any]:
     for name in (RECORD, MANIFEST):
-        with contextlib.suppress(DataError):
+        try:
             return read_manifest(run, name)
+        except DataError as error:
+            if (run / name).exists():
+                log.warning(f"{error}; analysed again")
     return {"analyses": {}, "failures": 0}
 
 
@@ -109,11 +125,12 @@ def _one(
         return {"status": FAILED, "message": f"{type(error).__name__}: {error}"}
     atomic.write(table_of(run, each.name), lambda temporary: frame.to_csv(temporary, index=False))
     file.unlink(missing_ok=True)  # the table is not made again
-    return {"seconds": round(time.perf_counter() - started, 3)}
+    facts = {"table_sha256": runs.file_digest(table_of(run, each.name))}
+    return {"seconds": round(time.perf_counter() - started, 3), **facts}
 
 
 def _subject(run: Path, cell: Cell, data: Dataset, device: torch.device, model_sha256: str) -> Subject:
     model = build(cell.method, data.n_features, dict(cell.model)).to(device)
     runs.load_model(run / "model.safetensors", model, model_sha256)
-    measured = runs.read_json(run / "metrics.json")["rows"]
+    measured = runs.read_rows(run)
     return Subject(cell, model.eval(), data, device, measured, run)

@@ -35,9 +35,9 @@ def analyse(subject: Subject, rows: int | None, ks: list[int], z_outer: int) -> 
     cell = subject.cell
     if cell.training.snapshots == 0:
         raise LeftOutError("no weights on the way, as training.snapshots is 0")
-    status = runs.read_json(subject.run / "status.json")
+    status = runs.read_status(subject.run)
     kept = [update for update in snapshots.updates(cell.training) if update <= status["n_updates"]]
-    curve = pd.read_csv(subject.run / "curve.csv")
+    curve = pd.read_csv(runs.checked(subject.run, status, "curve.csv"))
     seconds = np.interp(kept, curve["update"], curve["seconds"])
     x = subject.rows("valid", rows).x
     model = build(cell.method, subject.data.n_features, dict(cell.model)).to(subject.device).eval()

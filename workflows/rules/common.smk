@@ -8,7 +8,7 @@ from harness.config import canonical_json, cells, load_settings, method_files
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.registry import use_files
-from harness.runs import crashes
+from harness.runs import crashes, discard_damaged
 from harness.search import trials
 from harness.workflow import (
     attempts_at_data,
@@ -49,6 +49,8 @@ FACTS = facts_of_cells(SETTINGS, CELLS.values(), Path(RESULTS), ATTEMPTS)
 GPU_RESOURCES, GPU_SLOTS = gpu_resources(SETTINGS, visible_gpus())
 if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resources says so
     workflow.register_resource("gpu_slots", GPU_SLOTS)
+for path in CELLS:
+    discard_damaged(Path(RESULTS) / "runs" / path)
 
 
 resource_scopes:
@@ -138,6 +140,8 @@ def digest_of_figure(figure):
             for path, analyses in planned_for(figure).items()
         }
     )
+
+
 def requests():
     """Resources of what is to be sent to a cluster; jobs of cells that share one ask for the sum of their times."""
     together = workflow.group_settings.group_components

@@ -4,6 +4,8 @@ TRIED = [f"{RESULTS}/searches/{path}/status.json" for path in TRIALS]
 TRAINED = short_digest(
     {path: [trial.cell.training_digest, ATTEMPTS[trial.cell.dataset]] for path, trial in TRIALS.items()}
 )
+for path in TRIALS:
+    discard_damaged(Path(RESULTS) / "searches" / path)
 
 
 rule train_trial:
