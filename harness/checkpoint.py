@@ -49,11 +49,16 @@ def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load(
-    path: Path, digest: str, like: Mapping[str, Tensor], fields: Collection[str]
+    path: Path,
+    digest: str,
+    like: Mapping[str, Tensor] | None = None,
+    fields: Collection[str] = (),
+    consequence: str = "training starts again",
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """Tensors and state; None where there is no checkpoint to go on from, with a line on why unless there is no file.
 
-    like: tensors of the names, shapes and types that are expected. fields: what the state must have.
+    like: tensors of the names, shapes and types that are expected; any will do where it is None. fields: what the state
+    must have. consequence: the end of that line.
     """
     if not path.exists():
         return None
@@ -61,7 +66,7 @@ def load(
         return _usable(path.read_bytes(), digest, like, fields)
     except (OSError, SafetensorError, _UselessError, KeyError, TypeError, ValueError) as error:
         reason = error if isinstance(error, _UselessError) else f"cannot be read ({type(error).__name__}: {error})"
-        log.warning(f"{path}: {reason}; training starts again")
+        log.warning(f"{path}: {reason}; {consequence}")
         return None
 
 
@@ -70,19 +75,18 @@ class _UselessError(Exception):
 
 
 def _usable(
-    content: bytes, digest: str, like: Mapping[str, Tensor], fields: Collection[str]
+    content: bytes, digest: str, like: Mapping[str, Tensor] | None, fields: Collection[str]
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
     tensors = safetensors.torch.load(content)
     record = json.loads(_metadata(content)[_ENTRY])
     if set(record) == {"state", "digest"}:  # of an earlier version, which knew neither digest nor global generators
-        tensors = {**{name: tensor for name, tensor in like.items() if name.startswith(SINCE)}, **tensors}
+        tensors = {**{name: tensor for name, tensor in (like or {}).items() if name.startswith(SINCE)}, **tensors}
     elif record.pop("sha256", None) != _digest(tensors, record):
         raise _UselessError("damaged: its content is not what was written")
     if record["digest"] != digest:
         raise _UselessError("of other settings, other data or another kind of device")
-    expected, found = (
-        {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in each.items()} for each in (like, tensors)
-    )
+    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    expected = found if like is None else {name: (tuple(each.shape), each.dtype) for name, each in like.items()}
     if expected != found:
         name = next(name for name in sorted({**expected, **found}) if expected.get(name) != found.get(name))
         raise _UselessError(f"tensor {name}: expected {_words(expected.get(name))}, found {_words(found.get(name))}")

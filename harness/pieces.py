@@ -106,7 +106,7 @@ class Pieces:
     def __init__(self, file: Path, digest: str, device: torch.device):
         self.file, self.digest, self.device = file, digest, device
         self.earlier_seconds = 0.0
-        tensors, state = checkpoint.load(file, digest) or ({}, {"pieces": {}})
+        tensors, state = checkpoint.load(file, digest, consequence="all is measured again") or ({}, {"pieces": {}})
         self._tensors, self._entries = tensors, state["pieces"]  # of earlier tries; structures by "call/piece"
         self._new: dict[str, tuple[Any, float]] = {}
         self._calls = 0
