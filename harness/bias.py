@@ -41,7 +41,7 @@ from torch import Tensor
 from harness.log_sums import GROUPS
 
 # An increment as a part of the one before: 1/2 for light tails, where the bias falls as 1 / K; at 0.9, where it falls
-# as K^-0.15, ten times as much is left as the last doubling gave, and more cannot be told apart.
+# as K^-0.15, nine times as much is left as the last doubling gave, and slower ones cannot be told apart.
 FASTEST, SLOWEST = 0.5, 0.9
 
 

@@ -83,13 +83,13 @@ def read(run: Path) -> pa.Table | None:
     expected = runs.read_json(run / "metrics.json").get(DIGEST)
     if expected is None:
         return None
-    path = run / FILE
+    path, again = run / FILE, "(remove metrics.json to have the model measured again)"
     try:
         found = runs.file_digest(path)
     except OSError as error:
-        raise DataError(path, "the values per row that belong to metrics.json", error.strerror) from error
+        raise DataError(path, f"the values per row that belong to metrics.json {again}", error.strerror) from error
     if found != expected:
-        raise DataError(path, f"sha256 {expected}, as metrics.json has it", found)
+        raise DataError(path, f"sha256 {expected}, as metrics.json has it {again}", found)
     return pq.read_table(path, schema=OF_RUN)
 
 

@@ -167,7 +167,7 @@ def test_a_mean_that_is_not_finite_has_no_error(weight):
         assert not found.reliable
 
 
-@pytest.mark.parametrize(("side", "k", "repeats", "most"), [("bound", 64, 100, 1.7), ("label", 16, 600, 1.3)])
+@pytest.mark.parametrize(("side", "k", "repeats", "most"), [("bound", 64, 100, 1.7), ("label", 16, 1500, 1.3)])
 def test_label_estimates_tell_their_biases(side, k, repeats, most):
     """Means over repeats against very many samples: -log A by a power law, log(B / A) by the last doubling."""
     model, x = small_model("ssl_bihm", layers=[3, 2], gamma=0.3, n_classes=3), exact.all_binary(N_VISIBLE)

@@ -93,6 +93,15 @@ def test_every_number_has_a_line_of_provenance(page):
     assert "cpu: Testor 3000" in page
 
 
+def test_biases_stand_beside_errors_and_may_be_unknown(tmp_path):
+    known = metrics().assign(bias=1.171875, bias_error=0.25)
+    for frame, n in ((known, len(known)), (metrics(), 0)):  # the second as an earlier version measured it
+        write_report(frame, CELLS, "quick", [], tmp_path / "report.html")
+        text = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert text.count("<td>1.17188</td>") == n
+        assert "bias_error" in text
+
+
 @pytest.mark.parametrize("missing", [".rst", ".png"])
 def test_a_figure_without_its_files_is_an_error_naming_it(tmp_path, missing):
     path = figure(tmp_path)
