@@ -229,9 +229,9 @@ def _datasets(options: argparse.Namespace) -> int:
             print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
             record = {"name": name, "available": False, "message": str(error)}
         if options.record:
-            from harness.records import write_json
+            from harness import atomic
 
-            write_json(options.record, {**record, "attempt": options.attempt})
+            atomic.write_json(options.record, {**record, "attempt": options.attempt})
     return 0
 
 
