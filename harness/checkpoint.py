@@ -31,21 +31,11 @@ _ENTRY = "bihm-harness"
 
 def save(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any], digest: str) -> None:
     """Write atomically. state: what JSON can hold. Tensors may share memory. Raises HarnessError naming the file."""
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    on_cpu = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     record = {"state": state, "digest": digest}
     record["sha256"] = _digest(on_cpu, record)
     # one entry: the library keeps several in no fixed order
-    atomic.write_bytes(path, safetensors.torch.save(apart(on_cpu), {_ENTRY: json.dumps(record)}))
-
-
-def apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, each in memory of its own: safetensors refuses what shares some, as tied weights do."""
-    seen: set[int] = set()
-    found = {}
-    for name, tensor in tensors.items():
-        found[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
-        seen.add(tensor.data_ptr())
-    return found
+    atomic.write_bytes(path, safetensors.torch.save(on_cpu, {_ENTRY: json.dumps(record)}))
 
 
 def load(

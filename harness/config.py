@@ -7,7 +7,8 @@ preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a 
 more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
 alone: they are in no table, only the analyses of ablations look at them (see ``harness.analyses``), and with a method
 that is taken out of the grid they go as well. ``searches`` tries settings on the validation set (see
-``harness.search``). Everything that decides a trained model is in its :class:`Cell`, and nothing else is.
+``harness.search``). Everything that is chosen about a trained model is in its :class:`Cell`, and nothing else is; how
+it is computed, which decides its last bits, is in ``harness.computing``.
 """
 
 from __future__ import annotations

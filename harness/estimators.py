@@ -4,7 +4,7 @@ Importance weights arrive in chunks ``lw = log p(x, h_k) - log q(h_k | x)``; fou
 exp(lw), exp(2 lw) in the log domain, and of lw) give every estimate at once, and those of a few groups of samples tell
 its bias (see ``harness.bias``), so memory does not grow with K. Sums are in double precision. Equations are the
 thesis'; log-probabilities are in nats. Work is cut into blocks that have random generators of their own, so results do
-not depend on how many threads share them.
+not depend on how many threads share them. Methods get copies of rows, which they may edit.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def importance_estimates(
     def estimate(rows: Tensor, counts: list[int], own: torch.Generator) -> Estimates:
         sums = ImportanceSums(n_samples)
         for k in counts:
-            sums.add(method.log_weights(rows, k, own))
+            sums.add(method.log_weights(rows.clone(), k, own))
         return sums.estimates()
 
     return Estimates.of_blocks(_by_blocks(x, n_samples, generator, chunk, estimate))
@@ -209,7 +209,7 @@ def importance_curve(
     def estimate(rows: Tensor, counts: list[int], own: torch.Generator) -> list[Estimates]:
         curve = PrefixCurve(ks)
         for k in curve.counts(chunk // len(rows)):
-            curve.add(method.log_weights(rows, k, own))
+            curve.add(method.log_weights(rows.clone(), k, own))
         return curve.estimates()
 
     blocks = _by_blocks(x, ks[-1], generator, chunk, estimate)
@@ -219,12 +219,13 @@ def importance_curve(
 @torch.no_grad()
 def exact_log_prob(method: Tractable, x: Tensor, chunk: int) -> Tensor:
     """log p(x) [B] in double, for rows x [B, D], ``chunk`` rows at once."""
-    return torch.cat(pieces.run_all([lambda rows=rows: method.log_prob(rows).double() for rows in x.split(chunk)]))
+    parts = [partial(method.log_prob, rows.clone()) for rows in x.split(chunk)]
+    return torch.cat([log_p.double() for log_p in pieces.run_all(parts)])
 
 
 def log_prob_orders(method: Orderings, x: Tensor, chunk: int) -> Tensor:
     """log p(x) under every ordering, [B, M] double, for rows x [B, D], ``chunk`` rows at once."""
-    parts = [partial(method.log_prob_orders, rows) for rows in x.split(chunk)]
+    parts = [partial(method.log_prob_orders, rows.clone()) for rows in x.split(chunk)]
     return torch.cat(pieces.run_all(parts)).double()
 
 
@@ -385,7 +386,7 @@ def label_estimates(
     def estimate(rows: Tensor, counts: list[int], own: torch.Generator) -> tuple[Tensor, ...]:
         running, groups = RunningLogSumExp(), GroupedPowerSums(n_samples)
         for k in counts:
-            log_weights = method.log_label_weights(rows, k, own).double().transpose(1, 2)  # [B, n_classes, k]
+            log_weights = method.log_label_weights(rows.clone(), k, own).double().transpose(1, 2)  # [B, n_classes, k]
             running.add(log_weights)
             groups.add(log_weights)
         log_a = torch.logsumexp(running.total, dim=1)

@@ -196,7 +196,7 @@ def measure_unnormalised(model: Unnormalised, test: Rows, cell: Cell, generator:
     started = pieces.clock()
     z = log_z(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHAINS_CHUNK)
     rows = test.batch(slice(None)).x.split(EXACT_CHUNK)
-    minus_log_p = z.value - torch.cat([model.log_unnormalised(part).double() for part in rows])
+    minus_log_p = z.value - torch.cat([model.log_unnormalised(part.clone()).double() for part in rows])
     facts = {
         "estimator": "annealed importance sampling",
         "k": z.n_chains,

@@ -3,8 +3,10 @@
 A method is one file of ``methods/`` with one subclass of :class:`Method`. It has those capabilities that make sense
 for it, each a ``Protocol`` below, and gets every analysis that needs no more than those: training needs ``loss`` (or
 ``accumulate_gradients``, or ``fit`` for a closed form), likelihoods need ``log_prob`` or ``log_weights``, 2 log Z needs
-``log_z2_weights``, and so on. Randomness comes from the generator that is passed in, and from nowhere else, so that
-a seed decides a run. Log-probabilities are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
+``log_z2_weights``, and so on. Randomness comes from the generator that is passed in, so that a seed decides a run;
+training also seeds PyTorch's own generators, which layers such as ``nn.Dropout`` draw from. Training is in training
+mode, looks at the validation set and measurements are in evaluation mode. Rows are given as copies. Log-probabilities
+are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ class Method(nn.Module):
 
     Hyperparameters are the further keyword arguments of ``__init__``; the configuration's ``model`` section is
     checked against their names and annotations. Parameters of two or more dimensions count as weights: the L1
-    penalty of the training loop falls on them, not on biases.
+    penalty of the training loop falls on them, not on biases. Those with ``requires_grad=False`` stay as they are; one
+    that several modules share is one. Which parameters there are, and which of them learn, must not change while
+    training. Buffers are saved with the parameters; those of one integer count progress, and stay when the next phase
+    of training begins with the best weights of the one before.
     """
 
     name: ClassVar[str]  # the file's name and the configuration's word for it

@@ -142,9 +142,10 @@ def check_file(path: Path, expected: str | None) -> None:
 
 def copy_training(source: Path, run: Path, cell: Cell) -> None:
     """Put the finished training of ``cell`` in the folder ``source`` in place of that in ``run``; the status last."""
-    for name in ("status.json", "model.safetensors"):
-        (run / name).unlink(missing_ok=True)
-    snapshots.remove(run)
+    with atomic.changing(run):
+        for name in ("status.json", "model.safetensors"):
+            (run / name).unlink(missing_ok=True)
+        snapshots.remove(run)
     write_config(run, cell)
     kept = [source / "curve.csv", source / "model.safetensors", *sorted((source / snapshots.FOLDER).glob("*"))]
     for path in (*kept, source / "status.json"):

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -206,6 +207,40 @@ def test_a_batch_edited_in_place_is_the_method_s_own(tmp_path):
         trained(run, odd(tmp_path, body))
         curves.append(pd.read_csv(run / "curve.csv").drop(columns="seconds"))
     pd.testing.assert_frame_equal(*curves)
+
+
+LATENT = """
+    def fit(self, train):
+        pass
+
+    def log_weights(self, x, n_samples, generator):
+        noise = torch.randn((len(x), n_samples), generator=generator)
+        found = noise * x.mean(1, keepdim=True) - x.sum(1, keepdim=True)
+        {}
+        return found
+"""
+EXACT = """
+    def fit(self, train):
+        pass
+
+    def log_prob(self, x):
+        found = -x.sum(1)
+        {}
+        return found
+"""
+
+
+@pytest.mark.parametrize("body", [LATENT, EXACT], ids=["importance weights", "log p"])
+def test_rows_edited_in_place_are_measured_as_they_were(tmp_path, body):
+    """10,000 samples of a row come in several parts, each of which starts from its row."""
+    measured = []
+    for line in ("", "x.zero_()"):
+        chosen = odd(tmp_path, body.format(line), head=NOTHING)
+        chosen = replace(chosen, evaluation=replace(chosen.evaluation, n_samples=10_000))
+        run = tmp_path / f"run{len(measured)}"
+        trained(run, chosen)
+        measured.append([(row["metric"], row["value"]) for row in evaluate(run, chosen, patterns(), CPU, "smoke")])
+    assert measured[0] == measured[1]
 
 
 LOSS = 'F.binary_cross_entropy_with_logits(self.logits(batch.x), batch.x, reduction="none").sum(1)'

@@ -157,6 +157,21 @@ def test_a_second_call_does_nothing(done):
     assert "Nothing to be done" in done("tables")
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "status.json"])
+def test_damaged_records_are_told_and_made_again(done, name):
+    run = done.run("connect4/nade/default/0")
+    weights = (run / "model.safetensors").read_bytes()
+    content = bytearray((run / name).read_bytes())
+    content[content.index(b"connect4" if name == "metrics.json" else b"best_update") + 1] ^= 1
+    (run / name).write_bytes(content)
+    output = done("tables")
+    assert f"{(run / name).relative_to(done.folder)}: expected the content that was written" in output
+    assert "made again" in output
+    assert runs.read_status(run)["status"] == runs.read_rows(run)[0]["status"] == "ok"
+    assert (run / "model.safetensors").read_bytes() == weights
+    assert "Nothing to be done" in done("tables")
+
+
 def test_changing_one_hyperparameter_reruns_that_cell_alone(done):
     before = done.settings
     changed = json.loads(json.dumps(before))
