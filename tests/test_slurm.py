@@ -3,10 +3,10 @@ undisturbed run. Nothing here waits for a time to pass: a training that must not
 
 import contextlib
 import csv
+import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +18,7 @@ import slurm_cluster
 
 from harness.config import ROOT, load_settings
 
-HAS_PLUGIN = bool(shutil.which("snakemake-executor-plugin-slurm")) or any(
-    (Path(folder) / "snakemake_executor_plugin_slurm").is_dir() for folder in sys.path
-)
+HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not None
 REASON = slurm_cluster.missing() or ("" if HAS_PLUGIN else "needs pip install -e '.[slurm]'")
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
