@@ -141,6 +141,13 @@ class Workflow:
 
         return self.wait_for(try_to, process)
 
+    def said(self, text, variant="a"):
+        """Whether the log of a run has this; Snakemake deletes it when a job for the run begins."""
+        with contextlib.suppress(FileNotFoundError):
+            log = self.folder / f"results/smoke/logs/runs/connect4/bihm/{variant}/0.log"
+            return text in log.read_text()
+        return False
+
     def job(self):
         """The one running job."""
         (number,) = self.cluster.jobs("RUNNING")
@@ -239,11 +246,10 @@ def test_sigterm_reaches_the_training_which_writes_a_checkpoint(cluster, undistu
     workflow.settings.write_text(json.dumps(settings))
     process = workflow.start()
     number = workflow.wait_for(workflow.trainer, process)
-    log = workflow.folder / "results/smoke/logs/runs/connect4/bihm/a/0.log"
     # the handler is there once training is under way, which the progress in the log tells
     workflow.wait_for(lambda: (workflow.run() / "config.json").exists() and catches_sigterm(number), process)
     cluster.run("scancel", "--signal=TERM", workflow.job())
-    workflow.wait_for(lambda: "checkpoint written" in log.read_text() or None, process)
+    workflow.wait_for(lambda: workflow.said("checkpoint written"), process)
     workflow.finish(process)
     assert_undisturbed(workflow, undisturbed)
 
@@ -277,8 +283,7 @@ def test_after_a_sigkill_of_snakemake_old_and_new_jobs_take_turns(cluster, undis
     unlock = [sys.executable, "-m", "snakemake", "--unlock", "--configfile", str(workflow.settings)]
     subprocess.run([*unlock, "--config", "preset=smoke"], cwd=tmp_path, env=workflow.environment, check=True)
     again = workflow.start()
-    log = workflow.folder / "results/smoke/logs/runs/connect4/bihm/a/0.log"
-    workflow.wait_for(lambda: f"waiting for process {number}" in log.read_text(), again)
+    workflow.wait_for(lambda: workflow.said(f"waiting for process {number}"), again)
     os.kill(number, signal.SIGCONT)
     workflow.finish(again)
     workflow.wait_for(lambda: not cluster.jobs("RUNNING"))
