@@ -106,7 +106,10 @@ class Pieces:
     def __init__(self, file: Path, digest: str, device: torch.device):
         self.file, self.digest, self.device = file, digest, device
         self.earlier_seconds = 0.0
-        tensors, state = checkpoint.load(file, digest, consequence="all is measured again") or ({}, {"pieces": {}})
+        found = checkpoint.load(file, digest, consequence="all is measured again")
+        if found is None:
+            file.unlink(missing_ok=True)  # of something else
+        tensors, state = found or ({}, {"pieces": {}})
         self._tensors, self._entries = tensors, state["pieces"]  # of earlier tries; structures by "call/piece"
         self._new: dict[str, tuple[Any, float]] = {}
         self._calls = 0

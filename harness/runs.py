@@ -2,8 +2,9 @@
 
 ``config.json`` (the cell), ``model.safetensors`` (the best weights), ``curve.csv`` (the learning curve),
 ``status.json`` (how training ended; written last), ``rows.parquet`` and then ``metrics.json`` (what the evaluation
-measured, row by row and in all), while training is under way ``checkpoint.safetensors``, ``snapshots/`` where the cell
-asks for them, and after a crash ``crashes.json``. Expected ends are statuses, not exceptions: tables render them. Only
+measured, row by row and in all), while training is under way ``checkpoint.safetensors``, after a long evaluation its
+pieces in ``measured.safetensors``, ``snapshots/`` where the cell asks for them, after a crash ``crashes.json``, and
+``.lock`` while a process works there. Expected ends are statuses, not exceptions: tables render them. Only
 ``metrics.json`` is an output that Snakemake knows of, since it deletes those before it runs a job again: all else
 outlives a change of the evaluation, a kill and a crash.
 """

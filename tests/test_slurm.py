@@ -3,10 +3,10 @@ undisturbed run. Nothing here waits for a time to pass: a training that must not
 
 import contextlib
 import csv
+import importlib.util
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +18,7 @@ import slurm_cluster
 
 from harness.config import ROOT, load_settings
 
-HAS_PLUGIN = bool(shutil.which("snakemake-executor-plugin-slurm")) or any(
-    (Path(folder) / "snakemake_executor_plugin_slurm").is_dir() for folder in sys.path
-)
+HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not None
 REASON = slurm_cluster.missing() or ("" if HAS_PLUGIN else "needs pip install -e '.[slurm]'")
 pytestmark = pytest.mark.skipif(bool(REASON), reason=REASON)
 
@@ -143,6 +141,13 @@ class Workflow:
 
         return self.wait_for(try_to, process)
 
+    def said(self, text, variant="a"):
+        """Whether the log of a run has this; Snakemake deletes it when a job for the run begins."""
+        with contextlib.suppress(FileNotFoundError):
+            log = self.folder / f"results/smoke/logs/runs/connect4/bihm/{variant}/0.log"
+            return text in log.read_text()
+        return False
+
     def job(self):
         """The one running job."""
         (number,) = self.cluster.jobs("RUNNING")
@@ -241,11 +246,10 @@ def test_sigterm_reaches_the_training_which_writes_a_checkpoint(cluster, undistu
     workflow.settings.write_text(json.dumps(settings))
     process = workflow.start()
     number = workflow.wait_for(workflow.trainer, process)
-    log = workflow.folder / "results/smoke/logs/runs/connect4/bihm/a/0.log"
     # the handler is there once training is under way, which the progress in the log tells
     workflow.wait_for(lambda: (workflow.run() / "config.json").exists() and catches_sigterm(number), process)
     cluster.run("scancel", "--signal=TERM", workflow.job())
-    workflow.wait_for(lambda: "checkpoint written" in log.read_text() or None, process)
+    workflow.wait_for(lambda: workflow.said("checkpoint written"), process)
     workflow.finish(process)
     assert_undisturbed(workflow, undisturbed)
 
@@ -279,8 +283,7 @@ def test_after_a_sigkill_of_snakemake_old_and_new_jobs_take_turns(cluster, undis
     unlock = [sys.executable, "-m", "snakemake", "--unlock", "--configfile", str(workflow.settings)]
     subprocess.run([*unlock, "--config", "preset=smoke"], cwd=tmp_path, env=workflow.environment, check=True)
     again = workflow.start()
-    log = workflow.folder / "results/smoke/logs/runs/connect4/bihm/a/0.log"
-    workflow.wait_for(lambda: f"waiting for process {number}" in log.read_text(), again)
+    workflow.wait_for(lambda: workflow.said(f"waiting for process {number}"), again)
     os.kill(number, signal.SIGCONT)
     workflow.finish(again)
     workflow.wait_for(lambda: not cluster.jobs("RUNNING"))
