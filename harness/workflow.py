@@ -83,8 +83,11 @@ def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results
     }
 
 
-def how_it_ended(cells: Iterable[Cell], results: Path) -> list[str]:
-    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables."""
+def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:
+    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables.
+
+    early: something went wrong, so that cells that are not measured keep back what is made of them.
+    """
     without: dict[str, list[str]] = {}
     waiting = []
     for cell in cells:
@@ -101,7 +104,7 @@ def how_it_ended(cells: Iterable[Cell], results: Path) -> list[str]:
         again = "; the next call tries again" if word == runs.FAILED else ""
         lines.append(f"{_cells(len(told))} {word}, which tables and figures say in their place{again}:")
         lines += _first(told)
-    if waiting:
+    if early and waiting:
         lines.append(f"{_cells(len(waiting))} not measured yet. Tables and the report wait for every cell, figures for")
         lines.append(
             "those that they show: the same call goes on; a cell set to null in the grid is waited for no more."
