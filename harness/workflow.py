@@ -92,13 +92,14 @@ def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]
     waiting = []
     for cell in cells:
         run = results / "runs" / cell.path
-        status = _record(run / "status.json")
+        # a crash while measuring is in the measurements alone
+        ended = (_record(run / "metrics.json").get("rows") or [_record(run / "status.json")])[0]
         if not (run / "metrics.json").exists():
             waiting.append(cell.path)
-        word = status.get("status")
-        if word is not None and word not in runs.HAVE_MODEL:
+        word = ended.get("status")
+        if word in runs.STATUSES and word not in runs.HAVE_MODEL:
             times = f", tried {tried} times" if (tried := runs.crashes(run)) > 1 else ""
-            without.setdefault(word, []).append(f"{cell.path}: {status.get('message') or word}{times}")
+            without.setdefault(word, []).append(f"{cell.path}: {ended.get('message') or word}{times}")
     lines = []
     for word, told in without.items():
         again = "; the next call tries again" if word == runs.FAILED else ""
@@ -106,9 +107,7 @@ def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]
         lines += _first(told)
     if early and waiting:
         lines.append(f"{_cells(len(waiting))} not measured yet. Tables and the report wait for every cell, figures for")
-        lines.append(
-            "those that they show: the same call goes on; a cell set to null in the grid is waited for no more."
-        )
+        lines.append("those that they show. The same call goes on; what is null in the grid is waited for no more.")
         lines += _first(waiting)
     return lines
 
