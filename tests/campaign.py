@@ -190,7 +190,7 @@ class Campaign:
         """Stop a call at a random moment, repeat it until it is done, compare."""
         if target not in self.expected:
             self.undisturbed(target)
-        moment = self.random.randrange(self.moments[target])
+        moment = self.random.randrange(max(1, self.moments[target]))
         while not self.stopped(target, number, moment):
             moment //= 2  # the call was through: changes came too fast to be counted one by one
         calls = self.finish(target)
