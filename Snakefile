@@ -19,8 +19,8 @@ rule all:
 
 
 onsuccess:
-    tell(how_it_ended(CELLS.values(), Path(RESULTS)))
+    tell(how_it_ended(CELLS.values(), Path(RESULTS), early=False))
 
 
 onerror:
-    tell(how_it_ended(CELLS.values(), Path(RESULTS)))
+    tell(how_it_ended(CELLS.values(), Path(RESULTS), early=True))

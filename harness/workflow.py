@@ -82,29 +82,31 @@ def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results
     }
 
 
-def how_it_ended(cells: Iterable[Cell], results: Path) -> list[str]:
-    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables."""
+def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:
+    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables.
+
+    early: something went wrong, so that cells that are not measured keep back what is made of them.
+    """
     without: dict[str, list[str]] = {}
     waiting = []
     for cell in cells:
         run = results / "runs" / cell.path
-        status = _record(run / "status.json")
+        # a crash while measuring is in the measurements alone
+        ended = (_record(run / "metrics.json").get("rows") or [_record(run / "status.json")])[0]
         if not (run / "metrics.json").exists():
             waiting.append(cell.path)
-        word = status.get("status")
-        if word is not None and word not in runs.HAVE_MODEL:
+        word = ended.get("status")
+        if word in runs.STATUSES and word not in runs.HAVE_MODEL:
             times = f", tried {tried} times" if (tried := runs.crashes(run)) > 1 else ""
-            without.setdefault(word, []).append(f"{cell.path}: {status.get('message') or word}{times}")
+            without.setdefault(word, []).append(f"{cell.path}: {ended.get('message') or word}{times}")
     lines = []
     for word, told in without.items():
         again = "; the next call tries again" if word == runs.FAILED else ""
         lines.append(f"{_cells(len(told))} {word}, which tables and figures say in their place{again}:")
         lines += _first(told)
-    if waiting:
+    if early and waiting:
         lines.append(f"{_cells(len(waiting))} not measured yet. Tables and the report wait for every cell, figures for")
-        lines.append(
-            "those that they show: the same call goes on; a cell set to null in the grid is waited for no more."
-        )
+        lines.append("those that they show. The same call goes on; what is null in the grid is waited for no more.")
         lines += _first(waiting)
     return lines
 

@@ -27,6 +27,15 @@ from harness.cli import main as harness
 
 SOUND, REFUSED, UNREAD, SILENT = "mended", "refused", "unread", "SILENT"
 NOT_READ = ("logs", "settings")
+READERS = {  # by the first part of a file's path: the verbs whose rules have it as input
+    "runs": ("tables", "figure", "report", "publish"),
+    "data": ("tables",),
+    "searches": ("searches", "publish"),
+    "searches.csv": ("publish",),
+    "figures": ("report", "publish"),
+    "tables": ("report",),
+    "metrics.parquet": ("check",),
+}
 
 
 @dataclass(frozen=True)
@@ -62,28 +71,41 @@ class Flips:
         self.expected = self.numbers(None)[1]
 
     def verbs(self, flipped: Path | None) -> list[list[str]]:
-        """What the workflow calls when this file is another one than before, from the cells to what is made of them."""
-        run, settings = self.run, ["--settings", self.settings]
-        calls = []
-        if flipped is not None and flipped.parts[0] == "runs" and len(flipped.parts) > 5:
-            dataset, method, _, seed = flipped.parts[1:5]
-            cell = run.joinpath(*flipped.parts[:5])
-            named = [*settings, "--dataset", dataset, "--method", method, "--seed", seed, "--run", str(cell)]
-            if flipped.name != "metrics.json" and "analyses" not in flipped.parts[5]:
-                calls.append(["run", *named, "--data-record", str(run / "data" / f"{dataset}.json")])
-            calls.append(["analyse", *named])
-        out = self.run.with_name("out")
+        """What the workflow calls when this file is another one than before (None: all), in its order."""
+        run, out, settings = self.run, self.run.with_name("out"), ["--settings", self.settings]
         runs = ["--runs", str(run / "runs")]
-        figures = [str(run / "figures" / f"{name}.png") for name in FIGURES]
-        return [
-            *calls,
-            ["tables", *settings, *runs, "--metrics", str(out / "metrics.parquet"), "--output", str(out / "tables")],
-            ["searches", *settings, "--trials", str(run / "searches"), "--output", str(out / "searches.csv")],
-            *(["figure", name, *settings, *runs, "--output", str(out / "figures")] for name in FIGURES),
-            ["check", str(run), "--output", str(out / "check")],
-            ["report", *settings, *runs, "--figures", *figures, "--output", str(out / "report.html")],
-            ["publish", *settings, "--results", str(run), "--output", str(out / "published")],
-        ]
+        pictures = [str(run / "figures" / f"{name}.png") for name in FIGURES]
+        calls = {
+            "tables": [[*settings, *runs, "--metrics", str(out / "metrics.parquet"), "--output", str(out / "tables")]],
+            "searches": [[*settings, "--trials", str(run / "searches"), "--output", str(out / "searches.csv")]],
+            "figure": [[name, *settings, *runs, "--output", str(out / "figures")] for name in FIGURES],
+            "check": [[str(run), "--output", str(out / "check")]],
+            "report": [[*settings, *runs, "--figures", *pictures, "--output", str(out / "report.html")]],
+            "publish": [[*settings, "--results", str(run), "--output", str(out / "published")]],
+        }
+        wanted = calls if flipped is None else READERS.get(flipped.parts[0], ())
+        return [*self.cell_verbs(flipped), *([verb, *call] for verb in wanted for call in calls[verb])]
+
+    def cell_verbs(self, flipped: Path | None) -> list[list[str]]:
+        """What is called for the cells of a file: train and measure, unless that was done, and analyse."""
+        parts = flipped.parts if flipped is not None else ()
+        if parts[:1] == ("runs",):
+            cells = [self.run.joinpath(*parts[:5])]
+        elif parts[:1] == ("data",):
+            cells = sorted(
+                path.parent for path in self.run.glob(f"runs/{parts[1].partition('.')[0]}/*/*/*/config.json")
+            )
+        else:
+            return []
+        calls = []
+        for cell in cells:
+            dataset, method, _, seed = cell.parts[-4:]
+            named = ["--settings", self.settings, "--dataset", dataset, "--method", method, "--seed", seed]
+            named += ["--run", str(cell)]
+            if parts[-1] != "metrics.json" and not any("analyses" in part for part in parts):
+                calls.append(["run", *named, "--data-record", str(self.run / "data" / f"{dataset}.json")])
+            calls.append(["analyse", *named])
+        return calls
 
     def numbers(self, flipped: Path | None) -> tuple[list[str], dict[str, str]]:
         """Every verb called once: what was refused, and the digests of all that they made or changed."""
@@ -114,7 +136,8 @@ class Flips:
         content[at] ^= 1 << bit
         path.write_bytes(content)
         said, found = self.numbers(name)
-        other = sorted(key for key in set(found) | set(self.expected) if found.get(key) != self.expected.get(key))
+        other = sorted(key for key in found if found[key] != self.expected.get(key))
+        other += sorted(key for key in self.expected if key not in found and not key.startswith("out/"))
         shutil.rmtree(self.run)
         shutil.copytree(self.sound, self.run)
         if said:

@@ -152,16 +152,19 @@ def test_a_search_that_failed_leaves_no_stale_findings(tmp_path):
 
 def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     cells = [replace(cell(), seed=seed) for seed in range(10)]
-    assert workflow.how_it_ended([], tmp_path) == []
+    assert workflow.how_it_ended([], tmp_path, early=True) == []
     for each, status in zip(cells, ["ok", *["failed"] * 6, "unavailable", "timeout"], strict=False):
         run = tmp_path / "runs" / each.path
-        runs.write_status(run, status, "" if status == "ok" else "why")
+        runs.write_status(run, "ok" if each.seed == 6 else status, "" if status == "ok" else "why")
         (run / "metrics.json").write_text("{}")
+    # this one crashed while it was measured
+    (tmp_path / "runs" / cells[6].path / "metrics.json").write_text('{"rows": [{"status": "failed", "message": "x"}]}')
     runs.count_crash(tmp_path / "runs" / cells[1].path, "why")
     runs.count_crash(tmp_path / "runs" / cells[1].path, "why")
-    told = workflow.how_it_ended(cells, tmp_path)
+    told = workflow.how_it_ended(cells, tmp_path, early=True)
     assert told[0] == "6 cells failed, which tables and figures say in their place; the next call tries again:"
     assert told[1] == "  patterns/bihm/default/1: why, tried 2 times"
     assert told[6:8] == ["  and 1 more", "1 cell unavailable, which tables and figures say in their place:"]
     assert told[9].startswith("1 cell not measured yet. Tables and the report wait for every cell")
     assert told[-1] == "  patterns/bihm/default/9"
+    assert workflow.how_it_ended(cells, tmp_path, early=False) == told[:9]
