@@ -164,12 +164,12 @@ def test_damaged_records_are_told_and_made_again(done, name):
     content = bytearray((run / name).read_bytes())
     content[content.index(b"connect4" if name == "metrics.json" else b"best_update") + 1] ^= 1
     (run / name).write_bytes(content)
-    output = done("tables")
+    output = done("train", "tables")
     assert f"{(run / name).relative_to(done.folder)}: expected the content that was written" in output
     assert "made again" in output
     assert runs.read_status(run)["status"] == runs.read_rows(run)[0]["status"] == "ok"
     assert (run / "model.safetensors").read_bytes() == weights
-    assert "Nothing to be done" in done("tables")
+    assert "Nothing to be done" in done("train", "tables")
 
 
 def test_changing_one_hyperparameter_reruns_that_cell_alone(done):
