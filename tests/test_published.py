@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from harness.check.audit import audit_run
-from harness.check.summary import summarize
+from harness.check.read import read_summary
 from harness.check.verdict import REPRODUCED
-from harness.check.write import PUBLISHED, read_run, write_check
+from harness.check.write import PUBLISHED, write_check
 from harness.config import ROOT, Cell
 from harness.report.claims import FAILS, HOLDS, UNDECIDED, claims_of
 from harness.runs import UNAVAILABLE
@@ -48,7 +48,7 @@ def test_checked_against_itself_everything_is_reproduced(run, tmp_path):
 
 @runs
 def test_no_number_contradicts_another(run):
-    assert audit_run(summarize(read_run(run), run)) == []
+    assert audit_run(read_summary(run)) == []
 
 
 @runs

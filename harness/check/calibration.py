@@ -69,32 +69,34 @@ def by_rows(number: Number) -> Estimate | None:
 
 
 def pooled(estimates: Iterable[Estimate | None]) -> tuple[float, int]:
-    """The variance of several estimates of one cell, and its degrees of freedom; those of the same values count once."""
-    distinct = {each.number.values: each for each in estimates if each is not None}.values()
+    """Variance of several estimates of one cell, and its degrees of freedom; those of the same models count once."""
+    distinct = {_models(each.number): each for each in estimates if each is not None}.values()
     df = sum(each.df for each in distinct)
     return (math.fsum(each.ratio * each.df for each in distinct) / df if df else math.nan), df
 
 
+def _models(number: Number) -> tuple[object, ...]:
+    """What tells the trained models behind a number from others: digests of the weights, else the values."""
+    return number.models if all(number.models) else number.values
+
+
 class Calibration:
-    """What some runs tell about the spread between seeds; a run that is given twice counts once."""
+    """What some runs tell about the spread between seeds; models that are in several of them count once."""
 
     def __init__(self, runs: Sequence[Summary]):
-        self._numbers = list(
-            {
-                (run.preset, number.key, number.values): number for run in runs for number in run.numbers.values()
-            }.values()
-        )
+        numbers = [(run.preset, number) for run in runs for number in run.numbers.values()]
+        self._numbers = list({(preset, n.key, _models(n)): n for preset, n in numbers}.values())
         self._priors: dict[tuple[Group, bool], VariancePrior | None] = {}
 
     @cached_property
-    def values(self) -> list[Estimate]:
-        """Estimates on the scale of values."""
-        return [each for each in map(by_value, self._numbers) if each is not None]
+    def _of_values(self) -> dict[str, list[Estimate]]:
+        """Estimates on the scale of values, by metric."""
+        return _grouped(map(by_value, self._numbers))
 
     @cached_property
-    def rows(self) -> list[Estimate]:
-        """Estimates of c."""
-        return [each for each in map(by_rows, self._numbers) if each is not None]
+    def _of_rows(self) -> dict[str, list[Estimate]]:
+        """Estimates of c, by metric."""
+        return _grouped(map(by_rows, self._numbers))
 
     @cached_property
     def _constant(self) -> set[tuple[str, str]]:
@@ -118,9 +120,8 @@ class Calibration:
 
     def of(self, group: Group, with_rows: bool) -> list[Estimate]:
         """The estimates of a group."""
-        return self._by_metric(with_rows).get(group.metric, []) if not group.kind and not group.method else [
-            each for each in self._by_metric(with_rows).get(group.metric, []) if each.is_of(group)
-        ]  # fmt: skip
+        by_metric = self._of_rows if with_rows else self._of_values
+        return [each for each in by_metric.get(group.metric, []) if each.is_of(group)]
 
     def prior(self, number: Number, with_rows: bool) -> VariancePrior | None:
         """The prior of a number's relative variance between seeds, or of its c; None where nothing is known."""
@@ -132,20 +133,10 @@ class Calibration:
             self._priors[group, with_rows] = fit_prior([e.ratio for e in estimates], [e.df for e in estimates])
         return self._priors[group, with_rows]
 
-    def _by_metric(self, with_rows: bool) -> dict[str, list[Estimate]]:
-        return self._rows_by_metric if with_rows else self._values_by_metric
 
-    @cached_property
-    def _rows_by_metric(self) -> dict[str, list[Estimate]]:
-        return _grouped(self.rows)
-
-    @cached_property
-    def _values_by_metric(self) -> dict[str, list[Estimate]]:
-        return _grouped(self.values)
-
-
-def _grouped(estimates: Iterable[Estimate]) -> dict[str, list[Estimate]]:
+def _grouped(estimates: Iterable[Estimate | None]) -> dict[str, list[Estimate]]:
     found: dict[str, list[Estimate]] = {}
     for each in estimates:
-        found.setdefault(each.number.key.metric, []).append(each)
+        if each is not None:
+            found.setdefault(each.number.key.metric, []).append(each)
     return found

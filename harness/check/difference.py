@@ -182,12 +182,9 @@ def _n_rows(number: Number, reference: Number, pair: Paired) -> int:
 
 
 def _of_other_rows(number: Number, reference: Number, pairs: Sequence[Paired | None]) -> float:
-    """Variance from the choice of the test rows, where the runs have different ones and their values are not known."""
-    if number.n_rows == reference.n_rows or (
-        all(pair is not None for pair in pairs) and not corrected(number, reference)
-    ):
-        return 0.0
-    return number.sem**2 + reference.sem**2
+    """Variance from the choice of the test rows, where the runs have different ones and cannot be paired by row."""
+    by_row = all(pair is not None for pair in pairs) and not corrected(number, reference)
+    return 0.0 if by_row or number.n_rows == reference.n_rows else number.sem**2 + reference.sem**2
 
 
 def _noise(number: Number, reference: Number, seed: int) -> float:

@@ -65,14 +65,14 @@ def _curves(measured: pd.DataFrame, rules: Rules) -> Any:
             of = measured[measured["curve"] == name]
             if len(of):
                 axes.errorbar(of["x"], of["y"], yerr=2.0 * of["error"], marker=mark, ms=3, lw=1.0, label=name)
-        axes.set_xscale("log")
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="upper left", fontsize=7)
+            axes.legend(loc="best", fontsize=7)
     ends = [measured.loc[measured["curve"].str.startswith("size"), "x"].agg(end) for end in ("min", "max")]
     if all(map(math.isfinite, ends)):
         size.plot(ends, ends, color="0.5", linewidth=1.0, linestyle="--")
     size.axvline(rules.level, color="0.5", linewidth=0.8)
-    size.set(xlabel="level", ylabel="comparisons with a false alarm", yscale="symlog", ylim=(0, 1))
+    size.set(xlabel="level", ylabel="comparisons with a false alarm", ylim=(0.0, None))
+    power.set_xscale("log")
     power.set(xlabel="shift of one cell's -log p (nats)", ylabel="share of cells where it is found", ylim=(-0.02, 1.02))
     power.axhline(rules.power, color="0.5", linewidth=0.8)
     return figure

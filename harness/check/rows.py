@@ -53,7 +53,7 @@ class Paired:
 
 
 def read_rows(path: Path) -> dict[RowKey, RowValues]:
-    """The rows of every metric of every model. Raises DataError, naming the file, for anything but what is told above."""
+    """The rows of every metric of every model. Raises DataError, naming the file, for anything else."""
     frame = columns.read_table(path, "per-row values", read_dictionary=["dataset", "method", "variant", "metric"])
     columns.require(frame, COLUMNS, path)
     row, value = columns.integers(frame, "row", path), columns.numbers(frame, "value", path)

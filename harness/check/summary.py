@@ -132,9 +132,7 @@ def summarize(
     numbers, failures = {}, {}
     for cell, lines in frame.sort_values("seed", kind="stable").groupby(list(Key._fields[:3]), sort=False):
         healthy = lines[lines["status"].isin((OK, TIMEOUT)) & lines["metric"].ne("") & lines["value"].map(is_finite)]
-        kind = (
-            f"{healthy['kind'].max()} with log Z" if UNNORMALISED in set(healthy["metric"]) else healthy["kind"].max()
-        )
+        kind = "".join(healthy["kind"].head(1)) + (" with log Z" if UNNORMALISED in set(healthy["metric"]) else "")
         for metric, group in healthy.groupby("metric", sort=False):
             key = Key(*cell, metric)
             numbers[key] = _number(key, group.to_dict("records"), kind, rows or {}, models or {}, rows_name)

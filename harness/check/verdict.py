@@ -25,7 +25,7 @@ class Verdict:
     after Holm's correction over all numbers tested. smallest: the difference that this test would find, with the power
     of the settings and the correction at its strictest. size: from which on a difference matters, by the settings;
     ``reproduced`` needs smallest <= size. retrained: what ``smallest`` would be for models that were trained
-    independently of theirs; NaN where nothing is known of their spread. reason: what there is to say beyond the verdict.
+    independently of theirs; NaN where nothing is known of their spread. reason: what there is to say beyond that.
     """
 
     key: Key
@@ -91,5 +91,5 @@ def _word(metric: str, found: Difference, significant: bool, smallest: float, si
         return REPRODUCED, found.remark
     if math.isnan(smallest):
         return CANNOT_TELL, found.remark
-    why = f"less than {smallest:.2g} would not be found, and {size:.2g} matters"
+    why = f"a difference below {smallest:.2g} may go unseen, and {size:.2g} matters"
     return CANNOT_TELL, "; ".join(filter(None, [why, found.remark]))

@@ -56,7 +56,7 @@ def _lines(name: str, counts: Mapping[str, int], could_differ: int, retrained: i
     total = sum(counts.values())
     lines = [
         f"against the {name}: " + ", ".join(f"{n} {word}" for word, n in counts.items()),
-        f"  {could_differ} of {total} could have been called different: a difference that matters would have been found",
+        f"  {could_differ} of {total} could have been called different: a difference that matters would have shown",
     ]
     if name == RUN:
         lines.append(f"  {retrained} of {total} could have been, had the models been trained independently")
@@ -67,16 +67,14 @@ def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | No
     """Compare ``run`` with the thesis and with an ``earlier`` run; write everything to ``folder``.
 
     Without an ``earlier`` one it is the published run of the same preset, if there is one. All published runs tell how
-    much numbers vary from seed to seed. Without ``rules``, those of ``workflows/config.yaml``. Files: ``check.csv`` (one
-    row a number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``, and size and power of the
+    much numbers vary from seed to seed. Without ``rules``, those of ``workflows/config.yaml``. Files: ``check.csv``
+    (one row a number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``, and size and power of the
     tests as ``check_power.csv``, ``.png`` and ``.pdf``.
     """
     rules = rules or Rules.from_settings(load_settings())
     ours = read_summary(run)
     known = {metrics_file(run).resolve(): ours}
-    published = {
-        path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))
-    }  # fmt: skip
+    published = {path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}
     others = list(published.values())
     theirs = published.get(ours.preset) if earlier is None else _read_once(earlier, known)
     comparisons = {THESIS: compare_with_thesis(ours, rules, others)}
