@@ -86,6 +86,7 @@ class Calibration:
     def __init__(self, runs: Sequence[Summary]):
         numbers = [(run.preset, number) for run in runs for number in run.numbers.values()]
         self._numbers = list({(preset, n.key, _models(n)): n for preset, n in numbers}.values())
+        self._groups: dict[tuple[str, str, str, bool], Group | None] = {}
         self._priors: dict[tuple[Group, bool], VariancePrior | None] = {}
 
     @cached_property
@@ -111,12 +112,14 @@ class Calibration:
 
     def group(self, number: Number, with_rows: bool) -> Group | None:
         """Whose estimates make the prior of a number; None where there are too few of any."""
-        metric, kind, method = number.key.metric, number.kind, number.key.method
-        for group, least in ((Group(metric, kind, method), OF_A_METHOD), (Group(metric, kind, ""), LEAST),
-                             (Group(metric, "", ""), LEAST)):  # fmt: skip
-            if len(self.of(group, with_rows)) >= least:
-                return group
-        return None
+        place = (number.key.metric, number.kind, number.key.method, with_rows)
+        if place not in self._groups:
+            metric, kind, method, _ = place
+            wider = (Group(metric, kind, method), Group(metric, kind, ""), Group(metric, "", ""))
+            least = (OF_A_METHOD, LEAST, LEAST)
+            enough = (group for group, n in zip(wider, least, strict=True) if len(self.of(group, with_rows)) >= n)
+            self._groups[place] = next(enough, None)
+        return self._groups[place]
 
     def of(self, group: Group, with_rows: bool) -> list[Estimate]:
         """The estimates of a group."""

@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from harness.check import columns
@@ -63,7 +64,7 @@ class Number:
     @property
     def spread(self) -> float:
         """Variance between the seeds; NaN of one."""
-        return variance(self.values) if len(self.values) > 1 else math.nan
+        return float(np.var(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
     @property
     def sem(self) -> float:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from harness.check.difference import Difference
 from harness.check.rows import ROUNDING
 from harness.check.rules import HIGHER_IS_BETTER, UNDIRECTED, Rules
@@ -59,28 +61,34 @@ def judged(compared: Mapping[Key, Difference], rules: Rules) -> dict[Key, Verdic
 
     Holm's correction is over those with noise: where values have to be equal to rounding no chance is involved.
     """
-    noisy = {key: each for key, each in compared.items() if each.error > 0}
-    raw = [
-        two_sided(max(0.0, abs(each.difference) - each.slack), each.error, each.df) for each in noisy.values()
-    ]  # fmt: skip
-    adjusted = dict(zip(noisy, holm(raw), strict=True))
-    strictest = rules.level / max(1, len(noisy))
+    if not compared:
+        return {}
+    facts = {name: np.array([getattr(each, name) for each in compared.values()], dtype=float) for name in _FACTS}
+    noisy = facts["error"] > 0
+    off = np.maximum(0.0, np.abs(facts["difference"]) - facts["slack"])
+    p_values = np.full(len(compared), np.nan)
+    p_values[noisy] = holm(two_sided(off[noisy], facts["error"][noisy], facts["df"][noisy]).tolist())
+    rounding = ROUNDING * np.maximum(1.0, np.maximum(np.abs(facts["ours"]), np.abs(facts["theirs"])))
+    exact = facts["error"] == 0
+    p_values[exact] = np.where(off[exact] <= rounding[exact], 1.0, 0.0)
+    strictest = rules.level / max(1, int(noisy.sum()))
+    smallest, retrained = (
+        facts["slack"] + rounding + smallest_difference(facts[error], facts[df], strictest, rules.power)
+        for error, df in (("error", "df"), ("retrained", "retrained_df"))
+    )
     found = {}
-    for key, each in compared.items():
-        rounding = each.slack + ROUNDING * max(1.0, abs(each.ours), abs(each.theirs))
-        equal = 1.0 if abs(each.difference) <= rounding else 0.0
-        p_value = equal if each.error == 0 else adjusted.get(key, math.nan)
-        smallest, retrained = (
-            rounding + float(smallest_difference(error, df, strictest, rules.power))
-            for error, df in ((each.error, each.df), (each.retrained, each.retrained_df))
-        )
+    numbers = zip(p_values.tolist(), smallest.tolist(), retrained.tolist(), strict=True)
+    for (key, each), (p_value, least, least_retrained) in zip(compared.items(), numbers, strict=True):
         size = rules.size(key.metric, each.theirs)
-        word, reason = _word(key.metric, each, p_value < rules.level, smallest, size)
+        word, reason = _word(key.metric, each, p_value < rules.level, least, size)
         found[key] = Verdict(
             *(key, word, each.ours, each.theirs, each.difference, each.error, each.df, p_value),
-            *(smallest, size, retrained, reason),
+            *(least, size, least_retrained, reason),
         )
     return found
+
+
+_FACTS = ("ours", "theirs", "difference", "error", "df", "retrained", "retrained_df", "slack")
 
 
 def _word(metric: str, found: Difference, significant: bool, smallest: float, size: float) -> tuple[str, str]:
