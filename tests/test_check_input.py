@@ -54,7 +54,7 @@ def written(folder, frame, row_values=None, listed=None):
         lambda f: f.astype({"value": "Float64", "k": "Int64", "status": "string", "data_official": "boolean"}),
         lambda f: f.assign(message=None, n_updates=None, variant=None),
         lambda f: f.drop(columns=["message", "n_updates"]),
-        lambda f: f.assign(bias=None, model_sha256=None, kind=None, n_test=None, added_later=[{}, {}]),
+        lambda f: f.assign(bias=None, model_sha256=None, kind=None, n_test=None, added_later=[[1], [2, 3]]),
         lambda f: f.assign(data_official="True"),
         lambda f: f.assign(data_official=1),
     ],

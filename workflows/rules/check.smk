@@ -9,7 +9,9 @@ rule check:
     conda:
         "../envs/harness.yaml"
     params:
+        settings=settings_file,
         folder=f"{RESULTS}/check",
         strict="--strict" if SETTINGS["strict"] else "",
     shell:
-        "python -m harness check {input} --output {params.folder} {params.strict} 2>&1 | tee {log}"
+        "python -m harness check {input} --settings {params.settings} --output {params.folder}"
+        " {params.strict} 2>&1 | tee {log}"
