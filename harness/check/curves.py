@@ -34,7 +34,7 @@ def curves(
     against_run = simulate(retraining(theirs, calibration), REPEATS, generator) if theirs is not None else None
     against_thesis = simulate(thesis(ours, calibration), REPEATS, generator)
     for name, simulated in ((SIZE_RUN, against_run), (SIZE_THESIS, against_thesis)):
-        for level in LEVELS if simulated is not None else ():
+        for level in np.union1d(LEVELS, rules.level) if simulated is not None else ():
             share = simulated.false_alarms(level)
             lines.append((name, level, share, binomial_error(share, REPEATS)))
     if against_run is not None and LIKELIHOOD in against_run.metrics:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-ALPHA = 0.05  # the level unless the settings say otherwise: the probability of any false alarm in a comparison
 NATS, PERCENT, SHARE = "nats", "percent", "share"
 SHARED_ERROR = ("-log p*", "-2 log Z", "log Z")  # all test rows share the error of log Z: it does not shrink with them
 ROWS_OF = {"-log p*": "-log p~*", "-log p~": "-log p"}  # metrics that differ from another one by a number at most
