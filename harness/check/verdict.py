@@ -23,10 +23,10 @@ REGRESSIONS = (WORSE, CHANGED, MISSING, WEAKER)  # against an earlier run
 class Verdict:
     """One number compared: ours, theirs, and the test.
 
-    difference: ours - theirs, nats (percent, or a fraction, by metric). error: its standard error, with
-    ``df`` degrees of freedom. p_value: two-sided,
-    after Holm's correction over all numbers tested. smallest: the difference that this test would find, with the power
-    of the settings and the correction at its strictest. size: from which on a difference matters, by the settings;
+    difference: ours - theirs, nats (percent, or a fraction, by metric). error: its standard error, with ``df`` degrees
+    of freedom. p_value: two-sided, after Holm's correction over all numbers tested. smallest: the difference that this
+    test would find, with the power of the settings and the correction at its strictest. size: from which on a
+    difference matters, by the settings;
     ``reproduced`` needs smallest <= size. retrained: what ``smallest`` would be for models that were trained
     independently of theirs; NaN where nothing is known of their spread. reason: what there is to say beyond that.
     """
