@@ -575,11 +575,12 @@ def _report(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from harness.check import write_check
+    from harness.check.rules import Rules
 
+    rules = Rules.from_settings(_load_settings(options))
     home = options.run if options.run.is_dir() else options.run.parent
-    outcome = write_check(options.run, options.earlier, options.output or home / "check")
-    for name, counts in outcome.counts.items():
-        print(f"against the {name}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
+    outcome = write_check(options.run, options.earlier, options.output or home / "check", rules)
+    print("\n".join(outcome.lines()))
     return int(outcome.regressions > 0 or (options.strict and outcome.worse_than_thesis > 0))
 
 

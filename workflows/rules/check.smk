@@ -10,7 +10,9 @@ rule check:
     conda:
         "../envs/harness.yaml"
     params:
+        settings=settings_file,
         folder=f"{RESULTS}/check",
         strict="--strict" if SETTINGS["strict"] else "",
     shell:
-        "python -m harness check {input.metrics:q} --output {params.folder:q} {params.strict:q} 2>&1 | tee {log:q}"
+        "python -m harness check {input.metrics:q} --settings {params.settings:q} --output {params.folder:q}"
+        " {params.strict:q} 2>&1 | tee {log:q}"
