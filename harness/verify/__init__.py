@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from harness.registry import build, method_class
-from harness.verify import conduct, likelihoods, sampling, updates
+from harness.verify import conduct, gradients, likelihoods, sampling, updates
 from harness.verify.subject import (
     N_VISIBLE,
     FailedCheckError,
@@ -28,7 +28,8 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "importance weights": likelihoods.importance_weights,
     "partition function": likelihoods.partition_function,
     "loss is a bound": updates.loss_is_a_bound,
-    "gradient": updates.gradient,
+    "gradient": gradients.gradient,
+    "gradient with labels": gradients.gradient_with_labels,
     "samples": sampling.samples,
     "layer samples": sampling.layer_samples,
     "joint samples": sampling.joint_samples,
