@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from harness.registry import build, method_class
-from harness.verify import conduct, gradients, likelihoods, sampling, updates
+from harness.verify import conduct, gradients, labels, likelihoods, sampling, updates
 from harness.verify.subject import (
     N_VISIBLE,
     FailedCheckError,
@@ -28,8 +28,13 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "importance weights": likelihoods.importance_weights,
     "partition function": likelihoods.partition_function,
     "loss is a bound": updates.loss_is_a_bound,
+    "loss is a mean over rows": updates.loss_is_a_mean,
     "gradient": gradients.gradient,
     "gradient with labels": gradients.gradient_with_labels,
+    "label probabilities": labels.label_probabilities,
+    "label weights": labels.label_weights,
+    "labels in learning": labels.labels_in_learning,
+    "validation loss": labels.validation_loss,
     "samples": sampling.samples,
     "layer samples": sampling.layer_samples,
     "joint samples": sampling.joint_samples,

@@ -60,7 +60,7 @@ def loss_and_gradients(model: Method, batch: Batch, n_samples: int, draws: torch
 
 
 class Seeded:
-    """The loss of a batch and its gradient as functions of the seed; the model's buffers are put back every time."""
+    """The loss of a batch and its gradient as functions of the seed; the model's buffers stay as they are."""
 
     def __init__(self, model: Method, batch: Batch, n_samples: int):
         self.model, self.batch, self.n_samples = model, batch, n_samples
@@ -69,11 +69,13 @@ class Seeded:
 
     def value(self, seed: int, draws: torch.Generator | None = None) -> Tensor:
         """The loss, detached; gradients are left in the parameters. draws: go on with these instead of the seed's."""
-        with torch.no_grad():
-            for buffer, before in self._buffers:
-                buffer.copy_(before)
-        with global_seed(seed):  # layers as torch's dropout draw from the global state
-            return loss_and_gradients(self.model, self.batch, self.n_samples, draws or generator(seed))
+        try:
+            with global_seed(seed):  # layers as torch's dropout draw from the global state
+                return loss_and_gradients(self.model, self.batch, self.n_samples, draws or generator(seed))
+        finally:
+            with torch.no_grad():
+                for buffer, before in self._buffers:
+                    buffer.copy_(before)
 
     def gradient(self) -> Tensor:
         """What the last value left in the parameters, [n] double."""
@@ -116,7 +118,7 @@ def _gradient(subject: Subject, batch: Batch) -> str:
     model = subject.model().train()
     if isinstance(model, Enumerable):
         return _by_enumeration(subject, batch)
-    return _by_differences(model, batch)
+    return f"{_by_differences(model, batch)}; {_single_precision(subject, model, batch)}"
 
 
 def _takes(cls: type[Method], name: str) -> bool:
@@ -259,6 +261,26 @@ def _by_differences(model: Method, batch: Batch) -> str:
         hint = f"; if the value of the loss is not what its gradient belongs to, {NEEDS_EXACT_LOSS}"
         raise FailedCheckError(f"{failure}, against central differences of the loss{hint}") from None
     return f"mean over seeds against central differences: |z| <= {worst:.1f}"
+
+
+def _single_precision(subject: Subject, model: Method, batch: Batch) -> str:
+    """Mean gradients in single precision, which training computes in, are those in double precision."""
+    single = subject.model(torch.float32).train()
+    both = Seeded(model, batch, N_SAMPLES), Seeded(single, Batch(batch.x.float(), batch.y), N_SAMPLES)
+    drawn: list[Tensor] = []
+    for seeded in both:
+        rows = []
+        for seed in range(REPEATS):
+            seeded.value(seed)
+            rows.append(seeded.gradient())
+        drawn.append(torch.stack(rows))
+    sizes = [each.numel() for each in both[0].parameters.values()]
+    expected = drawn[0].mean(0)
+    difference = (drawn[1] - drawn[0] + expected).split(sizes, dim=1)
+    by_name = dict(zip(both[0].parameters, difference, strict=True))
+    exact = dict(zip(both[0].parameters, expected.split(sizes), strict=True))
+    worst = compare_gradients(by_name, exact, len(batch.x), N_SAMPLES, "single precision", torch.float32)
+    return f"single precision against double: |z| <= {worst:.1f}"
 
 
 def _equals_log_prob(model: Method, batch: Batch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 
 import torch
+from torch import Tensor
 
 from harness.method import Batch, Classifier, Discriminative, Enumerable, Method
 from harness.verify.subject import FailedCheckError, NotApplicableError, Subject, generator, has
 
+MANY_SAMPLES = 2000  # behind an estimated probability of a label
 # of four rows; the last one in each is a class that comes first again, and -1 stands for a label that nobody gave
 KINDS = {"known": (0, 1, 2, 0), "partly known": (2, -1, 0, -1), "hidden": (-1, -1, -1, -1)}
 
@@ -42,3 +44,12 @@ def labelled(subject: Subject, kind: str, dtype: torch.dtype = torch.float64) ->
     """Four rows with labels of a kind of KINDS."""
     y = torch.tensor(KINDS[kind])
     return Batch(subject.batch(dtype).x, torch.where(y < 0, y, y % n_classes(subject)))
+
+
+@torch.no_grad()
+def log_label_prob(model: Method, x: Tensor) -> Tensor:
+    """log p(y | x), or for joint models an estimate of log p*(y | x) = log B(x, y) - log A(x), [B, n_classes]."""
+    if isinstance(model, Discriminative):
+        return model.log_label_prob(x)
+    of_labels = torch.logsumexp(model.log_label_weights(x, MANY_SAMPLES, generator(16)), dim=1)
+    return torch.log_softmax(of_labels, dim=1)
