@@ -17,7 +17,9 @@ def factors(batch_size: int, n_samples: int) -> dict[str, float]:
         "it is half of that": 0.5,
         f"it is {batch_size} times that, the batch size B: a sum over rows instead of a mean?": float(batch_size),
         f"it is 1/{batch_size} of that, the batch size B: divided by B twice?": 1.0 / batch_size,
-        f"it is {n_samples} times that, the number of samples K: a sum over samples instead of a mean?": float(n_samples),
+        f"it is {n_samples} times that, the number of samples K: a sum over samples instead of a mean?": float(
+            n_samples
+        ),
         f"it is 1/{n_samples} of that, the number of samples K: divided by K twice?": 1.0 / n_samples,
         "it is twice that, with the wrong sign": -2.0,
         "it is half of that, with the wrong sign": -0.5,

@@ -191,9 +191,7 @@ def validation_loss(subject: Subject) -> str:
     knows = takes_labels(subject.cls)
     batch = labelled(subject, "known") if knows else Batch(subject.batch().x, None)
     found = _criterion(model, batch, REPEATS)
-    require(
-        torch.equal(_criterion(model, batch, 2), found[:2]), "expected the same values from one seed, found others"
-    )
+    require(torch.equal(_criterion(model, batch, 2), found[:2]), "expected the same values from one seed, found others")
     _of_its_row_alone(model, batch, found)
     _falls(subject, knows)
     return _stands_for(model, batch, found)
@@ -250,9 +248,7 @@ def _falls(subject: Subject, knows: bool) -> None:
     if not knows:
         return
     count = n_classes(subject)
-    shifted = [
-        _criterion(model, Batch(batch.x, (y + shift) % count), REPEATS).mean().item() for shift in range(count)
-    ]
+    shifted = [_criterion(model, Batch(batch.x, (y + shift) % count), REPEATS).mean().item() for shift in range(count)]
     best = min(range(count), key=shifted.__getitem__)
     require(best == 0, f"expected it lowest for the labels learned, found it lowest for those shifted by {best}")
 
@@ -318,8 +314,8 @@ def _candidates(model: Method, batch: Batch) -> dict[str, Tensor]:
         found["-log p~*(x) - log p~*(y | x)"] = lambda draws: joint(draws, 1.0, 1.0)
     for row, of_row in of_rows.items():
         for label, of_label in of_labels.items():
-            found[f"{row}{label.replace('-', ' - ', 1)}"] = (
-                lambda draws, of_row=of_row, of_label=of_label: of_row(draws).double() + of_label(draws).double()
+            found[f"{row}{label.replace('-', ' - ', 1)}"] = lambda draws, of_row=of_row, of_label=of_label: (
+                of_row(draws).double() + of_label(draws).double()
             )
     with torch.no_grad():
         drawn = {

@@ -113,9 +113,7 @@ def _moments(model: Method, batch: Batch, copies: int) -> tuple[tuple[Tensor, Te
     return tuple((each.mean(0), each.std(0) / math.sqrt(REPEATS)) for each in both)
 
 
-def _same_mean(
-    what: str, once: tuple[Tensor, Tensor], copied: tuple[Tensor, Tensor], n_rows: int, mode: str
-) -> None:
+def _same_mean(what: str, once: tuple[Tensor, Tensor], copied: tuple[Tensor, Tensor], n_rows: int, mode: str) -> None:
     (expected, error), (found, other_error) = once, copied
     both = torch.hypot(error, other_error)
     allowed = stats.t.isf(LEVEL / 2 / len(expected), REPEATS - 1) * both + 100 * ROUNDING
@@ -202,7 +200,9 @@ def _labels_learned(subject: Subject, model: Method, batch: Batch) -> None:
     count = n_classes(subject)
     by_shift = [_of_label(log_label_prob(model, batch.x), (batch.y + shift) % count) for shift in range(count)]
     best = int(torch.stack(by_shift).argmax())
-    require(best == 0, f"labels: expected those of training to be the likeliest afterwards, found those shifted by {best}")
+    require(
+        best == 0, f"labels: expected those of training to be the likeliest afterwards, found those shifted by {best}"
+    )
 
 
 def _values(model: Method) -> dict[str, Tensor]:
