@@ -233,7 +233,7 @@ class LabelEnumerable(Protocol):
 class ValidationEnumerable(Protocol):
     """Tells ``harness verify`` what ``validation_loss`` stands for, where that is none of what it knows.
 
-    It knows -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), the sums of one of the former and one of the latter,
+    It knows -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), sums of one of the former and one of the latter,
     and the training loss of every row by itself.
     """
 

@@ -99,7 +99,7 @@ class DARN(Method):
         return -log_means.mean()
 
     def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
-        """Mean -log p(x) and its wake loss of q with ever more samples, else with the mean weights of n_samples draws."""
+        """Wake losses of p and q, by p(h | x) with ever more samples, else by the mean weights of n_samples draws."""
         states = exact.all_binary(len(self.prior_bias), x.dtype)  # [H, hidden]
         rows, h = x.repeat_interleave(len(states), dim=0), states.repeat(len(x), 1)
         log_p, log_q = (log.view(len(x), -1) for log in (self.log_joint(rows, h), self.log_recognition(rows, h)))

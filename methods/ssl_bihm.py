@@ -145,7 +145,7 @@ class SemiSupervisedBiHM(BeliefStack):
         self.label_q_bias.grad.add_(missed.sum(0))
 
     def _joint_tables(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """log p(x, h, y), log q(h, y | x), both [B, H, n_classes], and log q(h | x), [B, H], for all latent states h."""
+        """log p(x, h, y), log q(h, y | x), both [B, H, n_classes], and log q(h | x), [B, H], for all states h."""
         h = exact.latent_states(self)
         log_p, log_q = exact.joint_tables(self, x)
         log_p = (log_p - self.log_prior(h[-1]))[:, :, None] + self._log_p_tops(h[-1])  # y replaces the prior

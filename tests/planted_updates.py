@@ -369,9 +369,9 @@ class CriterionDoubled(methods.label_mlp.LabelMLP):
 
 
 class StickingTheLanding(methods.iwae.IWAE):
-    """A right estimator at one sample: the path alone, without the score of q, whose mean is zero (Roeder et al., 2017)."""
+    """Right, at one sample: the path alone, without the score of q, whose mean is zero (Roeder et al., 2017)."""
 
-    small = {"layers": [2], "hidden": [[3]]}  # noqa: RUF012
+    small = {"layers": [2], "hidden": [[3]]}
 
     def loss(self, batch, n_samples, generator):
         mean, log_std = self.posterior(batch.x)
@@ -397,7 +397,7 @@ class DroppedAndNormalised(GaussianStack):
     """Layers of torch that know training from evaluation, a frozen parameter and tied ones: all of it right."""
 
     name, title, kind, source = "dropped", "dropped", "latent", "a test"
-    small = {"latent": 2}  # noqa: RUF012
+    small = {"latent": 2}
 
     def __init__(self, n_visible, latent):
         super().__init__(n_visible, [latent], [[3]], "tanh")

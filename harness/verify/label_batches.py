@@ -23,7 +23,7 @@ def takes_labels(cls: type[Method]) -> bool:
 
 
 def n_classes(subject: Subject, model: Method | None = None) -> int:
-    """Number of classes that a method tells apart. Raises NotApplicableError for methods without label probabilities."""
+    """Number of classes that a method tells apart. Raises NotApplicableError where it predicts no labels."""
     model = subject.model() if model is None else model
     x = subject.rows[:2].to(next(iter(model.state_dict().values())).dtype)
     with torch.no_grad():

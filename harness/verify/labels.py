@@ -40,6 +40,7 @@ from harness.verify.updates import train_on
 
 SIZES = (1, 2, 3, 4, 5, 7, 16, 17, 33)  # of batches of rows
 REPEATS = 60
+CRITERION_SAMPLES = 7  # of validation losses: log K is then not the entropy of three classes
 
 
 def label_probabilities(subject: Subject) -> str:
@@ -183,7 +184,7 @@ def _differ(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> bool:
 def validation_loss(subject: Subject) -> str:
     """It is per row, of its row alone, lower after learning, and one of the things that early stopping can watch.
 
-    Those are -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), the sum of one of the former and one of the latter,
+    Those are -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), sums of one of the former and one of the latter,
     the training loss of a row by itself, or the method's ``exact_validation_loss``.
     """
     subject.needs(Validated)
@@ -203,7 +204,7 @@ def _criterion(model: Method, batch: Batch, repeats: int, first_seed: int = 0) -
     rows = []
     for seed in range(first_seed, first_seed + repeats):
         with global_seed(seed):
-            values = model.validation_loss(batch, N_SAMPLES, generator(seed))
+            values = model.validation_loss(batch, CRITERION_SAMPLES, generator(seed))
         shape = (len(batch.x),)
         require(tuple(values.shape) == shape, f"expected a value per row, {shape}, found {tuple(values.shape)}")
         require(bool(torch.isfinite(values).all()), f"expected finite values, found {values.tolist()}")
@@ -269,7 +270,7 @@ def _stands_for(model: Method, batch: Batch, found: Tensor) -> str:
         def agrees(value: Tensor) -> bool:
             return _same(found, value)
 
-        cause = causes.likely_value(repeats, agrees, len(batch.x), N_SAMPLES)
+        cause = causes.likely_value(repeats, agrees, len(batch.x), CRITERION_SAMPLES)
         require(not cause or "zero" in cause, f"expected {words}, of which it differs: {cause}")
     for shift in range(1, 1 if batch.y is None else n_classes_of(model, batch.x)):
         other = Batch(batch.x, (batch.y + shift) % n_classes_of(model, batch.x))
@@ -290,13 +291,15 @@ def _candidates(model: Method, batch: Batch) -> dict[str, Tensor]:
     """Repeats [R, B] of what early stopping can watch, from as many samples and seeds of their own."""
     of_rows: dict[str, Callable[[torch.Generator], Tensor]] = {}
     of_labels: dict[str, Callable[[torch.Generator], Tensor]] = {}
-    log_k, x, y = math.log(N_SAMPLES), batch.x, batch.y
+    log_k, x, y = math.log(CRITERION_SAMPLES), batch.x, batch.y
     if isinstance(model, Tractable):
         of_rows["-log p(x)"] = lambda draws: -model.log_prob(x)
     elif isinstance(model, ImportanceWeighted):
-        of_rows["-log p(x)"] = lambda draws: log_k - torch.logsumexp(model.log_weights(x, N_SAMPLES, draws), dim=1)
+        of_rows["-log p(x)"] = lambda draws: (
+            log_k - torch.logsumexp(model.log_weights(x, CRITERION_SAMPLES, draws), dim=1)
+        )
         of_rows["-log p~*(x)"] = lambda draws: (
-            2 * (log_k - torch.logsumexp(0.5 * model.log_weights(x, N_SAMPLES, draws), dim=1))
+            2 * (log_k - torch.logsumexp(0.5 * model.log_weights(x, CRITERION_SAMPLES, draws), dim=1))
         )
     if isinstance(model, Discriminative) and y is not None:
         of_labels["-log p(y | x)"] = lambda draws: -model.log_label_prob(x).gather(1, y[:, None]).squeeze(1)
@@ -305,7 +308,7 @@ def _candidates(model: Method, batch: Batch) -> dict[str, Tensor]:
 
         def joint(draws: torch.Generator, rows: float, labels: float) -> Tensor:
             """-rows log p~*(x) - labels log p~*(y | x), both from the same draws."""
-            log_b = torch.logsumexp(model.log_label_weights(x, N_SAMPLES, draws).double(), dim=1)
+            log_b = torch.logsumexp(model.log_label_weights(x, CRITERION_SAMPLES, draws).double(), dim=1)
             log_a = torch.logsumexp(log_b, dim=1)
             return 2 * rows * (log_k - log_a) - labels * (log_b.gather(1, y[:, None]).squeeze(1) - log_a)
 
@@ -329,5 +332,5 @@ def _candidates(model: Method, batch: Batch) -> dict[str, Tensor]:
 
 def _row_losses(model: Method, batch: Batch) -> Tensor:
     rows = [Batch(batch.x[i : i + 1], None if batch.y is None else batch.y[i : i + 1]) for i in range(len(batch.x))]
-    each = [Seeded(model, row, N_SAMPLES) for row in rows]
+    each = [Seeded(model, row, CRITERION_SAMPLES) for row in rows]
     return torch.stack([torch.stack([one.value(60_000 + seed).double() for one in each]) for seed in range(REPEATS)])

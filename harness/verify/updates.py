@@ -231,7 +231,8 @@ def _matters(subject: Subject, model: Method, batch: Batch, name: str) -> bool:
         with torch.no_grad():
             parameter = dict(shifted.named_parameters())[name]
             parameter += shift * torch.randn(parameter.shape, generator=generator(12))
-            found = [Seeded(shifted, batch, N_SAMPLES).value(1).view(1).double()]
+        found = [Seeded(shifted, batch, N_SAMPLES).value(1).view(1).double()]
+        with torch.no_grad():
             if isinstance(model, (Tractable, ImportanceWeighted, Unnormalised)):
                 rows = copy.copy(subject)
                 rows.rows = subject.rows.float()
