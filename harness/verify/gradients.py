@@ -43,7 +43,7 @@ DIFFERENCES = 1e-6  # what is left of them: rounding of losses of a few nats ove
 SINGLE = 3e-6  # rounding of a gradient in single precision
 MANY = 3000  # samples: the bias of self-normalised weights, which falls as 1 / K, is then far below the noise
 PATH, HALVINGS, JUMP = 64, 30, 1e-7  # points on a path, halvings of its roughest part, what is left of a smooth loss
-COPIES, REPEATS, UPDATES = 60, 200, 1500
+COPIES, REPEATS, UPDATES = 60, 200, 1200
 NEEDS_EXACT_LOSS = "a method can tell what its gradient is by `exact_loss` (harness.method.Enumerable)"
 
 

@@ -29,6 +29,7 @@ from harness.verify.label_batches import log_label_prob, n_classes, takes_labels
 from harness.verify.subject import N_SAMPLES, Subject, generator, global_seed, require
 
 BOUND_SAMPLES = 200  # a row, where a loss is compared with -log p
+COPY_REPEATS = 80  # a wrong factor is far larger than the noise of so many
 UPDATES, RATE = 300, 0.02
 WRONG_FACTOR = 1.5  # any loss of twice as many rows that is no mean is further from what it should be
 
@@ -106,17 +107,17 @@ def _moments(model: Method, batch: Batch, copies: int) -> tuple[tuple[Tensor, Te
     y = None if batch.y is None else batch.y.repeat(copies)
     seeded, draws = Seeded(model, Batch(batch.x.repeat(copies, 1), y), N_SAMPLES), generator(20 + copies)
     losses, gradients = [], []
-    for repeat in range(REPEATS):
-        losses.append(seeded.value(repeat + copies * REPEATS, draws).double().view(1))
+    for repeat in range(COPY_REPEATS):
+        losses.append(seeded.value(repeat + copies * COPY_REPEATS, draws).double().view(1))
         gradients.append(seeded.gradient())
     both = torch.stack(losses), torch.stack(gradients)
-    return tuple((each.mean(0), each.std(0) / math.sqrt(REPEATS)) for each in both)
+    return tuple((each.mean(0), each.std(0) / math.sqrt(COPY_REPEATS)) for each in both)
 
 
 def _same_mean(what: str, once: tuple[Tensor, Tensor], copied: tuple[Tensor, Tensor], n_rows: int, mode: str) -> None:
     (expected, error), (found, other_error) = once, copied
     both = torch.hypot(error, other_error)
-    allowed = stats.t.isf(LEVEL / 2 / len(expected), REPEATS - 1) * both + 100 * ROUNDING
+    allowed = stats.t.isf(LEVEL / 2 / len(expected), COPY_REPEATS - 1) * both + 100 * ROUNDING
 
     def agrees(value: Tensor, factor: float = 1.0) -> bool:
         return bool(((found - value).abs() <= max(1.0, factor) * allowed).all())
