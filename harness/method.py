@@ -210,13 +210,40 @@ class Validated(Protocol):
 
 @runtime_checkable
 class Enumerable(Protocol):
-    """Tells ``harness verify`` what its hand-written gradients are gradients of."""
+    """Tells ``harness verify`` what gradients are gradients of, where the value of the loss does not say.
+
+    Discrete samples, score functions, local rules and Markov chains need it; a loss that is continuous in the
+    parameters while the random numbers stay is compared with its own differences. What the signature takes says what
+    the loss depends on: ``exact_loss(self, x)`` on rows [B, D] alone, ``exact_loss(self, batch)``, where the first
+    parameter has that name, on labels as well. Either may take ``n_samples`` as a second one.
+    """
 
     def exact_loss(self, x: Tensor) -> Tensor:
         """A scalar whose gradient is, on average, that of updates on rows x [B, D] with ever more samples.
 
-        By brute force, for small models only. Parameters that it does not depend on are not compared.
+        With ``n_samples``: of updates with that many samples, 2 or 3; where its default is None, that stands for ever
+        more of them. By brute force, for small models only. Parameters that it does not depend on are not compared.
         """
+
+
+@runtime_checkable
+class LabelEnumerable(Protocol):
+    """Tells ``harness verify`` what ``log_label_weights`` are weights of."""
+
+    def exact_label_weights(self, x: Tensor) -> Tensor:
+        """log B(x, y) of every class, [B, n_classes] (thesis, equation 4.5), by brute force, for rows x [B, D]."""
+
+
+@runtime_checkable
+class ValidationEnumerable(Protocol):
+    """Tells ``harness verify`` what ``validation_loss`` stands for, where that is none of what it knows.
+
+    It knows -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), sums of one of the former and one of the latter,
+    and the training loss of every row by itself.
+    """
+
+    def exact_validation_loss(self, batch: Batch) -> Tensor:
+        """Per row [B], what ``validation_loss`` is on average with ever more samples, by brute force."""
 
 
 CAPABILITIES: dict[str, type] = {

@@ -7,7 +7,7 @@ else, columns are taken in blocks, within a block the first layer's sums are one
 """
 
 import math
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +78,11 @@ class EoNADE(Method):
             logits = logits + F.linear(observed, self.direct_weight) + F.linear(seen, self.direct_seen_weight)
         weight = (1.0 - seen) * (n_columns / (n_columns - n_seen))
         return F.binary_cross_entropy_with_logits(logits, x, weight, reduction="sum") / n_rows
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean -log p(x) over rows and all orderings of the columns, not only those of the ensemble."""
+        orders = (torch.tensor(order, device=x.device) for order in permutations(range(self.n_visible)))
+        return -torch.stack([self._log_prob(x, order) for order in orders]).mean()
 
     @torch.no_grad()
     def log_prob_orders(self, x: Tensor) -> Tensor:

@@ -77,6 +77,10 @@ class MADE(Method):
         order = torch.randint(self.n_orders, (1,), generator=generator, device=batch.x.device)
         return -self._log_prob(batch.x, order).mean()
 
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean -log p(x) over rows and orderings."""
+        return -self.log_prob_orders(x).mean()
+
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n rows [n, D], each from an ordering of its own.

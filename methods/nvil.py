@@ -106,6 +106,10 @@ class NVIL(BeliefStack):
         self.add_prior_gradients(inferred, weights)
         return -signals[0].mean()
 
-    def exact_loss(self, x: Tensor) -> Tensor:
-        """Mean negative bound; baselines, which it does not depend on, have losses of their own."""
+    def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
+        """Mean negative bound, whatever the number of samples; baselines, no part of it, have losses of their own.
+
+        Gradients of q are those of the bound while the running variances of the signals are at most 1, as in a new
+        model; above, they are scaled.
+        """
         return -exact.bound(self, x).mean()

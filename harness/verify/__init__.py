@@ -12,8 +12,15 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from harness.registry import build, method_class
-from harness.verify import conduct, likelihoods, sampling, updates
-from harness.verify.subject import N_VISIBLE, FailedCheckError, NotApplicableError, Result, Subject
+from harness.verify import conduct, gradients, labels, likelihoods, sampling, updates
+from harness.verify.subject import (
+    N_VISIBLE,
+    FailedCheckError,
+    NotApplicableError,
+    NotCheckedError,
+    Result,
+    Subject,
+)
 
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "interface": conduct.interface,
@@ -21,7 +28,13 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "importance weights": likelihoods.importance_weights,
     "partition function": likelihoods.partition_function,
     "loss is a bound": updates.loss_is_a_bound,
-    "gradient": updates.gradient,
+    "loss is a mean over rows": updates.loss_is_a_mean,
+    "gradient": gradients.gradient,
+    "gradient with labels": gradients.gradient_with_labels,
+    "label probabilities": labels.label_probabilities,
+    "label weights": labels.label_weights,
+    "labels in learning": labels.labels_in_learning,
+    "validation loss": labels.validation_loss,
     "samples": sampling.samples,
     "layer samples": sampling.layer_samples,
     "joint samples": sampling.joint_samples,
@@ -41,6 +54,8 @@ def run_check(name: str, subject: Subject) -> Result:
         return Result(name, "passed", CHECKS[name](subject))
     except NotApplicableError as reason:
         return Result(name, "not applicable", str(reason))
+    except NotCheckedError as reason:
+        return Result(name, "NOT CHECKED", str(reason))
     except FailedCheckError as failure:
         return Result(name, "failed", str(failure))
     except Exception as error:

@@ -26,6 +26,7 @@ from harness.method import (
 )
 from harness.registry import hyperparameter_schema
 from harness.step import UpdateStep
+from harness.verify.gradients import loss_and_gradients
 from harness.verify.likelihoods import N_TEMPERATURES
 from harness.verify.subject import (
     N_SAMPLES,
@@ -38,7 +39,6 @@ from harness.verify.subject import (
     has,
     require,
 )
-from harness.verify.updates import loss_and_gradients
 
 
 def interface(subject: Subject) -> str:
