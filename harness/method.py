@@ -32,8 +32,9 @@ class Method(nn.Module):
     """Base of every method: names for the tables, and the number of visible columns.
 
     Hyperparameters are the further keyword arguments of ``__init__``; the configuration's ``model`` section is
-    checked against their names and annotations. Parameters of two or more dimensions count as weights: the L1
-    penalty of the training loop falls on them, not on biases.
+    checked against their names and annotations when settings are read, and ``harness.ranges`` has annotations that say
+    which numbers make sense. Parameters of two or more dimensions count as weights: the L1 penalty of the training loop
+    falls on them, not on biases.
     """
 
     name: ClassVar[str]  # the file's name and the configuration's word for it

@@ -57,9 +57,8 @@ def method_names() -> list[str]:
 
 def file_of(name: str) -> Path | None:
     """The file of a built-in method or of one that the configuration names; None for others."""
-    if name in built_in_names():
-        return next(path for folder in methods.__path__ if (path := Path(folder) / f"{name}.py").is_file())
-    return _named_files.get(name)
+    built_in = (Path(folder) / f"{name}.py" for folder in methods.__path__)
+    return next((path for path in built_in if name != "__init__" and path.is_file()), _named_files.get(name))
 
 
 def entry_point_of(name: str) -> EntryPoint:

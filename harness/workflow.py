@@ -11,15 +11,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import atomic, runs
-from harness.config import Cell, canonical_json, data_settings, parse_yaml
+from harness.config import Cell, canonical_json, data_settings, read_settings
 from harness.data import is_local
 from harness.errors import DataError
 from harness.gpu_slots import means_gpu
+from harness.settings_check import Source
+from harness.settings_text import read_yaml, typed
 
 SHORT_UPDATES = 40_000
 SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
@@ -30,9 +32,18 @@ def use_this_python() -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-def typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Snakemake's config with the words of its command line read as YAML: ``--config strict=true`` is a boolean."""
-    return {key: parse_yaml(value) if isinstance(value, str) else value for key, value in overrides.items()}
+def settings_given(config: Mapping[str, Any], files: Iterable[Path], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of this call of Snakemake.
+
+    config: what Snakemake made of everything. files: those of ``--configfile``, which are read anew, since Snakemake's
+    own reader takes 1e-3 for a word and the last of two equal keys. arguments: those of ``--config``, whose words are
+    read as in a file, also those deep inside. Raises ConfigError that names the file, or ``--config``, and the key.
+    """
+    files = list(files)
+    if not all(path.is_file() for path in files):  # a pipe, which cannot be read twice
+        return read_settings([Source("--configfile and --config", typed(config, "--configfile and --config"))])
+    given = [Source(str(path), read_yaml(path)) for path in files]
+    return read_settings([*given, Source("--config", typed(arguments, "--config"))])
 
 
 def record_settings(settings: Mapping[str, Any], folder: Path) -> Path:

@@ -180,7 +180,7 @@ def test_looks_of_known_methods_never_change_and_differ():
 
 
 def test_every_figure_says_what_it_is_drawn_from():
-    from harness.analyses.plan import analysis_names
+    from harness.analyses.listing import analysis_names
 
     for name in write.figure_names():
         assert set(write.analyses_behind(name)) <= set(analysis_names())

@@ -104,9 +104,8 @@ def test_groups_of_data_sets_have_searches():
 
 @pytest.mark.parametrize("axis", ["training.rate", "model.width", "evaluation.rows", "phases"])
 def test_an_axis_that_is_no_setting_is_named(axis):
-    settings = load_settings({**TINY, "searches": {"rws": {"adult": {axis: [1]}}}})
     with pytest.raises(ConfigError, match=f"expected axes out of learning_rate.*found '{axis}'"):
-        trials(settings)
+        load_settings({**TINY, "searches": {"rws": {"adult": {axis: [1]}}}})
 
 
 def test_a_trial_that_nobody_asked_for_is_an_error():

@@ -1,12 +1,13 @@
 # Settings, cells and the functions that rules use.
+import sys
 from pathlib import Path
 
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
-from harness.config import canonical_json, cells, load_settings, method_files
+from harness.config import canonical_json, cells
+from harness.errors import ConfigError
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
-from harness.registry import use_files
 from harness.runs import crashes
 from harness.search import trials
 from harness.workflow import (
@@ -16,13 +17,15 @@ from harness.workflow import (
     is_short,
     minutes,
     record_settings,
-    typed,
+    settings_given,
     use_this_python,
 )
 
 use_this_python()
-SETTINGS = load_settings(typed(config))
-use_files(method_files(SETTINGS))
+try:
+    SETTINGS = settings_given(config, workflow.config_settings.configfiles, workflow.config_settings.config)
+except ConfigError as error:
+    sys.exit(f"harness: {error}")  # one line, where Snakemake would add a traceback
 RESULTS = f"results/{SETTINGS['preset']}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params tell which jobs a change concerns.
