@@ -1,8 +1,8 @@
 """The ``harness`` command line: every rule of the workflow calls one of these verbs, so each step can be run by hand.
 
-Errors that a user can mend are one line on standard error and exit code 1, or 3 where settings or arguments are wrong; a
-run that ends in an expected way (unavailable data, divergence, time limit) exits 0 and says so in its ``status.json``. Imports that cost time happen
-in the verb that needs them.
+Errors that a user can mend are one line on standard error and exit code 1, or 3 where settings or arguments are wrong;
+a run that ends in an expected way (unavailable data, divergence, time limit) exits 0 and says so in its
+``status.json``. Imports that cost time happen in the verb that needs them.
 """
 
 from __future__ import annotations

@@ -28,8 +28,18 @@ from harness.errors import ConfigError
 from harness.names import variant_folder
 from harness.registry import use_files
 from harness.schema import check
-from harness.settings_check import ANY, Checker, Source, cell_faults, merged, merged_sources, part_schema, source_of
-from harness.settings_text import plain, read_yaml
+from harness.settings_check import (
+    ANY,
+    Checker,
+    Source,
+    cell_faults,
+    depth,
+    merged,
+    merged_sources,
+    part_schema,
+    source_of,
+)
+from harness.settings_text import dotted, plain, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = ROOT / "workflows"
@@ -165,7 +175,10 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
     path = f"workflows/presets/{preset}.yaml"
     sources = [base, Source(path, read_yaml(ROOT / path)), *given]
     checker = Checker(merged_sources(sources), sources)
-    use_files(method_files(checker.settings))
+    try:
+        use_files(method_files(checker.settings))
+    except ConfigError as error:
+        raise ConfigError(f"{source_of(('methods',), sources)}: {error}") from error
     settings = checker.entries()
     _check_cells(settings, sources, checker.hyperparameters)
     return settings
@@ -243,10 +256,8 @@ def specific_entries(
 ) -> dict[str, Any]:
     """What one section says of a cell, general to specific."""
     entries = settings[section].get(method) or {}
-    key = f"{dataset}/{variant}" if variant else dataset
-    names = [ANY, *(group for group, members in settings["groups"].items() if dataset in members), dataset, key]
     values: dict[str, Any] = {}
-    for name in dict.fromkeys(names):
+    for name in _names_of(settings, dataset, variant):
         values = merged(values, entries.get(name) or {})
     return values
 
@@ -302,5 +313,25 @@ def _check_cells(
                 raise ConfigError(f"{where}: expected a folder of its own, found {other}")
             folders[folder] = variant
             values = _merged_entries(settings, dataset, method, variant, ablations)
-            for fault in cell_faults(values, schema_of(method), method, dataset, settings["data"]["paths"]):
-                raise ConfigError(f"{where}: {dataset}: {fault}" if key in settings["groups"] else f"{where}: {fault}")
+            for keys, fault in cell_faults(values, schema_of(method), method, dataset, settings["data"]["paths"]):
+                path = _origin(settings, dataset, method, variant, keys) or (section, method, key, *keys)
+                cell = "" if dataset in path else f"{dataset}: "
+                raise ConfigError(f"{source_of(path, sources)}: {dotted(path)}: {cell}{fault}")
+
+
+def _origin(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, keys: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Where settings say what a cell has at ``keys``; None where no entry goes that far."""
+    for section in ("budgets", "ablations", "grid"):
+        entries = settings[section].get(method) or {}
+        for name in reversed(_names_of(settings, dataset, variant)):
+            if depth(entries.get(name), keys) == len(keys):
+                return (section, method, name, *keys)
+    return ("defaults", *keys) if depth(settings["defaults"], keys) == len(keys) else None
+
+
+def _names_of(settings: Mapping[str, Any], dataset: str, variant: str) -> list[str]:
+    """Under which names sections can have entries for a cell, general to specific."""
+    groups = [group for group, members in settings["groups"].items() if dataset in members]
+    return list(dict.fromkeys([ANY, *groups, dataset, f"{dataset}/{variant}" if variant else dataset]))

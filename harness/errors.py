@@ -4,8 +4,8 @@
 class HarnessError(Exception):
     """Bad input from outside (a file, the configuration, the command line); printed without a traceback.
 
-    exit_code: of the command line. A run of the workflow whose cell ends with that of ConfigError stops, since a mistake
-    in the settings is for a person to mend; any other end of a cell is for the tables to tell.
+    exit_code: of the command line. The workflow stops where a cell ends with that of ConfigError, since a mistake in
+    the settings is for a person to mend; any other end of a cell is for the tables to tell.
     """
 
     exit_code = 1

@@ -20,6 +20,7 @@ from harness.listing import listed
 from harness.names import wrong_name, wrong_variant
 from harness.registry import file_of, method_names
 from harness.schema import first_error, shown, with_integers
+from harness.settings_text import dotted
 from harness.signatures import hyperparameters
 
 ANY = "*"
@@ -111,7 +112,7 @@ class Checker:
 
     def fail(self, path: Sequence[str], message: str) -> NoReturn:
         """Raises ConfigError for a key, whose source it names."""
-        raise ConfigError(f"{source_of(path, self.sources)}: {'.'.join(path)}: {message}")
+        raise ConfigError(f"{source_of(path, self.sources)}: {dotted(path)}: {message}")
 
     def _typed(self, value: Any, wanted: Mapping[str, Any], path: tuple[str, ...]) -> Any:
         found = first_error(value, wanted)
@@ -225,8 +226,8 @@ class Checker:
 
 def cell_faults(
     values: Mapping[str, Any], wanted: dict[str, Any] | None, method: str, dataset: str, paths: Mapping[str, Any]
-) -> Iterator[str]:
-    """What keeps a cell from being trained, as far as settings tell.
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What keeps a cell from being trained, as far as settings tell: keys, and what was expected and found.
 
     values: all that applies to it. wanted: JSON schema of the hyperparameters, where it is known. paths: the data sets
     of which the user has files, perhaps with labels.
@@ -234,24 +235,25 @@ def cell_faults(
     for part in ("training", "evaluation"):
         missing = sorted(set(part_schema(part)["properties"]) - set(values.get(part, {})))
         if missing:
-            yield f"{part}: expected {', '.join(missing)}, found none"
+            yield (part,), f"expected {', '.join(missing)}, found none"
     model = values.get("model", {})
     # the types in the entries are right by now, so that only what none of them has, or defaults have, can be wrong
     doubtful = wanted is not None and (set(wanted["required"]) - set(model) or set(model) - set(wanted["properties"]))
     if doubtful and (found := first_error(model, wanted)):
-        yield f"{'.'.join(('model', *found[0]))}: {found[1]}"
+        yield ("model", *found[0]), found[1]
     training = values["training"]
     if not training["phases"] and not _has_closed_form(method):
-        yield "training.phases: expected at least one, found none"
+        yield ("training", "phases"), "expected at least one, found none"
     if training["labels"] is not None:
         rows, per_batch = training["labels"]["rows"], training["labels"]["per_batch"]
         classes = CATALOGUE[dataset].classes
         if classes is None and dataset not in paths:
-            yield f"training.labels: expected null, as {dataset} has no labels, found {rows} rows"
+            yield ("training", "labels"), f"expected null, as {dataset} has no labels, found {rows} rows"
         if classes is not None and rows % classes:
-            yield f"training.labels.rows: expected a multiple of the {classes} classes, found {rows}"
+            yield ("training", "labels", "rows"), f"expected a multiple of the {classes} classes, found {rows}"
         if per_batch > training["batch_size"]:
-            yield f"training.labels.per_batch: expected at most {training['batch_size']}, found {per_batch}"
+            expected = f"at most {training['batch_size']}, the batch_size"
+            yield ("training", "labels", "per_batch"), f"expected {expected}, found {per_batch}"
 
 
 def _has_closed_form(method: str) -> bool:
@@ -274,11 +276,11 @@ def analysis_settings(settings: Mapping[str, Any], name: str, dataset: str) -> d
 
 def source_of(path: Sequence[str], sources: Sequence[Source]) -> str:
     """The name of the source from which a key comes: the last that has it, or most of the way to it."""
-    depths = [_depth(source.values, path) for source in sources]
-    return next(source.name for source, n in zip(reversed(sources), reversed(depths), strict=True) if n == max(depths))
+    return max(reversed(sources), key=lambda source: depth(source.values, path)).name
 
 
-def _depth(value: Any, path: Sequence[str]) -> int:
+def depth(value: Any, path: Sequence[str]) -> int:
+    """How many keys of a path a value has, one in the other."""
     for n, part in enumerate(path):
         if isinstance(value, Mapping) and part in value:
             value = value[part]

@@ -117,11 +117,16 @@ def _trouble(error: yaml.YAMLError) -> str:
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
     if mark is None:
         return " ".join(str(error).split())
-    return f"{problem or error} in line {mark.line + 1}, column {mark.column + 1}"
+    return f"a fault in line {mark.line + 1}, column {mark.column + 1}: {problem}"
+
+
+def dotted(path: Sequence[str]) -> str:
+    """The path of a key in one line."""
+    return ".".join(part if part.isprintable() else repr(part) for part in path)
 
 
 def _refuse(name: str, path: Sequence[str], expected: str, found: str) -> NoReturn:
-    place = f"{name}: {'.'.join(map(str, path))}" if path else name
+    place = f"{name}: {dotted(path)}" if path else name
     raise ConfigError(f"{place}: expected {expected}, found {found}")
 
 

@@ -9,6 +9,7 @@ import yaml
 from harness import config
 from harness.cli import main
 from harness.config import Cell, Phase, cells, is_ablation, load_settings, resolve, variant_folder
+from harness.data import CATALOGUE
 from harness.errors import ConfigError, HarnessError
 from harness.method import ClosedForm
 from harness.registry import build, hyperparameter_schema, method_class, method_names
@@ -74,7 +75,7 @@ def test_numbers_are_numbers_however_json_writes_them(text, tmp_path):
 
 def test_broken_files_are_named(tmp_path):
     path = tmp_path / "mine.yaml"
-    for text, message in (("a: [", "readable YAML"), ("- 1", "found list")):
+    for text, message in (("a: [", "expected YAML or JSON, found a fault in line 2"), ("- 1", "found list")):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message) as error:
             config.read_yaml(path)
@@ -108,7 +109,9 @@ def test_a_null_entry_takes_cells_out_of_the_grid():
 
 
 def test_a_null_entry_takes_a_data_set_out_of_its_group():
-    settings = load_settings({"preset": "smoke", "grid": {"fvsbn": {"dna": None}, "darn": {"uci": None, "web": {}}}})
+    settings = load_settings(
+        {"preset": "smoke", "grid": {"fvsbn": {"dna": None}, "darn": {"uci": None, "web": {"model": {"hidden": 3}}}}}
+    )
     found = {(cell.method, cell.dataset) for cell in cells(settings)}
     assert {dataset for method, dataset in found if method == "fvsbn"} == {*settings["groups"]["uci"]} - {"dna"}
     assert {dataset for method, dataset in found if method == "darn"} == {"web"}
@@ -269,7 +272,7 @@ def test_lists_print_all_names(capsys):
     assert all(name in printed for name in method_names())
     assert main(["datasets"]) == 0
     printed = capsys.readouterr().out
-    assert all(name in printed for name in config.CATALOGUE)
+    assert all(name in printed for name in CATALOGUE)
 
 
 def test_harness_errors_are_what_users_see():

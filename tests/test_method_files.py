@@ -67,7 +67,7 @@ def test_settings_read_later_replace_the_files(mine, tmp_path):
 
 
 def test_relative_files_count_from_the_root_of_the_repository():
-    settings = config.load_settings({"methods": ["plugins/mine.py", "/there/mine.py"]})
+    settings = {"methods": ["plugins/mine.py", "/there/mine.py"]}
     assert [str(path) for path in config.method_files(settings)] == [f"{config.ROOT}/plugins/mine.py", "/there/mine.py"]
 
 
