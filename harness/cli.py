@@ -40,9 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"harness: {error}", file=sys.stderr)
         return error.exit_code
     except SystemExit as error:  # of a method's code: no verb of ours ends like this
-        print(
-            f"harness: expected code that returns or raises an error, found sys.exit({error.code!r})", file=sys.stderr
-        )
+        found = f"sys.exit({error.code!r})"
+        print(f"harness: expected a method that returns or raises an error, found {found}", file=sys.stderr)
         return 1
 
 

@@ -175,7 +175,7 @@ def test_numbers_and_paths_of_python_are_taken(tmp_path):
     assert (settings["repetitions"], settings["data"]["timeout_s"]) == (2, 2.5)
     assert settings["data"]["mirrors"] == [str(tmp_path)]
     assert type(settings["repetitions"]) is int
-    with pytest.raises(ConfigError, match="settings: data: expected keys that are words, found 3"):
+    with pytest.raises(ConfigError, match=r"settings: data: expected keys that are words, found 3"):
         load_settings({"data": {3: 4}})
     with pytest.raises(ConfigError, match=r"settings: data\.cache: expected a word, .*, found object"):
         load_settings({"data": {"cache": object()}})
@@ -183,9 +183,9 @@ def test_numbers_and_paths_of_python_are_taken(tmp_path):
 
 def test_the_last_source_that_has_a_key_is_blamed():
     sources = [Source("first", {"budgets": {"bihm": {"adult": {"training": {"l1": -1}}}}})]
-    with pytest.raises(ConfigError, match="^first: budgets"):
+    with pytest.raises(ConfigError, match=r"^first: budgets"):
         read_settings([*sources, Source("second", {"budgets": {"bihm": {"adult": {"training": {"patience": 3}}}}})])
-    with pytest.raises(ConfigError, match="^second: budgets"):
+    with pytest.raises(ConfigError, match=r"^second: budgets"):
         read_settings([*sources, Source("second", {"budgets": {"bihm": {"adult": {"training": {"l1": -2}}}}})])
 
 
