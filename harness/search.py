@@ -63,9 +63,19 @@ def trials(settings: Mapping[str, Any]) -> list[Trial]:
     """
     found = []
     for method, dataset, variant in cells_named(settings, "searches"):
+        if _is_taken_out(settings, dataset, method, variant):
+            continue
         entry = specific_entries(settings, "searches", dataset, method, variant)
         found += _trials_of(resolve(settings, dataset, method, variant), entry)
     return found
+
+
+def _is_taken_out(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> bool:
+    """Whether a null in the grid says that there is no such cell, for which a preset may have a search."""
+    entries, key = settings["grid"].get(method) or {}, f"{dataset}/{variant}" if variant else dataset
+    groups = [group for group, members in settings["groups"].items() if key in members]
+    named = [name for name in (key, *groups) if name in entries]
+    return bool(named) and all(entries[name] is None for name in named[:1])
 
 
 def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:

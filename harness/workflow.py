@@ -8,17 +8,18 @@ that are fine keep their number, so a second call does nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness import atomic, runs
 from harness.config import Cell, canonical_json, data_settings, read_settings
 from harness.data import is_local
-from harness.errors import DataError
+from harness.errors import ConfigError, DataError
 from harness.gpu_slots import means_gpu
 from harness.settings_check import Source
 from harness.settings_text import read_yaml, typed
@@ -30,6 +31,15 @@ SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
 def use_this_python() -> None:
     """Let jobs find the python that runs Snakemake, whether or not its environment was activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program where settings are wrong, with the one line that says so; Snakemake would add a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        sys.exit(f"harness: {error}")
 
 
 def settings_given(config: Mapping[str, Any], files: Iterable[Path], arguments: Mapping[str, Any]) -> dict[str, Any]:

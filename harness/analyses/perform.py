@@ -90,10 +90,7 @@ def _one(
         return {"status": LEFT_OUT, "message": str(reason)}
     except HarnessError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a method may raise anything; other analyses go on
+    except (Exception, SystemExit) as error:  # a method may raise anything, and other analyses do not depend on it
         if strict:
             raise
         log.exception("%s: %s", cell.path, each.name)

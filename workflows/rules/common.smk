@@ -1,11 +1,9 @@
 # Settings, cells and the functions that rules use.
-import sys
 from pathlib import Path
 
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
 from harness.config import canonical_json, cells
-from harness.errors import ConfigError
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.runs import crashes
@@ -13,6 +11,7 @@ from harness.search import trials
 from harness.workflow import (
     cores_per_job,
     data_attempt,
+    errors_in_one_line,
     gpu_resources,
     is_short,
     minutes,
@@ -22,10 +21,8 @@ from harness.workflow import (
 )
 
 use_this_python()
-try:
+with errors_in_one_line():
     SETTINGS = settings_given(config, workflow.config_settings.configfiles, workflow.config_settings.config)
-except ConfigError as error:
-    sys.exit(f"harness: {error}")  # one line, where Snakemake would add a traceback
 RESULTS = f"results/{SETTINGS['preset']}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params tell which jobs a change concerns.

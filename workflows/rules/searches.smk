@@ -1,5 +1,6 @@
 # Searches: settings tried on the validation set. A trial's folder is like a run's, but nothing measures it on the test set.
-TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
+with errors_in_one_line():
+    TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
 
 
 rule train_trial:
