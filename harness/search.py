@@ -74,8 +74,8 @@ def _is_taken_out(settings: Mapping[str, Any], dataset: str, method: str, varian
     """Whether a null in the grid says that there is no such cell, for which a preset may have a search."""
     entries, key = settings["grid"].get(method) or {}, f"{dataset}/{variant}" if variant else dataset
     groups = [group for group, members in settings["groups"].items() if key in members]
-    named = [name for name in (key, *groups) if name in entries]
-    return bool(named) and all(entries[name] is None for name in named[:1])
+    named = next((name for name in (key, *groups) if name in entries), None)  # the most specific entry decides
+    return named is not None and entries[named] is None
 
 
 def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
