@@ -1,7 +1,8 @@
 """Configuration: read once at the edge, checked against a schema, resolved into frozen cells.
 
 Settings are ``workflows/config.yaml``, overlaid by ``workflows/presets/PRESET.yaml``, overlaid by what the user gives
-(Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``). A *cell* is one model to train: a data set,
+(Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``); ``harness.settings_text`` reads all, and
+``harness.settings_check`` refuses what no cell could be trained with. A *cell* is one model to train: a data set,
 a method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a
 preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
 more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other

@@ -43,8 +43,10 @@ def use_files(paths: Iterable[Path]) -> None:
             )
         if wrong := wrong_name(path.stem):
             raise ConfigError(f"methods: {path}: {wrong}")
-        if path.stem in method_names() and _named_files.get(path.stem) != path:
-            owner = file_of(path.stem) or origin(path.stem)
+        # file systems that do not tell capitals apart have one folder for both
+        taken = next((name for name in method_names() if name.casefold() == path.stem.casefold()), None)
+        if taken is not None and _named_files.get(taken) != path:
+            owner = file_of(taken) or origin(taken)
             raise ConfigError(f"methods: {path}: expected a name of its own, found {path.stem!r}, that of {owner}")
         _named_files[path.stem] = path
 
