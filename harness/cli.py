@@ -1,8 +1,8 @@
 """The ``harness`` command line: every rule of the workflow calls one of these verbs, so each step can be run by hand.
 
-Errors that a user can mend are one line on standard error and exit code 1; a run that ends in an expected way
-(unavailable data, divergence, time limit) exits 0 and says so in its ``status.json``. Imports that cost time happen
-in the verb that needs them.
+Errors that a user can mend are one line on standard error and exit code 1, or 3 where settings or arguments are wrong;
+a run that ends in an expected way (unavailable data, divergence, time limit) exits 0 and says so in its
+``status.json``. Imports that cost time happen in the verb that needs them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.verb(options) or 0
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
+        return error.exit_code
+    except SystemExit as error:  # of a method's code: no verb of ours ends like this
+        found = f"sys.exit({error.code!r})"
+        print(f"harness: expected a method that returns or raises an error, found {found}", file=sys.stderr)
         return 1
     except InterruptedMeasuringError as error:
         print(f"harness: {error}", file=sys.stderr)
@@ -187,22 +191,18 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
-    from harness.config import load_settings, method_files, read_yaml
-    from harness.registry import use_files
+    from harness.config import read_settings
+    from harness.settings_check import Source
+    from harness.settings_text import parse_settings, read_yaml
 
     text = options.settings
     if text.lstrip().startswith("{"):
-        try:
-            overrides = json.loads(text)
-        except ValueError as error:
-            raise ConfigError(f"--settings: expected JSON, found {text!r} ({error})") from error
+        given = [Source("--settings", parse_settings(text, "--settings"))]
     else:
-        overrides = read_yaml(Path(text))
+        given = [Source(text, read_yaml(Path(text)))]
     if options.preset:
-        overrides = {**overrides, "preset": options.preset}
-    settings = load_settings(overrides)
-    use_files(method_files(settings))
-    return settings
+        given.append(Source("--preset", {"preset": options.preset}))
+    return read_settings(given)
 
 
 def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
@@ -464,8 +464,11 @@ def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.de
 
 
 def _record_failure(options: argparse.Namespace) -> int:
-    """Make a crash a status that the tables render; a stop asked for by the user stays a stop."""
+    """Make a crash a status that the tables render; a stop that the user asked for, or has to act on, stays a stop."""
     if options.exit_code in STOPPED_BY_USER:
+        return options.exit_code
+    if options.exit_code == ConfigError.exit_code:
+        print(f"{options.dataset}/{options.method}: {_last_error(options.log) or 'wrong settings'}")
         return options.exit_code
     from harness import runs
 
@@ -492,6 +495,14 @@ def _fail(cell: Cell, run: Path, settings: dict[str, Any], message: str, trained
         runs.write_config(run, cell)
         runs.write_status(run, runs.FAILED, message)
     record_failure(run, cell, settings["preset"], message)
+
+
+def _last_error(log: Path | None) -> str:
+    """The last line in which this program told of an error; '' without one."""
+    if log is None or not log.is_file():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("harness: ")), "")
 
 
 def _tables(options: argparse.Namespace) -> int:

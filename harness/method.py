@@ -34,11 +34,12 @@ class Method(nn.Module):
     """Base of every method: names for the tables, and the number of visible columns.
 
     Hyperparameters are the further keyword arguments of ``__init__``; the configuration's ``model`` section is
-    checked against their names and annotations. Parameters of two or more dimensions count as weights: the L1
-    penalty of the training loop falls on them, not on biases. Those with ``requires_grad=False`` stay as they are; one
-    that several modules share is one. Which parameters there are, and which of them learn, must not change while
-    training. Buffers are saved with the parameters; those of one integer count progress, and stay when the next phase
-    of training begins with the best weights of the one before.
+    checked against their names and annotations when settings are read, and ``harness.ranges`` has annotations that say
+    which numbers make sense. Parameters of two or more dimensions count as weights: the L1 penalty of the training loop
+    falls on them, not on biases. Those with ``requires_grad=False`` stay as they are; one that several modules share is
+    one. Which parameters there are, and which of them learn, must not change while training. Buffers are saved with the
+    parameters; those of one integer count progress, and stay when the next phase of training begins with the best
+    weights of the one before.
     """
 
     name: ClassVar[str]  # the file's name and the configuration's word for it

@@ -8,18 +8,21 @@ Results that are fine keep their number, so a second call does nothing.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import atomic, runs
-from harness.config import Cell, canonical_json, cells_named, data_settings, parse_yaml
+from harness.config import Cell, canonical_json, cells_named, data_settings, read_settings
 from harness.data import cached_route, is_local
 from harness.errors import ConfigError, DataError
 from harness.gpu_slots import means_gpu
+from harness.settings_check import Source
+from harness.settings_text import read_yaml, typed
 
 SHORT_UPDATES = 40_000
 TOLD = 5  # cells of one kind that are named when a call has ended
@@ -36,9 +39,27 @@ def check_place(folder: Path) -> None:
         raise ConfigError(f"{folder}: expected a folder without braces in its path, which Snakemake gives a meaning")
 
 
-def typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Snakemake's config with the words of its command line read as YAML: ``--config strict=true`` is a boolean."""
-    return {key: parse_yaml(value) if isinstance(value, str) else value for key, value in overrides.items()}
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program where settings are wrong, with the one line that says so; Snakemake would add a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        sys.exit(f"harness: {error}")
+
+
+def settings_given(config: Mapping[str, Any], files: Iterable[Path], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of this call of Snakemake.
+
+    config: what Snakemake made of everything. files: those of ``--configfile``, which are read anew, since Snakemake's
+    own reader takes 1e-3 for a word and the last of two equal keys. arguments: those of ``--config``, whose words are
+    read as in a file, also those deep inside. Raises ConfigError that names the file, or ``--config``, and the key.
+    """
+    files = list(files)
+    if not all(path.is_file() for path in files):  # a pipe, which cannot be read twice
+        return read_settings([Source("--configfile and --config", typed(config, "--configfile and --config"))])
+    given = [Source(str(path), read_yaml(path)) for path in files]
+    return read_settings([*given, Source("--config", typed(arguments, "--config"))])
 
 
 def record_settings(settings: Mapping[str, Any], folder: Path) -> Path:

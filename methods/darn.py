@@ -11,6 +11,7 @@ from harness.blocks.autoregressive import add_earlier_gradient, earlier_product,
 from harness.blocks.bernoulli import draw, log_likelihood, normalised_weights, pooled_residual, residual, score
 from harness.blocks.sigmoid_belief import initial_bias, initial_weight
 from harness.method import Batch, Method
+from harness.ranges import Size
 
 
 @dataclass
@@ -40,7 +41,7 @@ class DARN(Method):
     source = "Gregor, Danihelka, Mnih, Blundell, Wierstra: Deep AutoRegressive Networks, ICML 2014"
     small = {"hidden": 3}
 
-    def __init__(self, n_visible: int, hidden: int):
+    def __init__(self, n_visible: int, hidden: Size):
         super().__init__(n_visible)
         self.p_weight = initial_weight(n_visible, hidden)  # V [D, H]
         self.x_weight = nn.Parameter(torch.zeros(n_visible, n_visible))  # W [D, D]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from harness.blocks.autoregressive import earlier_product, uniform_weight
 from harness.blocks.bernoulli import sample_bernoulli, score
 from harness.method import Batch, Method
+from harness.ranges import Count, Size, Sizes
 
 COLUMNS_A_BLOCK = 16
 
@@ -33,7 +34,7 @@ class EoNADE(Method):
     source = "Uria, Murray, Larochelle: A Deep and Tractable Density Estimator, ICML 2014"
     small = {"hidden": [3], "n_orders": 3}
 
-    def __init__(self, n_visible: int, hidden: list[int], n_orders: int = 8, direct: bool = False, order_seed: int = 0):
+    def __init__(self, n_visible: int, hidden: Sizes, n_orders: Size = 8, direct: bool = False, order_seed: Count = 0):
         super().__init__(n_visible)
         self.input_weight = uniform_weight(n_visible, hidden[0])  # of what was observed, [D, H_1]
         self.seen_weight = uniform_weight(n_visible, hidden[0])  # of the mask, which columns were observed, [D, H_1]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from harness.blocks.autoregressive import uniform_weight
 from harness.blocks.bernoulli import log_likelihood, sample_bernoulli
 from harness.method import Batch, Method
+from harness.ranges import Count, Size, Sizes
 
 
 class MADE(Method):
@@ -27,7 +28,7 @@ class MADE(Method):
     source = "Germain, Gregor, Murray, Larochelle: MADE: Masked Autoencoder for Distribution Estimation, ICML 2015"
     small = {"hidden": [5]}
 
-    def __init__(self, n_visible: int, hidden: list[int], n_orders: int = 1, direct: bool = True, order_seed: int = 0):
+    def __init__(self, n_visible: int, hidden: Sizes, n_orders: Size = 1, direct: bool = True, order_seed: Count = 0):
         super().__init__(n_visible)
         self.n_orders, self.n_hidden = n_orders, len(hidden)
         sizes = [n_visible, *hidden, n_visible]

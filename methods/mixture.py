@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from harness.blocks.bernoulli import sample_bernoulli
 from harness.errors import ConfigError
 from harness.method import Batch, Method
+from harness.ranges import NonNegative, Positive, Size
 
 ROWS_AT_ONCE = 512  # their responsibilities stay in the cache
 
@@ -27,7 +28,12 @@ class Mixture(Method):
     small = {"components": 3}
 
     def __init__(
-        self, n_visible: int, components: int, smoothing: float = 1.0, iterations: int = 200, tolerance: float = 1e-3
+        self,
+        n_visible: int,
+        components: Size,
+        smoothing: Positive = 1.0,
+        iterations: Size = 200,
+        tolerance: NonNegative = 1e-3,
     ):
         super().__init__(n_visible)
         if components < 1 or smoothing <= 0.0:

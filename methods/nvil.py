@@ -14,6 +14,7 @@ from harness import exact
 from harness.blocks.bernoulli import score
 from harness.blocks.sigmoid_belief import BeliefStack, Inferred
 from harness.method import Batch
+from harness.ranges import Share, Size, Sizes
 
 
 class Baseline(nn.Module):
@@ -50,7 +51,7 @@ class NVIL(BeliefStack):
     source = "Mnih, Gregor: Neural Variational Inference and Learning in Belief Networks, ICML 2014"
     small = {"layers": [3, 2], "baseline_hidden": 3}
 
-    def __init__(self, n_visible: int, layers: list[int], baseline_hidden: int = 100, decay: float = 0.8):
+    def __init__(self, n_visible: int, layers: Sizes, baseline_hidden: Size = 100, decay: Share = 0.8):
         super().__init__(n_visible, layers)
         self.decay = decay  # of the running moments, an update
         self.baselines = nn.ModuleList(Baseline(n, baseline_hidden) for n in [n_visible, *layers[:-1]])

@@ -17,6 +17,7 @@ from harness.blocks.bernoulli import normalised_weights, sample_bernoulli
 from harness.blocks.sigmoid_belief import BeliefStack, initial_weight
 from harness.estimators import joint_label_loss
 from harness.method import Batch
+from harness.ranges import Size, Sizes
 
 
 class SemiSupervisedBiHM(BeliefStack):
@@ -35,9 +36,9 @@ class SemiSupervisedBiHM(BeliefStack):
     def __init__(
         self,
         n_visible: int,
-        layers: list[int],
+        layers: Sizes,
         gamma: float,
-        n_classes: int = 10,
+        n_classes: Size = 10,
         estimator: Literal["separate", "shared"] = "separate",
     ):
         super().__init__(n_visible, layers)

@@ -13,6 +13,7 @@ from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.label_head import LabelHead
 from harness.estimators import joint_label_loss
 from harness.method import Batch
+from harness.ranges import Count, Share, Size, Sizes
 from methods.bihm import BiHM
 
 
@@ -33,12 +34,12 @@ class LowLabelBiHM(BiHM):
     def __init__(
         self,
         n_visible: int,
-        layers: list[int],
+        layers: Sizes,
         gamma: float,
-        n_classes: int = 10,
-        hidden: int = 0,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
+        n_classes: Size = 10,
+        hidden: Count = 0,
+        dropout: Share = 0.0,
+        input_dropout: Share = 0.0,
     ):
         super().__init__(n_visible, layers)
         self.gamma = gamma

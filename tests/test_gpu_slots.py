@@ -125,7 +125,7 @@ def test_the_command_line_names_a_word_that_is_no_device(tmp_path, capsys):
     settings = '{"data": {"cache": "%s", "mirrors": [], "download": false}}' % (tmp_path / "cache")
     assert main(["datasets", "--fetch", "connect4", "--settings", settings]) == 0
     cell = ["--dataset", "connect4", "--method", "factorised", "--run", str(tmp_path / "run")]
-    assert main(["run", *cell, "--settings", settings, "--device", "gpu"]) == 1
+    assert main(["run", *cell, "--settings", settings, "--device", "gpu"]) == 3
     assert "device: expected auto, cpu, cuda, cuda:1 ..., found 'gpu'" in capsys.readouterr().err
 
 

@@ -16,11 +16,12 @@ from harness.bias import UNKNOWN, Bias
 from harness.estimators import Estimates, importance_curve
 from harness.evaluation import CHUNK
 from harness.method import Partitioned
+from harness.ranges import Ascending, Size
 
 NEEDS = ("importance weights",)
 
 
-def analyse(subject: Subject, rows: int | None, ks: list[int]) -> pd.DataFrame:
+def analyse(subject: Subject, rows: Size | None, ks: Ascending) -> pd.DataFrame:
     """Columns metric, k, value, sem, sem_to_last, bias, bias_error, n_rows; nats, effective sample sizes in percent.
 
     rows: of the test set, drawn at random. ks: numbers of samples, ascending. Metrics: ``log p`` (equation 3.6),

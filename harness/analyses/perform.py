@@ -118,7 +118,7 @@ def _one(
         return {"status": LEFT_OUT, "message": str(reason)}
     except (HarnessError, InterruptedMeasuringError):
         raise
-    except Exception as error:  # a method's code may raise anything, and the other analyses do not depend on it
+    except (Exception, SystemExit) as error:  # a method may raise anything, and other analyses do not depend on it
         if strict:
             raise
         log.exception("%s: %s", cell.path, each.name)

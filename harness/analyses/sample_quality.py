@@ -17,6 +17,7 @@ from torch import Tensor
 from harness.analyses.subject import LeftOutError, Subject
 from harness.linear_classifier import LinearClassifier, entropy
 from harness.method import Batch, JointSampler
+from harness.ranges import AscendingCounts, Draws, Size
 from harness.seeds import seed_for
 from harness.two_sample import FEWEST, mean_of_pairs, median_distance, mmd_terms
 
@@ -24,7 +25,9 @@ NEEDS = ("sampling",)
 BANDWIDTH_ROWS = 1000  # of the training set
 
 
-def analyse(subject: Subject, rows: int, sweeps: list[int], proposals: int, classifier_rows: int) -> pd.DataFrame:
+def analyse(
+    subject: Subject, rows: Draws, sweeps: AscendingCounts, proposals: Size, classifier_rows: Size
+) -> pd.DataFrame:
     """Columns distribution, sweeps, metric, value, sem, change, change_sem, n_rows.
 
     rows: samples, and test rows that they are compared with. sweeps: after how many to look, ascending; 0 is p, which

@@ -19,12 +19,13 @@ from harness.analyses.subject import LeftOutError, Subject
 from harness.estimators import importance_curve, log_z2
 from harness.evaluation import CHUNK
 from harness.method import Method, Partitioned
+from harness.ranges import Ascending, Draws, Size
 from harness.registry import build
 
 NEEDS = ("importance weights",)
 
 
-def analyse(subject: Subject, rows: int | None, ks: list[int], z_outer: int) -> pd.DataFrame:
+def analyse(subject: Subject, rows: Size | None, ks: Ascending, z_outer: Draws) -> pd.DataFrame:
     """Columns update, seconds, metric, k, value, sem, n_rows, doubt; nats.
 
     rows: of the validation set, drawn at random. ks: numbers of samples, ascending. z_outer: draws for Z, one inner

@@ -19,13 +19,14 @@ from harness import pieces
 from harness.analyses.subject import Subject
 from harness.evaluation import CHUNK
 from harness.pareto import Tail, threshold
+from harness.ranges import Draws, Size, Sizes
 from harness.z_prefixes import z2_log_sums
 
 NEEDS = ("partition function",)
 FIRST = 100  # the smallest K_outer
 
 
-def analyse(subject: Subject, n_samples: int, k_inners: list[int], repeats: int) -> pd.DataFrame:
+def analyse(subject: Subject, n_samples: Size, k_inners: Sizes, repeats: Draws) -> pd.DataFrame:
     """One row for each K_inner and K_outer; nats, effective sample sizes in percent of K_outer.
 
     n_samples: K_inner K_outer in the end, the same for every K_inner. repeats: independent streams. Columns: k_inner,

@@ -157,6 +157,8 @@ def _names(route: Route) -> str:
 
 def _read_local(path: Path, file: RawFile) -> Raw:
     try:
+        if (size := path.stat().st_size) > verify.MOST_BYTES:
+            raise DataError(path, f"at most {verify.MOST_BYTES} bytes", f"{size}")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(path, "a file that can be read", error.strerror) from error

@@ -58,7 +58,7 @@ def run_check(name: str, subject: Subject) -> Result:
         return Result(name, "NOT CHECKED", str(reason))
     except FailedCheckError as failure:
         return Result(name, "failed", str(failure))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Result(name, "failed", f"{type(error).__name__}: {error}")
 
 

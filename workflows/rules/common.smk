@@ -4,35 +4,35 @@ from pathlib import Path
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
 from harness.cluster import check_requests, forward_sigterm, use_this_cluster
-from harness.config import canonical_json, cells, load_settings, method_files
+from harness.config import canonical_json, cells
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
-from harness.registry import use_files
 from harness.runs import crashes, discard_damaged
 from harness.search import trials
 from harness.workflow import (
     attempts_at_data,
     check_place,
     cores_per_job,
+    errors_in_one_line,
     facts_of_cells,
     gpu_resources,
     how_it_ended,
     is_short,
     minutes,
     record_settings,
+    settings_given,
     short_digest,
     tell,
-    typed,
     use_this_python,
 )
 
 use_this_python()
-check_place(Path(workflow.basedir))
-use_this_cluster(Path(workflow.basedir) / "workflows/profiles/slurm")
+with errors_in_one_line():
+    check_place(Path(workflow.basedir))
+    use_this_cluster(Path(workflow.basedir) / "workflows/profiles/slurm")
+    SETTINGS = settings_given(config, workflow.config_settings.configfiles, workflow.config_settings.config)
 if workflow.local_exec:
     forward_sigterm()
-SETTINGS = load_settings(typed(config))
-use_files(method_files(SETTINGS))
 RESULTS = f"results/{SETTINGS['preset']}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params tell which jobs a change concerns.

@@ -31,8 +31,8 @@ rule run_model:
         " cell=(--settings {params.settings:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
         " --variant {wildcards.variant:q} --seed {wildcards.seed:q} --run {params.run:q}"
         " --data-record {input.data:q});"
-        ' python -m harness run "${{cell[@]}}" --digest {params.digest:q} --attempt {resources.attempt} 2> {log:q}'
-        ' || python -m harness record-failure "${{cell[@]}}" --exit-code $? --attempt {resources.attempt}'
+        ' python -m harness run "${{cell[@]}}" --digest {params.digest:q} --attempt {resources.attempt:q} 2> {log:q}'
+        ' || python -m harness record-failure "${{cell[@]}}" --exit-code $? --attempt {resources.attempt:q}'
         " --log {log:q} 2>> {log:q}"
 
 

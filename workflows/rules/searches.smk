@@ -1,5 +1,6 @@
 # Searches: settings tried on the validation set. A trial's folder is like a run's, but nothing measures it on the test set.
-TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
+with errors_in_one_line():
+    TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
 TRIED = [f"{RESULTS}/searches/{path}/status.json" for path in TRIALS]
 TRAINED = short_digest(
     {path: [trial.cell.training_digest, ATTEMPTS[trial.cell.dataset]] for path, trial in TRIALS.items()}
