@@ -48,8 +48,18 @@ def test_the_file_of_a_killed_writer_is_swept_that_of_a_living_one_is_not(tmp_pa
     assert killed != living
 
 
+def test_a_number_that_was_given_out_again_is_another_process(tmp_path):
+    me, birth = os.getpid(), atomic._birth(os.getpid())
+    earlier = tmp_path / f".a.csv.{atomic._place()}-{me}-{birth - 1}-abc.part"
+    mine = tmp_path / f".a.csv.{atomic._place()}-{me}-{birth}-abc.part"
+    for path in (earlier, mine):
+        path.write_text("")
+    atomic.sweep(tmp_path)
+    assert os.listdir(tmp_path) == [mine.name]
+
+
 def test_the_file_of_a_process_elsewhere_is_swept_when_it_is_old(tmp_path):
-    elsewhere = tmp_path / ".check.csv.00000000-1-abc.part"
+    elsewhere = tmp_path / ".check.csv.00000000-1-1-abc.part"
     of_an_earlier_version = tmp_path / ".check.csv.abc123.part"
     not_ours = tmp_path / ".notes.md"
     for path in (elsewhere, of_an_earlier_version, not_ours):

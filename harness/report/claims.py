@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.measurements import read_csv
+
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
 MNIST = "binarized_mnist"
 MNIST_PASS = 500  # updates, of 100 rows each
@@ -46,7 +48,7 @@ def _rows(folder: Path, figure: str, **values: object) -> pd.DataFrame:
     path = folder / f"{figure}.csv"
     if not path.exists():
         return pd.DataFrame()
-    frame = pd.read_csv(path)
+    frame = read_csv(path)
     if not set(values) <= set(frame.columns):
         return pd.DataFrame()
     for column, value in values.items():
