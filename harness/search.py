@@ -180,9 +180,9 @@ def _found(trial: Trial, run: Path) -> dict[str, Any]:
 def _sem(run: Path, status: Mapping[str, Any]) -> float:
     if status.get("best_update") is None or not (run / "curve.csv").exists():
         return math.nan
-    from harness.measurements import read_csv
+    import pandas as pd
 
-    curve = read_csv(run / "curve.csv", ("update", "best", "valid_sem"))
+    curve = pd.read_csv(run / "curve.csv")
     at = curve[(curve["update"] == status["best_update"]) & curve["best"]]
     return math.nan if at.empty else float(at["valid_sem"].iloc[-1])
 

@@ -14,7 +14,6 @@ from harness.analyses.manifest import LEFT_OUT, OK, read_manifest, table_of
 from harness.analyses.plan import analyses_of
 from harness.config import Cell
 from harness.listing import listed
-from harness.measurements import read_csv
 
 CELL = ("dataset", "method", "title", "kind", "variant")  # what pooling over seeds keeps apart, besides an x axis
 
@@ -37,7 +36,7 @@ def gather(
         run = runs_folder / cell.path
         found = read_manifest(run)["analyses"][name]
         if found["status"] == OK:
-            frames.append(_with_facts(read_csv(table_of(run, name)), cell))
+            frames.append(_with_facts(pd.read_csv(table_of(run, name)), cell))
         else:
             who = cell.method if found["status"] == LEFT_OUT else f"{cell.method} on {cell.dataset}"
             absent.setdefault(found["message"], []).append(who)
