@@ -78,9 +78,13 @@ def _is_alive(process: int, birth: int) -> bool:
 
 
 def _birth(process: int) -> int:
-    """When a process started, in ticks of the machine's clock; 0 where the system does not tell."""
+    """When a process started, in ticks of the machine's clock; 0 where the system does not tell, -1 of one that ended.
+
+    One that was killed and that nobody has waited for yet has still got its number.
+    """
     try:
-        return int(Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return -1 if fields[0] in "ZX" else int(fields[19])
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -35,9 +35,10 @@ def test_the_file_of_a_killed_writer_is_swept_that_of_a_living_one_is_not(tmp_pa
     ]
     killed, living = (os.path.basename(process.stdout.readline().strip()) for process in processes)
     processes[0].send_signal(signal.SIGKILL)
-    processes[0].communicate()
+    os.waitid(os.P_PID, processes[0].pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has waited for it
     atomic.write_text(tmp_path / "other.csv", "whole")
     assert sorted(os.listdir(tmp_path)) == sorted([living, "other.csv"])
+    processes[0].communicate()
     processes[1].send_signal(signal.SIGKILL)
     processes[1].communicate()
     atomic.write_text(tmp_path / "other.csv", "whole")  # this process has swept
