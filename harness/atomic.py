@@ -25,7 +25,7 @@ from typing import Any
 from harness.errors import HarnessError
 
 ABANDONED_S = 3600  # age at which the temporary file of a process elsewhere is taken for left behind
-_OWNED = re.compile(r"^\..*\.([0-9a-f]{8})-(\d+)-[^.]*\.part$")
+_OWNED = re.compile(r"^\..*\.([0-9a-f]{8})-(\d+)-(\d+)-[^.]*\.part$")
 _swept: set[Path] = set()
 
 
@@ -42,7 +42,7 @@ def _place() -> str:
 def new_temporary(path: Path) -> Path:
     """A new empty file beside ``path``, named by this process; sweeps the folder first. Raises OSError."""
     sweep(path.parent)
-    prefix = f".{path.name[:100]}.{_place()}-{os.getpid()}-"
+    prefix = f".{path.name[:100]}.{_place()}-{os.getpid()}-{_birth(os.getpid())}-"
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".part")
     os.close(descriptor)
     return Path(name)
@@ -62,18 +62,31 @@ def sweep(folder: Path) -> None:
 def _is_abandoned(path: Path) -> bool:
     owner = _OWNED.match(path.name)
     if owner and owner[1] == _place():
-        return not _is_alive(int(owner[2]))
+        return not _is_alive(int(owner[2]), int(owner[3]))
     return time.time() - path.stat().st_mtime > ABANDONED_S
 
 
-def _is_alive(process: int) -> bool:
+def _is_alive(process: int, birth: int) -> bool:
+    """Whether the process is there that had this number and was born then: numbers are given out again."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
     except OSError:  # somebody else's
-        return True
-    return True
+        pass
+    return _birth(process) in (birth, 0)
+
+
+def _birth(process: int) -> int:
+    """When a process started, in ticks of the machine's clock; 0 where the system does not tell, -1 of one that ended.
+
+    One that was killed and that nobody has waited for yet has still got its number.
+    """
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return -1 if fields[0] in "ZX" else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 @contextlib.contextmanager

@@ -6,7 +6,9 @@ be made of them is made, and for the rest there is one line that names the file 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -27,6 +29,18 @@ def read_measurements(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, TypeError, ImportError) as error:  # pyarrow's errors are among these
         raise DataError(path, "a parquet file of measurements", str(error).strip().split("\n")[0]) from error
     return usable(frame, path)
+
+
+def read_csv(path: Path, columns: Sequence[str] = (), **options: Any) -> pd.DataFrame:
+    """A table that an earlier step wrote; raises DataError, naming the file, where it is another one or damaged."""
+    try:
+        frame = pd.read_csv(path, **options)
+    except (OSError, ValueError) as error:  # pandas' own are among these
+        raise DataError(path, "a readable csv file", str(error).strip().split("\n")[0]) from error
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise DataError(path, f"columns {', '.join(columns)}", f"none named {', '.join(missing)}")
+    return frame
 
 
 def usable(frame: pd.DataFrame, place: object) -> pd.DataFrame:

@@ -25,8 +25,8 @@ import pandas as pd
 from harness import atomic, per_row, runs
 from harness.collect import read_metrics, write_metrics
 from harness.config import Cell, canonical_json
-from harness.errors import DataError, HarnessError
-from harness.measurements import read_measurements
+from harness.errors import HarnessError
+from harness.measurements import read_csv, read_measurements
 from harness.search import COLUMNS, FOUND, trials, write_findings
 from harness.tables import PlannedCell, write_tables
 
@@ -157,25 +157,17 @@ def _fill(
 
 def _read_earlier(folder: Path) -> _Earlier:
     found = folder / "searches.csv"
-    listed = _read_csv(folder / "runs.csv", (*KEY, *FACTS, "model", "training", "evaluation"), dtype=str)
+    listed = read_csv(
+        folder / "runs.csv", (*KEY, *FACTS, "model", "training", "evaluation"), dtype=str, keep_default_na=False
+    )
     return _Earlier(
         runs={tuple(line[key] for key in KEY): line for line in listed.to_dict("records")},
         metrics=read_measurements(folder / "metrics.parquet"),
-        trials=_read_csv(found, (*COLUMNS, *FOUND, "training_digest")) if found.exists() else None,
+        trials=read_csv(found, (*COLUMNS, *FOUND, "training_digest"), keep_default_na=False)
+        if found.exists()
+        else None,
         figures=sorted((folder / "figures").glob("figure_*")),
     )
-
-
-def _read_csv(path: Path, columns: Sequence[str], **options: Any) -> pd.DataFrame:
-    """A csv of an earlier publication; raises DataError, naming the file, where it is another one."""
-    try:
-        frame = pd.read_csv(path, keep_default_na=False, **options)
-    except (OSError, ValueError) as error:
-        raise DataError(path, "a readable csv file", error) from error
-    missing = [column for column in columns if column not in frame.columns]
-    if missing:
-        raise DataError(path, f"columns {', '.join(columns)}", f"none named {', '.join(missing)}")
-    return frame
 
 
 def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> tuple[pd.DataFrame, pd.DataFrame]:

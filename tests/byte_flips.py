@@ -104,7 +104,8 @@ class Flips:
             named += ["--run", str(cell)]
             if parts[-1] != "metrics.json" and not any("analyses" in part for part in parts):
                 calls.append(["run", *named, "--data-record", str(self.run / "data" / f"{dataset}.json")])
-            calls.append(["analyse", *named])
+            if (cell / "analyses.json").exists():
+                calls.append(["analyse", *named])
         return calls
 
     def numbers(self, flipped: Path | None) -> tuple[list[str], dict[str, str]]:

@@ -226,6 +226,7 @@ class Campaign:
             if time.monotonic() - quiet > HUNG_S:
                 os.killpg(process.pid, signal.SIGKILL)
             time.sleep(0.02)
+        process.wait()
 
 
 def _members(group: int, process: subprocess.Popen) -> set[int]:

@@ -35,9 +35,10 @@ def test_the_file_of_a_killed_writer_is_swept_that_of_a_living_one_is_not(tmp_pa
     ]
     killed, living = (os.path.basename(process.stdout.readline().strip()) for process in processes)
     processes[0].send_signal(signal.SIGKILL)
-    processes[0].communicate()
+    os.waitid(os.P_PID, processes[0].pid, os.WEXITED | os.WNOWAIT)  # it has ended, and nobody has waited for it
     atomic.write_text(tmp_path / "other.csv", "whole")
     assert sorted(os.listdir(tmp_path)) == sorted([living, "other.csv"])
+    processes[0].communicate()
     processes[1].send_signal(signal.SIGKILL)
     processes[1].communicate()
     atomic.write_text(tmp_path / "other.csv", "whole")  # this process has swept
@@ -48,8 +49,18 @@ def test_the_file_of_a_killed_writer_is_swept_that_of_a_living_one_is_not(tmp_pa
     assert killed != living
 
 
+def test_a_number_that_was_given_out_again_is_another_process(tmp_path):
+    me, birth = os.getpid(), atomic._birth(os.getpid())
+    earlier = tmp_path / f".a.csv.{atomic._place()}-{me}-{birth - 1}-abc.part"
+    mine = tmp_path / f".a.csv.{atomic._place()}-{me}-{birth}-abc.part"
+    for path in (earlier, mine):
+        path.write_text("")
+    atomic.sweep(tmp_path)
+    assert os.listdir(tmp_path) == [mine.name]
+
+
 def test_the_file_of_a_process_elsewhere_is_swept_when_it_is_old(tmp_path):
-    elsewhere = tmp_path / ".check.csv.00000000-1-abc.part"
+    elsewhere = tmp_path / ".check.csv.00000000-1-1-abc.part"
     of_an_earlier_version = tmp_path / ".check.csv.abc123.part"
     not_ours = tmp_path / ".notes.md"
     for path in (elsewhere, of_an_earlier_version, not_ours):

@@ -9,7 +9,7 @@ import pytest
 from harness.cli import main
 from harness.config import ROOT
 from harness.errors import DataError
-from harness.measurements import read_measurements, usable
+from harness.measurements import read_csv, read_measurements, usable
 from harness.publish import _read_earlier
 
 PUBLISHED = sorted((ROOT / "results" / "published").glob("*/metrics.parquet"))
@@ -54,6 +54,13 @@ def test_what_is_no_parquet_is_named(tmp_path, content):
     (tmp_path / "metrics.parquet").write_bytes(content)
     with pytest.raises(DataError, match=r"metrics\.parquet: expected a parquet file of measurements"):
         read_measurements(tmp_path / "metrics.parquet")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\xfe", b'a,"b\n1,2\n', b"a,b\n1,2,3,4\n1\n1,2,3,4,5\n"])
+def test_a_csv_that_is_damaged_is_named(tmp_path, content):
+    (tmp_path / "curve.csv").write_bytes(content)
+    with pytest.raises(DataError, match=r"curve\.csv: expected "):
+        read_csv(tmp_path / "curve.csv", ("update", "best"))
 
 
 def test_missing_columns_are_named():

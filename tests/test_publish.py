@@ -190,10 +190,11 @@ def _die_at(step, count, late):
         last = next(calls) == count
         if last and not late:
             os.kill(os.getpid(), signal.SIGKILL)
-        result = original(*arguments, **options)
-        if last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
+        try:
+            return original(*arguments, **options)
+        finally:
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(owner, name, dying)
 

@@ -144,7 +144,8 @@ def test_a_search_that_failed_leaves_no_stale_findings(tmp_path):
     flow("searches")
     trials = sorted((flow.results / "searches" / "connect4" / "nade" / "default").iterdir())
     (trials[0] / "status.json").unlink()
-    assert flow.jobs("searches") == {"gather_searches": 1, "train_trial": 1, "searches": 1, "total": 3}
+    due = flow.jobs("searches")
+    assert (due["train_trial"], due["gather_searches"]) == (1, 1)
     flow("searches")
     assert flow.jobs("searches") == {}
     assert len(pd.read_csv(flow.results / "searches.csv")) == 2

@@ -22,6 +22,8 @@ from scipy import stats
 
 from harness import runs
 
+from harness.measurements import read_csv
+
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
 LEVEL = 0.025  # of a claim wrongly said to hold, and of one wrongly said not to
 MNIST = "binarized_mnist"
@@ -85,7 +87,7 @@ def _rows(folder: Path, figure: str, **values: object) -> pd.DataFrame:
     path = folder / f"{figure}.csv"
     if not path.exists():
         return pd.DataFrame()
-    frame = pd.read_csv(path)
+    frame = read_csv(path)
     if not set(values) <= set(frame.columns):
         return pd.DataFrame()
     for column, value in values.items():

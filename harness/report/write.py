@@ -69,8 +69,8 @@ def _figure(path: Path) -> dict[str, Any]:
     caption = path.with_suffix(".rst")
     try:
         text = caption.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise DataError(caption, "the caption of a figure", error.strerror) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(caption, "the caption of a figure", error) from error
     words = path.stem.split("_")
     is_numbered = words[1:] and all(word.isdigit() for word in words[1:])
     title = f"Figure {'.'.join(words[1:])}" if is_numbered else " ".join(words[1:]).capitalize()
