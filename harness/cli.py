@@ -243,11 +243,11 @@ def _datasets(options: argparse.Namespace) -> int:
             print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
             record = {"name": name, "available": False, "message": str(error)}
         if options.record:
-            from harness import atomic
+            from harness.records import write_json
             from harness.workflow import attempts_file
 
-            atomic.write_json(attempts_file(options.record), {"attempt": options.attempt})
-            atomic.write_json(options.record, record)
+            write_json(attempts_file(options.record), {"attempt": options.attempt})
+            write_json(options.record, record)
     return 0
 
 

@@ -23,8 +23,7 @@ from harness.config import Cell
 from harness.errors import DataError
 from harness.seeds import seed_for
 
-FILE = "rows.parquet"
-DIGEST = "rows_sha256"  # key of metrics.json
+FILE, DIGEST = runs.ROWS_FILE, runs.ROWS_DIGEST
 PUBLISHED = ("-log p", "-log p~*", "bound -log p", "-log p~*(y|x)", "error")  # metrics
 MOST_PUBLISHED = 2000  # rows of a cell
 TEST_ROWS = "test rows"  # what the seed is for of those that estimates are made on
@@ -80,17 +79,9 @@ def read(run: Path) -> pa.Table | None:
 
     Raises DataError where they are missing or are not those that the measurements in ``metrics.json`` came with.
     """
-    expected = runs.read_json(run / "metrics.json").get(DIGEST)
-    if expected is None:
+    if runs.check_measurements(run) is None:
         return None
-    path, again = run / FILE, "(remove metrics.json to have the model measured again)"
-    try:
-        found = runs.file_digest(path)
-    except OSError as error:
-        raise DataError(path, f"the values per row that belong to metrics.json {again}", error.strerror) from error
-    if found != expected:
-        raise DataError(path, f"sha256 {expected}, as metrics.json has it {again}", found)
-    return pq.read_table(path, schema=OF_RUN)
+    return pq.read_table(run / FILE, schema=OF_RUN)
 
 
 def gather(cells: Sequence[Cell], runs_folder: Path, path: Path) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the workflow reads these files without torch, which takes a
 
 log = logging.getLogger(__name__)
 
+ROWS_FILE, ROWS_DIGEST = "rows.parquet", "rows_sha256"  # values per row, and the key of metrics.json with their digest
 OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED = "ok", "timeout", "unavailable", "diverged", "failed"
 STATUSES = (OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED)
 HAVE_MODEL = (OK, TIMEOUT)
@@ -60,7 +61,7 @@ def discard_damaged(run: Path) -> None:
     """
     readers = {
         "status.json": lambda: read_status(run),
-        "metrics.json": lambda: read_rows(run),
+        "metrics.json": lambda: check_measurements(run),
         "analyses.json": lambda: read_json(run / "analyses.json"),
     }
     for name, read in readers.items():
@@ -72,6 +73,25 @@ def discard_damaged(run: Path) -> None:
             log.warning(f"{error}; made again")
             for each in readers if name == "status.json" else [name]:
                 (run / each).unlink(missing_ok=True)
+
+
+def check_measurements(run: Path) -> str | None:
+    """sha256 of ``rows.parquet`` as ``metrics.json`` has it; None where an earlier version measured, without rows.
+
+    Raises DataError where either of the two is damaged, or they are not of one evaluation.
+    """
+    read_rows(run)
+    expected = read_json(run / "metrics.json").get(ROWS_DIGEST)
+    if expected is None:
+        return None
+    path, again = run / ROWS_FILE, "(remove metrics.json to have the model measured again)"
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise DataError(path, f"the values per row that belong to metrics.json {again}", error.strerror) from error
+    if found != expected:
+        raise DataError(path, f"sha256 {expected}, as metrics.json has it {again}", found)
+    return expected
 
 
 def write_config(run: Path, cell: Cell) -> None:

@@ -21,7 +21,6 @@ import pandas as pd
 from scipy import stats
 
 from harness import runs
-
 from harness.measurements import read_csv
 
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
