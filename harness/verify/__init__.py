@@ -13,7 +13,14 @@ from functools import partial
 
 from harness.registry import build, method_class
 from harness.verify import conduct, likelihoods, sampling, updates
-from harness.verify.subject import N_VISIBLE, FailedCheckError, NotApplicableError, Result, Subject
+from harness.verify.subject import (
+    N_VISIBLE,
+    FailedCheckError,
+    NotApplicableError,
+    NotCheckedError,
+    Result,
+    Subject,
+)
 
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "interface": conduct.interface,
@@ -41,6 +48,8 @@ def run_check(name: str, subject: Subject) -> Result:
         return Result(name, "passed", CHECKS[name](subject))
     except NotApplicableError as reason:
         return Result(name, "not applicable", str(reason))
+    except NotCheckedError as reason:
+        return Result(name, "NOT CHECKED", str(reason))
     except FailedCheckError as failure:
         return Result(name, "failed", str(failure))
     except Exception as error:

@@ -23,7 +23,7 @@ FINITE_VARIANCE = 0.5  # largest tail index of which that can be said
 
 @dataclass(frozen=True)
 class Result:
-    """verdict: passed, failed or not applicable. detail: the statistic, or the reason."""
+    """verdict: passed, failed, not applicable or NOT CHECKED. detail: the statistic, or the reason."""
 
     check: str
     verdict: str
@@ -35,7 +35,11 @@ class FailedCheckError(Exception):
 
 
 class NotApplicableError(Exception):
-    """Why a check says nothing about a method."""
+    """Why a check has nothing to look at in a method."""
+
+
+class NotCheckedError(Exception):
+    """Why a capability cannot be verified."""
 
 
 class Subject:
