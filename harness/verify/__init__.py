@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from harness.registry import build, method_class
-from harness.verify import conduct, likelihoods, sampling, updates
+from harness.verify import conduct, independence, likelihoods, rows, sampling, updates
 from harness.verify.subject import (
     N_VISIBLE,
     FailedCheckError,
@@ -27,6 +27,10 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "normalisation": likelihoods.normalisation,
     "importance weights": likelihoods.importance_weights,
     "partition function": likelihoods.partition_function,
+    "rows alone": rows.rows_alone,
+    "no memory": rows.no_memory,
+    "batch untouched": rows.batch_untouched,
+    "independence": independence.independence,
     "loss is a bound": updates.loss_is_a_bound,
     "gradient": updates.gradient,
     "samples": sampling.samples,

@@ -4,6 +4,8 @@ rounding."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from scipy import stats
@@ -16,6 +18,7 @@ from harness.verify.subject import N_VISIBLE, Subject, generator, require
 LEVEL = 1e-5
 REPEATS = 200
 ROUNDING = 1e-8  # of double-precision sums of a few hundred terms
+SINGLE_ROUNDING = 1e-4  # of the same in single precision
 
 
 def compare(repeats: Tensor, expected: Tensor, what: str) -> str:
@@ -62,9 +65,20 @@ def _position(rows: Tensor) -> Tensor:
     return (rows.long() * 2 ** torch.arange(rows.shape[1] - 1, -1, -1)).sum(1)
 
 
+@contextmanager
+def evaluating(model: Method) -> Iterator[None]:
+    """Evaluation mode until the block is left."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 def likelihood(subject: Subject, model: Method, x: Tensor) -> tuple[Tensor, Tensor]:
-    """p(x) [B] as exactly as the method can tell it, and its standard error."""
-    with torch.no_grad():
+    """p(x) [B] as exactly as the method can tell it, in evaluation mode, and its standard error."""
+    with torch.no_grad(), evaluating(model):
         if isinstance(model, Tractable):
             exact = model.log_prob(x).double().exp()
         elif isinstance(model, Unnormalised):

@@ -26,7 +26,7 @@ from harness.method import (
 )
 from harness.registry import hyperparameter_schema
 from harness.step import UpdateStep
-from harness.verify.likelihoods import N_TEMPERATURES
+from harness.verify.questions import N_TEMPERATURES
 from harness.verify.subject import (
     N_SAMPLES,
     N_VISIBLE,

@@ -5,11 +5,9 @@ from __future__ import annotations
 import torch
 
 from harness.method import ImportanceWeighted, Partitioned, Tractable, Unnormalised
-from harness.verify.comparisons import REPEATS, ROUNDING, compare
+from harness.verify.comparisons import REPEATS, ROUNDING, SINGLE_ROUNDING, compare
+from harness.verify.questions import N_TEMPERATURES
 from harness.verify.subject import N_SAMPLES, NotApplicableError, Subject, generator, has, require
-
-N_TEMPERATURES = 20
-SINGLE_ROUNDING = 1e-4  # of sums of a few hundred terms in single precision
 
 
 def normalisation(subject: Subject) -> str:

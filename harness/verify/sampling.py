@@ -25,7 +25,7 @@ def layer_samples(subject: Subject) -> str:
     """Below any layer of a joint draw, a fresh draw is as good: x is of p, and goes with the layer as the first did."""
     subject.needs(LayerSampler)
     subject.needs(Tractable, ImportanceWeighted, Unnormalised)
-    model, n, draws, found = subject.far_model(), 5000, generator(13), []
+    model, n, draws, found = subject.telling_model(), 5000, generator(13), []
     p = likelihood(subject, model, subject.rows)
     with torch.no_grad():
         state = model.sample_layers(n, draws)

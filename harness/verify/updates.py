@@ -108,7 +108,7 @@ def learning(subject: Subject) -> str:
     """Updates lower the loss on rows that can be learned."""
     subject.needs(Differentiable, OwnGradients)
     subject.needs(Tractable, ImportanceWeighted)
-    model = subject.model(dtype=torch.float32)
+    model = subject.model(dtype=torch.float32).train()
     batch = Batch(subject.rows[[3, 3, 3, 12]].float(), torch.full((4,), -1))
     before, _ = negative_log_p(subject, model, batch.x)
     step, draws = UpdateStep(model, "float32"), generator(11)
