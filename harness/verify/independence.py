@@ -23,7 +23,7 @@ CALLS = 200
 PER_ROW = (2, 8, 17, 256)  # samples a row
 ROWS = (2, 17, 40)  # the same row so many times
 SIZES = (2, 17, 120)  # draws of the model
-MANY = 700  # the same, of what is cheap
+MANY = 513  # the same, of what is cheap
 N_TESTS = 200  # at most, of one check, to which its level is divided
 
 
@@ -37,7 +37,9 @@ def independence(subject: Subject) -> str:
         elif score.name == "inpaint":
             row = subject.batch().x[2:3]
             ask = score.ask
-            values = _calls(lambda model, d, ask=ask, row=row: ask(model, row.repeat(30, 1), 1, d), subject.model(), 60)
+            values = _calls(
+                lambda model, d, ask=ask, row=row: ask(model, row.repeat(30, 1), 1, d), subject.model(), 150
+            )
             found[score.name] = _test(values, "inpaint: the same row 30 times")
     for draw in draws_of(subject.cls):
         worst = 0.0
@@ -157,9 +159,9 @@ def _rows(values: Tensor, what: str) -> float:
     values = values.reshape(*values.shape[:3], -1)[..., 0]
     normal = torch.stack([normal_scores(values[:, row]) for row in range(values.shape[1])])  # [B, R, K]
     worst = 0.0
-    for each, unit in ((normal.flatten(1), "samples"), (normal.mean(2), "calls")):
-        each = each - each.mean(1, keepdim=True)
-        each = each / each.square().sum(1, keepdim=True).sqrt().clamp(min=1e-30)
+    for scores_of_rows, unit in ((normal.flatten(1), "samples"), (normal.mean(2), "calls")):
+        centred = scores_of_rows - scores_of_rows.mean(1, keepdim=True)
+        each = centred / centred.square().sum(1, keepdim=True).sqrt().clamp(min=1e-30)
         correlation = (each @ each.t()).fill_diagonal_(0.0)
         z = correlation.abs().max().item() * math.sqrt(each.shape[1])
         require(

@@ -25,7 +25,7 @@ from harness.method import (
     Unnormalised,
     Validated,
 )
-from harness.verify.subject import N_VISIBLE, has
+from harness.verify.subject import N_VISIBLE, has, labels
 
 N_TEMPERATURES = 20
 
@@ -77,7 +77,7 @@ def scores(cls: type[Method]) -> list[Score]:
             Score("log_label_weights", lambda model, x, k, draws: model.log_label_weights(x, k, draws), True, _weights)
         )
     if has(cls, LayerEncoder):
-        found.append(Score("encode", _encode, random=True))
+        found.append(Score("encode", _encode, random=True, cheap=False))
     if has(cls, Inpainter):
         found.append(Score("inpaint", _inpaint, random=True, cheap=False))
     if has(cls, Validated):
@@ -93,7 +93,9 @@ def draws_of(cls: type[Method]) -> list[Draw]:
     if has(cls, Sampler):
         found.append(Draw("sample", lambda model, n, draws: model.sample(n, draws)))
     if has(cls, LayerSampler):
-        found.append(Draw("sample_layers", lambda model, n, draws: torch.cat(model.sample_layers(n, draws), dim=1)))
+        found.append(
+            Draw("sample_layers", lambda model, n, draws: torch.cat(model.sample_layers(n, draws), dim=1), cheap=False)
+        )
     if has(cls, JointSampler):
         found.append(Draw("sweep", _sweep, cheap=False))
     if has(cls, Partitioned):
@@ -103,18 +105,6 @@ def draws_of(cls: type[Method]) -> list[Draw]:
             Draw("log_partition_samples", lambda model, n, draws: model.log_partition_samples(n, N_TEMPERATURES, draws))
         )
     return found
-
-
-def labels(model: Method, x: Tensor) -> Tensor:
-    """Known labels [B] that are a function of the row, of all classes that the model has; -1 where it has none."""
-    with torch.no_grad():
-        if isinstance(model, Discriminative):
-            n_classes = model.log_label_prob(x[:1].clone()).shape[-1]
-        elif isinstance(model, Classifier):
-            n_classes = model.log_label_weights(x[:1].clone(), 1, torch.Generator().manual_seed(0)).shape[-1]
-        else:
-            return torch.full((len(x),), -1)
-    return (x.long() * 2 ** torch.arange(x.shape[1])).sum(1) % n_classes
 
 
 def _weights(log_weights: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy import stats
 from torch import Tensor
 
-from harness.method import Method, OwnGradients
-from harness.verify.comparisons import LEVEL, ROUNDING, SINGLE_ROUNDING
-from harness.verify.questions import Score, draws_of, labels, scores
-from harness.verify.subject import N_SAMPLES, NotApplicableError, Subject, generator, require
+from harness.method import Batch, ClosedForm, Differentiable, OwnGradients
+from harness.verify.comparisons import ROUNDING, SINGLE_ROUNDING, t_scores
+from harness.verify.questions import Score, draws_of, scores
+from harness.verify.subject import N_SAMPLES, NotApplicableError, Subject, generator, has, labels, require
+from harness.verify.updates import loss_and_gradients
 
 # Rows at once, and where the harness, or a method that works in blocks, is likely to end one.
 SIZES = (*range(1, 41), *(2**n + more for n in range(6, 13) for more in (-1, 0, 1)), 100, 300, 1000, 5000)
@@ -101,7 +101,7 @@ def _random_score(score: Score, subject: Subject) -> str:
             )
             among.append(torch.stack([answer[place].mean(0) for place in places]))
         copies = len(places[0])
-        z, limit = _t_scores(torch.stack(among), alone[:, : len(places)], copies * n_samples / samples, len(shapes))
+        z, limit = t_scores(torch.stack(among), alone[:, : len(places)], copies * n_samples / samples, len(shapes))
         most = z.abs().argmax().item()
         n_features = alone.shape[2]
         row, feature = divmod(most, n_features)
@@ -136,21 +136,6 @@ def _among_others(
     return batch[order], [where[start : n_watched : len(watched)] for start in range(len(watched))]
 
 
-def _t_scores(a: Tensor, b: Tensor, draws_ratio: float, n_tests: int) -> tuple[Tensor, float]:
-    """t of the difference of the means of calls a [R, W, F] and b [R', W, F], and what none may reach.
-
-    draws_ratio: how many draws a call of a averages for one of b. What never varies must be the same to rounding. The
-    variance of a's is not trusted to be less than half of what b's says: few values of a binary quantity may all agree.
-    """
-    variance = torch.maximum(a.var(0), 0.5 * b.var(0) / draws_ratio) / len(a) + b.var(0) / len(b)
-    difference = a.mean(0) - b.mean(0)
-    constant = variance <= ROUNDING**2
-    z = torch.where(constant, difference / ROUNDING, difference / variance.sqrt().clamp(min=ROUNDING**2))
-    z = torch.where(constant & (difference.abs() <= 100 * ROUNDING), torch.zeros_like(z), z)
-    limit = stats.t.isf(LEVEL / 2 / z.numel() / n_tests, min(len(a), len(b)) - 1)
-    return torch.nan_to_num(z, nan=math.inf), float(limit)
-
-
 def _first(values: Tensor) -> str:
     return f"{values.flatten()[0].item():.8g}"
 
@@ -164,24 +149,24 @@ def no_memory(subject: Subject) -> str:
     }
     if not asked:
         raise NotApplicableError("is asked nothing but to learn")
-    model = subject.model()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    used = subject.model()
+    before = {name: tensor.clone() for name, tensor in used.state_dict().items()}
+    n, n_columns = subject.rows.shape
+    others = torch.ones(37, n_columns, dtype=torch.float64), subject.rows[:1], subject.rows.flip(0)
     for name, ask in asked.items():
-        first = ask(model, subject.rows, 7, generator(22)).clone()
-        again = ask(model, subject.rows, 7, generator(22)).clone()
-        require(torch.equal(first, again), f"{name}: expected the same answer twice, found another: what does it keep?")
+        first = ask(subject.model(), subject.rows, n, generator(22))
         for other, disturb in asked.items():
-            for x in (torch.ones(37, subject.rows.shape[1], dtype=torch.float64), subject.rows[:1], subject.rows):
-                disturb(model, x, 5, generator(23))
-            again = ask(model, subject.rows, 7, generator(22))
+            for x in others:
+                disturb(used, x, len(x), generator(23))
+            again = ask(used, subject.rows, n, generator(22))
             require(
                 torch.equal(first, again),
-                f"{name}: expected the same answer after {other} of other rows, found another: what does it keep?",
+                f"{name}: expected what a fresh model answers, after {other} of other rows found another answer: "
+                "what does it keep?",
             )
-    for name, tensor in model.state_dict().items():
-        require(
-            torch.equal(tensor, before[name]), f"{name}: expected to be left as it was by evaluation, found changed"
-        )
+    for name, tensor in used.state_dict().items():
+        left = torch.equal(tensor, before[name])
+        require(left, f"{name}: expected to be left as it was by evaluation, found changed")
     return ", ".join(asked)
 
 
@@ -205,9 +190,6 @@ def batch_untouched(subject: Subject) -> str:
 
 
 def _losses_leave_batches(subject: Subject) -> list[str]:
-    from harness.method import Batch, Differentiable
-    from harness.verify.updates import loss_and_gradients
-
     model = subject.model(torch.float32).train()
     if not isinstance(model, (Differentiable, OwnGradients)):
         return []
@@ -223,9 +205,9 @@ def _losses_leave_batches(subject: Subject) -> list[str]:
 
 
 def _fit_leaves_rows(subject: Subject) -> list[str]:
-    if not hasattr(subject.cls, "fit"):
+    if not has(subject.cls, ClosedForm):
         return []
-    model: Method = subject.new(0)
+    model = subject.new(0)
     train = subject.uneven_rows(300, 1)
     before = train.x.clone()
     model.fit(train)
