@@ -45,11 +45,11 @@ class WrongFrom17Rows(methods.nade.NADE):
 
 
 class WrongAbove4096Rows(methods.made.MADE):
-    def log_prob(self, x):
-        return torch.cat([super().log_prob(x[:4096]), super().log_prob(x[:0]), self._rest(x)])
+    """Rows that do not fit into the first block come out in reverse."""
 
-    def _rest(self, x):
-        return super().log_prob(x[:-4096].flip(0)) if len(x) > 4096 else x.new_zeros(0)
+    def log_prob(self, x):
+        found = super().log_prob(x)
+        return torch.cat([found[:4096], found[4096:].flip(0)]) if len(x) > 4097 else found
 
 
 class WrongForOneRow(methods.fvsbn.FVSBN):
@@ -71,7 +71,7 @@ class SinglePrecisionInBlocks(methods.fvsbn.FVSBN):
 class WeightsCentredOverRows(methods.rws.RWS):
     def log_weights(self, x, n_samples, generator):
         found = super().log_weights(x, n_samples, generator)
-        return found - 0.2 * (found.mean(0) - found.mean())
+        return found - 0.2 * (found.mean() + self.n_visible * math.log(2.0))
 
 
 class WeightsRankRows(methods.rws.RWS):
@@ -112,7 +112,7 @@ class LabelsCentred(methods.label_mlp.LabelMLP):
 class LabelWeightsCentred(methods.ssl_bihm_low.LowLabelBiHM):
     def log_label_weights(self, x, n_samples, generator):
         found = super().log_label_weights(x, n_samples, generator)
-        return found - 0.3 * (found.mean((0, 1)) - found.mean())
+        return found - 0.3 * found.mean()
 
 
 class InpaintsWithNeighbours(methods.bihm.BiHM):
@@ -140,16 +140,11 @@ class TestStatisticsInABuffer(methods.fvsbn.FVSBN):
 
 
 class RemembersByShape(methods.nade.NADE):
-    def log_prob(self, x):
-        self.__dict__.setdefault("kept", {})
-        if x.shape not in self.kept:
-            self.kept[x.shape] = super().log_prob(x)
-        return self.kept[x.shape] if len(x) == 32 else super().log_prob(x)
+    """As a cache that somebody forgot to key by the rows."""
 
-    def sample(self, n, generator):
-        self.__dict__["kept"] = {}
-        found = super().sample(n, generator)
-        return found if not getattr(self, "drawn", 0) else found.flip(0)
+    def log_prob(self, x):
+        kept = self.__dict__.setdefault("kept", {})
+        return kept.setdefault(tuple(x.shape), super().log_prob(x))
 
 
 class SamplesWhatItScored(methods.rws.RWS):
@@ -181,14 +176,14 @@ class EditsScoredRows(methods.fvsbn.FVSBN):
 
 class EditsTheBatchOfTheLoss(methods.made.MADE):
     def loss(self, batch, n_samples, generator):
-        found = super().loss(batch, n_samples, generator)
+        found = super().loss(Batch(batch.x.clone(), batch.y), n_samples, generator)
         batch.x.mul_(2.0).sub_(1.0)
         return found
 
 
 class EditsLabels(methods.label_mlp.LabelMLP):
     def loss(self, batch, n_samples, generator):
-        found = super().loss(batch, n_samples, generator)
+        found = super().loss(Batch(batch.x, batch.y.clone()), n_samples, generator)
         batch.y.clamp_(min=0)
         return found
 
@@ -281,7 +276,8 @@ class SamplesReconstructed(methods.rws.RWS):
 
     def sample(self, n, generator):
         rows = self.last[torch.randint(len(self.last), (n,), generator=generator)]
-        return self.descend(self.infer(rows, 1, generator).h[-1].clone(), generator)[0]
+        below = self.infer(rows, 1, generator).h[0].clone()
+        return self.sample_below(1, below, generator)[0]
 
 
 class SamplesWithoutThePrior(methods.iwae.IWAE):
@@ -468,6 +464,8 @@ class CountsUpdatesBesideTheState(methods.iwae.IWAE):
 
 
 class RunningMeanNotSaved(methods.made.MADE):
+    """Mixed with the uniform distribution, more so where the first column was often one."""
+
     def __init__(self, n_visible: int, hidden: list[int]):
         super().__init__(n_visible, hidden)
         self.register_buffer("mean", torch.zeros(n_visible), persistent=False)
@@ -477,9 +475,9 @@ class RunningMeanNotSaved(methods.made.MADE):
         return super().loss(batch, n_samples, generator)
 
     def _log_prob(self, x, order):
-        return (
-            super()._log_prob(x, order) + 0.0 * x.sum(1) + 0.01 * (self.mean.sum() - self.mean.sum().detach().round())
-        )
+        share = 0.01 + 0.2 * self.mean[0]
+        uniform = torch.log(share) - self.n_visible * math.log(2.0)
+        return torch.logaddexp(super()._log_prob(x, order) + torch.log1p(-share), uniform)
 
 
 class EncodesBySampleCount(methods.rws.RWS):
