@@ -138,7 +138,7 @@ def test_what_is_not_checked_decides_the_exit_code_unless_allowed(capsys, monkey
 
 PLUGIN_TESTS = """
 from harness.verify import parametrize_with_checks
-from planted_plugins import FrozenMask
+from planted_plugins import CountsInABuffer
 from planted_scores import CentredOverTheBatch
 
 
@@ -146,7 +146,7 @@ class Mine(CentredOverTheBatch):
     name = "mine"
 
 
-@parametrize_with_checks("factorised", FrozenMask)
+@parametrize_with_checks("factorised", CountsInABuffer)
 def test_conformance(check):
     check()
 
@@ -157,7 +157,7 @@ def test_with_a_known_weakness(check):
         check()
 
 
-@parametrize_with_checks(FrozenMask, expected_failures={"rows alone": "not true"})
+@parametrize_with_checks(CountsInABuffer, expected_failures={"rows alone": "not true"})
 def test_a_declared_failure_that_passes(check):
     if check.name == "rows alone":
         check()
@@ -174,7 +174,7 @@ def test_a_plugins_own_tests_run_the_suite(pytester):
     assert outcomes["xfailed"] == 1
     assert "centred, as published" in printed
     assert "test_conformance[Factorised-rows_alone]" in printed
-    assert "test_conformance[FrozenMask-normalisation]" in printed
+    assert "test_conformance[CountsInABuffer-normalisation]" in printed
 
 
 def test_unknown_names_are_refused_when_tests_are_collected():

@@ -8,7 +8,7 @@ from torch import Tensor
 from harness.method import Batch, ClosedForm, ImportanceWeighted, Method, Tractable, Unnormalised
 from harness.verify.comparisons import ROUNDING, negative_log_p
 from harness.verify.questions import scores
-from harness.verify.subject import Subject, generator, has, require
+from harness.verify.subject import NotApplicableError, Subject, generator, has, require
 
 SIZES = (1, 2, 15, 16, 17, 200, 257, 600, 5000)  # training rows
 ORDER_ROUNDING = 1e-6  # of sums in another order, which iterations carry on
@@ -17,6 +17,8 @@ ORDER_ROUNDING = 1e-6  # of sums in another order, which iterations carry on
 def closed_form(subject: Subject) -> str:
     """Fitted again, or after other rows, or to the rows in another order, a model is the same; to others, another."""
     subject.needs(ClosedForm)
+    if not subject.new(0).state_dict():
+        raise NotApplicableError("has neither parameters nor buffers that fit could set")
     for n in SIZES:
         train = subject.uneven_rows(n, 1)
         model = subject.new(0)

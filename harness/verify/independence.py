@@ -23,7 +23,7 @@ CALLS = 200
 PER_ROW = (2, 8, 17, 256)  # samples a row
 ROWS = (2, 17, 40)  # the same row so many times
 SIZES = (2, 17, 120)  # draws of the model
-MANY = 513  # the same, of what is cheap
+MANY, MANY_CALLS = 513, 300  # the same, of what is cheap
 N_TESTS = 200  # at most, of one check, to which its level is divided
 
 
@@ -44,7 +44,8 @@ def independence(subject: Subject) -> str:
     for draw in draws_of(subject.cls):
         worst = 0.0
         for n in (*SIZES, MANY) if draw.cheap else SIZES:
-            values = _calls(lambda model, d, draw=draw, n=n: draw.ask(model, n, d), subject.model(), CALLS)
+            calls = MANY_CALLS if n == MANY else CALLS
+            values = _calls(lambda model, d, draw=draw, n=n: draw.ask(model, n, d), subject.model(), calls)
             what = f"{draw.name}: {n} draws a call"
             if draw.name == "log_z2_weights":
                 _exchangeable(values, what)
