@@ -63,6 +63,16 @@ def test_running_statistics_have_moved_and_models_evaluate():
     assert model.norm.num_batches_tracked > 0
 
 
+@pytest.mark.parametrize("make", ["model", "far_model", "telling_model"])
+def test_models_are_the_same_whatever_the_global_random_state(make):
+    """Dropout draws from it while running statistics move."""
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(getattr(Subject(FunctionalDropout), make)().state_dict())
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
 def test_held_still_dropout_and_batch_normalisation_are_those_of_evaluation():
     model = Subject(Unusual).model()
     x = Subject(Unusual).rows

@@ -138,9 +138,10 @@ class Subject:
         if isinstance(model, ClosedForm):
             model.fit(self.uneven_rows(200, seed))
         else:
-            if learned:
-                model = self._teach(model, seed)
-            _see_rows(model, self.rows, seed)
+            with global_seed(seed):  # which dropout draws from
+                if learned:
+                    model = self._teach(model, seed)
+                _see_rows(model, self.rows, seed)
         return model
 
     def _teach(self, model: Method, seed: int) -> Method:
