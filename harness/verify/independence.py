@@ -35,11 +35,8 @@ def independence(subject: Subject) -> str:
         if score.name in ("log_weights", "log_label_weights"):
             found[score.name] = _of_weights(subject, score.name, score.ask)
         elif score.name == "inpaint":
-            row = subject.batch().x[2:3]
-            ask = score.ask
-            values = _calls(
-                lambda model, d, ask=ask, row=row: ask(model, row.repeat(30, 1), 1, d), subject.model(), 150
-            )
+            x, ask = subject.batch().x[2:3].repeat(30, 1), score.ask
+            values = _calls(lambda model, d, ask=ask, x=x: ask(model, x, 1, d), subject.model(), MANY_CALLS)
             found[score.name] = _test(values, "inpaint: the same row 30 times")
     for draw in draws_of(subject.cls):
         worst = 0.0
