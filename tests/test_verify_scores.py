@@ -129,6 +129,14 @@ def test_a_method_that_cannot_learn_is_told_so():
     assert "expected parameters that learn" in run_check("interface", Subject(Frozen)).detail
 
 
+def test_a_method_that_ends_the_process_has_failed():
+    class Leaves(FrozenMask):
+        def log_prob(self, x):
+            raise SystemExit(0)
+
+    assert run_check("normalisation", Subject(Leaves)) == Result("normalisation", "failed", "SystemExit: 0")
+
+
 def test_the_last_line_sums_up():
     found = [Result("a", "passed", ""), Result("b", "failed", ""), Result("c", "NOT CHECKED", "")]
     assert summary(found) == "1 passed, 1 failed (b), 1 not checked (c), 0 not applicable"

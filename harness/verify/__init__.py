@@ -65,7 +65,7 @@ def run_check(name: str, subject: Subject) -> Result:
         return Result(name, "NOT CHECKED", str(reason))
     except FailedCheckError as failure:
         return Result(name, "failed", str(failure))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a method that ends the process has failed, whatever its exit code
         return Result(name, "failed", f"{type(error).__name__}: {error}")
 
 
