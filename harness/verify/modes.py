@@ -16,6 +16,7 @@ from harness.verify.comparisons import ROUNDING
 from harness.verify.questions import draws_of, scores
 from harness.verify.subject import (
     N_SAMPLES,
+    FailedCheckError,
     NotApplicableError,
     Subject,
     generator,
@@ -67,8 +68,14 @@ def modes(subject: Subject) -> str:
             "and batch normalisation held still: what else depends on self.training?",
         )
         if name not in ("loss", "gradient"):
-            with torch.inference_mode():  # as the harness evaluates
-                inferred = ask(subject.model())
+            model = subject.model()
+            try:
+                with torch.inference_mode():
+                    inferred = ask(model)
+            except Exception as error:
+                raise FailedCheckError(
+                    f"{name}: fails in torch.inference_mode(), in which the harness evaluates: {error}"
+                ) from error
             same = torch.allclose(inferred, here, atol=ROUNDING, rtol=0.0, equal_nan=True)
             require(same, f"{name}: expected the same values in torch.inference_mode(), found others")
     return ", ".join(asked)
