@@ -34,7 +34,7 @@ class Hungry(Method):
     name, title, kind, source = "hungry", "hungry", "control", "of tests"
 
     def __init__(self, n_visible: int, megabytes: int):
-        super().__init__()
+        super().__init__(n_visible)
         self.logits, self.megabytes = torch.nn.Parameter(torch.zeros(n_visible)), megabytes
 
     def log_prob(self, x):
