@@ -316,8 +316,8 @@ def test_what_slurm_would_refuse_is_said_before_anything_is_sent(resource, expec
 
 
 def test_more_time_than_the_partition_has(cluster, tmp_path):
-    workflow = Workflow(tmp_path, cluster, cluster={"short_minutes": 240})
-    assert re.search("--time=1920.*time limit", refused(workflow))
+    workflow = Workflow(tmp_path, cluster, cluster={"short_minutes": 800})
+    assert re.search("--time=1600.*time limit", refused(workflow))
 
 
 @pytest.mark.parametrize(("megabytes", "expected"), [(1500, "ok"), (8000, "failed")])
