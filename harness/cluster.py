@@ -5,6 +5,7 @@ signals and settings through that would not reach what Snakemake starts there.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import shlex
@@ -41,6 +42,30 @@ def check_requests(jobs: Iterable[Mapping[str, Any]]) -> None:
         words = " ".join(done.stderr.split())
         if done.returncode and not PASSING.search(words):
             raise ConfigError(f"SLURM: expected to take a job with {shlex.join(asked)}, found {words}")
+        _check_time(dict(kind))
+
+
+def _check_time(options: Mapping[str, str]) -> None:
+    """By default SLURM queues a job that asks for more time than its partition has; it then waits for ever."""
+    named = set(options.get("partition", "").split(","))
+    done = subprocess.run(["sinfo", "--noheader", "--format=%P|%l"], capture_output=True, text=True, check=False)
+    limits = {}
+    for line in done.stdout.splitlines():
+        partition, _, limit = line.strip().partition("|")
+        if partition.rstrip("*") in named or (named == {""} and partition.endswith("*")):
+            limits[partition.rstrip("*")] = _minutes(limit)
+    if "time" in options and limits and int(options["time"]) > max(limits.values()):
+        known = ", ".join(f"{limit:g} in {partition}" for partition, limit in limits.items())
+        raise ConfigError(f"cluster: expected jobs of no more minutes than {known}, found {options['time']}")
+
+
+def _minutes(text: str) -> float:
+    """Minutes of SLURM's D-HH:MM:SS, HH:MM:SS or MM:SS; infinite for its other words."""
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text)
+    if not match:
+        return math.inf
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return (days * 24 + hours) * 60 + minutes + seconds / 60
 
 
 def _options(resources: Mapping[str, Any]) -> dict[str, str]:

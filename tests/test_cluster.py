@@ -60,12 +60,28 @@ def commands(tmp_path, monkeypatch):
 
 def test_each_kind_of_job_is_asked_for_once(commands):
     calls = commands("sbatch")
+    commands("sinfo")
     one, other = {"runtime": 20, "mem_mb": 4000, "tmpdir": "/tmp"}, {"runtime": 720, "mem_mb": 4000, "gres": "gpu:1"}
     cluster.check_requests([one, other, one])
     assert sorted(calls.read_text().splitlines()) == [
         "--test-only --ntasks=1 --gres=gpu:1 --mem=4000 --time=720 --wrap=true",
         "--test-only --ntasks=1 --mem=4000 --time=20 --wrap=true",
     ]
+
+
+@pytest.mark.parametrize(
+    ("partition", "minutes", "refused"),
+    [("", 1440, ""), ("", 1441, "1440 in main"), ("quick", 31, "30.5 in quick"), ("endless", 99999, "")],
+)
+def test_no_more_time_than_the_partition_has(partition, minutes, refused, commands):
+    commands("sbatch")
+    commands("sinfo", output="echo 'main*|1-00:00:00'; echo 'quick|30:30'; echo 'endless|infinite'")
+    job = {"slurm_partition": partition, "runtime": minutes}
+    if not refused:
+        cluster.check_requests([job])
+        return
+    with pytest.raises(ConfigError, match=f"no more minutes than {refused}, found {minutes}"):
+        cluster.check_requests([job])
 
 
 def test_slurm_s_objection_is_told(commands):
@@ -85,6 +101,7 @@ def test_slurm_s_objection_is_told(commands):
 )
 def test_a_cluster_that_is_busy_is_no_error(words, commands):
     commands("sbatch", words, 1)
+    commands("sinfo", "down", 1)
     cluster.check_requests([{"runtime": 20}])
 
 
@@ -99,6 +116,7 @@ def test_a_cluster_that_is_busy_is_no_error(words, commands):
 )
 def test_an_account_that_the_plugin_would_not_use(output, code, expected, commands):
     commands("sbatch")
+    commands("sinfo")
     commands("sacctmgr", "no database", code, output)
     if expected is None:
         cluster.check_requests([{"slurm_account": "chemistry"}])

@@ -34,7 +34,7 @@ class Hungry(Method):
     name, title, kind, source = "hungry", "hungry", "control", "of tests"
 
     def __init__(self, n_visible: int, megabytes: int):
-        super().__init__()
+        super().__init__(n_visible)
         self.logits, self.megabytes = torch.nn.Parameter(torch.zeros(n_visible)), megabytes
 
     def log_prob(self, x):
@@ -316,8 +316,8 @@ def test_what_slurm_would_refuse_is_said_before_anything_is_sent(resource, expec
 
 
 def test_more_time_than_the_partition_has(cluster, tmp_path):
-    workflow = Workflow(tmp_path, cluster, cluster={"short_minutes": 240})
-    assert re.search("--time=1920.*time limit", refused(workflow))
+    workflow = Workflow(tmp_path, cluster, cluster={"short_minutes": 800})
+    assert re.search("expected jobs of no more minutes than 1440 in main, found 1600", refused(workflow))
 
 
 @pytest.mark.parametrize(("megabytes", "expected"), [(1500, "ok"), (8000, "failed")])
@@ -331,7 +331,10 @@ def test_a_cell_killed_for_memory_gets_more_and_blocks_no_other(megabytes, expec
     settings["grid"]["hungry"] = {"connect4": {"model": {"megabytes": megabytes}, "training": {"phases": phases}}}
     workflow.settings.write_text(json.dumps(settings))
     workflow.finish(workflow.start("--default-resources", "mem_mb=1000*min(attempt,4)"))
-    assert "OUT_OF_MEMORY" in cluster.jobs().values()
+    # SLURM's word for the job is FAILED or OUT_OF_MEMORY, by its version
+    crashes = json.loads((workflow.run("default", "hungry") / "crashes.json").read_text())
+    assert crashes["count"] == (1 if expected == "ok" else 4)
+    assert "exit code 137" in crashes["message"]
     (row, *_) = json.loads((workflow.run("default", "hungry") / "metrics.json").read_text())["rows"]
     assert row["status"] == expected, row
     for variant, run in undisturbed.items():

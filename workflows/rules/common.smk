@@ -144,11 +144,11 @@ def digest_of_figure(figure):
 
 def requests():
     """Resources of what is to be sent to a cluster; jobs of cells that share one ask for the sum of their times."""
-    together = workflow.group_settings.group_components
-    for job in workflow.dag.needrun_jobs():
-        if not job.is_local:
-            shared = together.get(job.group, 1)
-            yield {**dict(job.resources.items()), "runtime": shared * job.resources.get("runtime", 0)}
+    remote = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    for shared in {workflow.dag.get_job_group(job) or job for job in remote}:
+        parts = list(shared.jobs) if shared.is_group() else [shared]
+        minutes_in_all = sum(part.resources.get("runtime", 0) for part in parts)
+        yield {**dict(parts[0].resources.items()), "runtime": minutes_in_all}
 
 
 onstart:
