@@ -366,6 +366,7 @@ def _run_cell(options: argparse.Namespace) -> int:
         trained = data is not None and runs.is_trained(run, cell, data.digest, options.threads)
         _fail(cell, run, settings, f"killed in {options.attempt - 1} tries, as for want of memory", trained)
         return 0
+    runs.forget_crashes(run, options.attempt, succeeded=False)
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
         if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
             print(f"{cell.path}: was trained before", file=sys.stderr)
@@ -375,6 +376,7 @@ def _run_cell(options: argparse.Namespace) -> int:
             if stopped:
                 return stopped
         _measure_model(cell, data, run, device, settings["preset"])
+    runs.forget_crashes(run, options.attempt, succeeded=True)
     return 0
 
 

@@ -192,8 +192,29 @@ def crashes(run: Path) -> int:
 
 def count_crash(run: Path, message: str, killed_at: int | None = None) -> None:
     """``crashes.json``: one crash more. killed_at: the try that a SIGKILL ended."""
-    facts = {"count": crashes(run) + 1, "message": message, "killed_at": killed_at}
+    here = _crashes_of_this_call(run) + 1
+    facts = {"count": crashes(run) + 1, "of_this_call": here, "message": message, "killed_at": killed_at}
     write_json(run / "crashes.json", facts)
+
+
+def forget_crashes(run: Path, attempt: int, succeeded: bool) -> None:
+    """At the first try of a call, earlier crashes are those of other calls; those of a call that ends well never were.
+
+    Snakemake knows the count from before the call, and would run again what has another one after it.
+    """
+    here = _crashes_of_this_call(run)
+    if here and (succeeded or attempt == 1):
+        facts = read_json(run / "crashes.json")
+        count = facts["count"] - here if succeeded else facts["count"]
+        write_json(run / "crashes.json", {**facts, "count": count, "of_this_call": 0})
+
+
+def _crashes_of_this_call(run: Path) -> int:
+    try:
+        found = read_json(run / "crashes.json").get("of_this_call", 0)
+    except DataError:
+        return 0
+    return found if isinstance(found, int) else 0
 
 
 def killed_at_last(run: Path, attempt: int) -> bool:

@@ -154,6 +154,20 @@ def test_a_run_is_given_up_when_it_was_killed_with_all_memory(killed_at, attempt
     assert runs.crashes(tmp_path) == 1
 
 
+def test_crashes_of_a_call_that_ends_well_are_forgotten(tmp_path):
+    """Snakemake keeps the count that there was when the call began."""
+    runs.count_crash(tmp_path, "of an earlier call")
+    runs.forget_crashes(tmp_path, 1, succeeded=False)
+    for attempt in (1, 2):
+        runs.count_crash(tmp_path, "killed", attempt)
+        runs.forget_crashes(tmp_path, attempt + 1, succeeded=False)
+    assert runs.crashes(tmp_path) == 3
+    runs.forget_crashes(tmp_path, 3, succeeded=True)
+    assert runs.crashes(tmp_path) == 1
+    runs.forget_crashes(tmp_path, 1, succeeded=True)
+    assert runs.crashes(tmp_path) == 1
+
+
 def test_a_cell_that_is_killed_in_every_try_is_failed_in_the_end(tmp_path):
     """The verbs of a rule, in the order in which a cluster's tries call them."""
     run, record = tmp_path / "run", tmp_path / "record.json"

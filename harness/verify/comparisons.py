@@ -97,7 +97,7 @@ def likelihood(subject: Subject, model: Method, x: Tensor) -> tuple[Tensor, Tens
         if isinstance(model, Tractable):
             exact = model.log_prob(x).double().exp()
         elif isinstance(model, Unnormalised):
-            total = torch.logsumexp(model.log_unnormalised(subject.rows).double(), dim=0)
+            total = torch.logsumexp(model.log_unnormalised(subject.rows.to(x)).double(), dim=0)
             exact = (model.log_unnormalised(x).double() - total).exp()
         else:
             weights = model.log_weights(x, 20_000, generator(9)).double().exp()

@@ -175,9 +175,7 @@ def _goals(subject: Subject, batch: Batch) -> dict[str, Callable[[Method], float
     goals: dict[str, Callable[[Method], float]] = {}
     model = subject.model()
     if isinstance(model, (Tractable, ImportanceWeighted, Unnormalised)):
-        rows = copy.copy(subject)
-        rows.rows = subject.rows.float()
-        goals["-log p of two kinds of rows"] = lambda trained: negative_log_p(rows, trained, batch.x)[0]
+        goals["-log p of two kinds of rows"] = lambda trained: negative_log_p(subject, trained, batch.x)[0]
     if isinstance(model, (Discriminative, Classifier)):
         goals["-log p of their labels"] = lambda trained: -_of_label(log_label_prob(trained, batch.x), batch.y).item()
     if not goals:
@@ -235,9 +233,7 @@ def _matters(subject: Subject, model: Method, batch: Batch, name: str) -> bool:
         found = [Seeded(shifted, batch, N_SAMPLES).value(1).view(1).double()]
         with torch.no_grad():
             if isinstance(model, (Tractable, ImportanceWeighted, Unnormalised)):
-                rows = copy.copy(subject)
-                rows.rows = subject.rows.float()
-                found.append(torch.tensor([negative_log_p(rows, shifted, batch.x)[0]], dtype=torch.float64))
+                found.append(torch.tensor([negative_log_p(subject, shifted, batch.x)[0]], dtype=torch.float64))
             if isinstance(model, (Discriminative, Classifier)):
                 found.append(log_label_prob(shifted, batch.x).flatten().double())
         answers.append(torch.cat(found))
