@@ -60,14 +60,30 @@ class RowValues:
     def table(self) -> pa.Table:
         """In the columns of ``OF_RUN``. A value that is not finite has no error."""
         errors = np.where(np.isfinite(self.values), self.mc_errors, np.nan)
-        names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(self.rows)), pa.int32()), [self.metric])
-        columns = [pa.array(self.rows, pa.int32()), names, pa.array(self.values, pa.float64())]
-        return pa.Table.from_arrays([*columns, pa.array(errors, pa.float32())], schema=OF_RUN)
+        columns = [_array(self.rows, pa.int32()), _repeated(self.metric, len(self.rows))]
+        columns += [_array(self.values, pa.float64()), _array(errors, pa.float32())]
+        return pa.Table.from_arrays(columns, schema=OF_RUN)
+
+
+def _array(values: np.ndarray, kind: pa.DataType) -> pa.Array:
+    """A column without gaps. (``pa.array`` imports pandas, which takes longer than measuring a small model.)"""
+    plain = np.ascontiguousarray(values, dtype=kind.to_pandas_dtype())
+    return pa.Array.from_buffers(kind, len(plain), [None, pa.py_buffer(plain)])
+
+
+def _repeated(word: str, n: int) -> pa.DictionaryArray:
+    """A column with one word n times."""
+    text = word.encode()
+    ends = pa.py_buffer(np.array([0, len(text)], dtype=np.int32))
+    words = pa.StringArray.from_buffers(1, ends, pa.py_buffer(text))
+    return pa.DictionaryArray.from_arrays(_array(np.zeros(n), pa.int32()), words)
 
 
 def write(run: Path, measured: Sequence[RowValues]) -> str:
     """Write ``rows.parquet`` of a run, without rows where nothing was measured; its sha256."""
-    table = pa.concat_tables([OF_RUN.empty_table(), *(each.table() for each in measured)]).unify_dictionaries()
+    table = pa.concat_tables(
+        [pa.Table.from_batches([], schema=OF_RUN), *(each.table() for each in measured)]
+    ).unify_dictionaries()
     path = run / FILE
     with atomic.replacing(path) as temporary, _writer(temporary, OF_RUN) as writer:
         writer.write_table(table)
@@ -145,9 +161,8 @@ def keep_part(table: pa.Table, cell: Cell) -> pa.Table:
 
 def _named(table: pa.Table, cell: Cell) -> pa.Table:
     """With the columns that say which cell it is in front."""
-    zeros = pa.array(np.zeros(len(table)), pa.int32())
-    names = [pa.DictionaryArray.from_arrays(zeros, [getattr(cell, key)]) for key in CELL[:-1]]
-    seed = pa.array(np.full(len(table), cell.seed), pa.int32())
+    names = [_repeated(getattr(cell, key), len(table)) for key in CELL[:-1]]
+    seed = _array(np.full(len(table), cell.seed), pa.int32())
     return pa.Table.from_arrays([*names, seed, *table.columns], schema=OF_CELLS)
 
 
