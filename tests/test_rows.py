@@ -137,7 +137,7 @@ def test_a_measurement_that_fails_leaves_nothing_of_the_one_before(tmp_path, mon
 
     written = []
     with monkeypatch.context() as patched:  # the rows are there before the file that says so
-        for module, name in ((per_row, "write"), (evaluation.atomic, "write_json")):
+        for module, name in ((per_row, "write"), (evaluation, "write_json")):
             real = getattr(module, name)
             patched.setattr(module, name, lambda *a, real=real, name=name: (written.append(name), real(*a))[1])
         evaluate(tmp_path, of_model, patterns(), CPU, "smoke")
