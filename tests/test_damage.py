@@ -17,8 +17,8 @@ from cells import cell, patterns
 from safetensors.torch import load_file
 from test_training import StoppingRun
 
-from harness import atomic, checkpoint, records, runs, snapshots
-from harness.analyses.manifest import read_manifest, read_table
+from harness import atomic, checkpoint, per_row, records, runs, snapshots
+from harness.analyses.manifest import RECORD, read_manifest, read_table
 from harness.analyses.perform import analyse_cell
 from harness.analyses.plan import Planned
 from harness.collect import read_metrics
@@ -74,8 +74,10 @@ def weights(load):
 
 def content_of(run, name, like=None):
     """What the harness reads of a file of a run; raises DataError for a damaged one."""
-    path, kind = run / name, name.partition("/")[0]
+    path, kind = run / name, name if name == RECORD else name.partition("/")[0]
     return {
+        RECORD: lambda: read_manifest(run, RECORD),
+        "rows.parquet": lambda: per_row.read(run).to_pandas().to_json(),
         "crashes.json": lambda: records.read_json(path),
         "config.json": lambda: runs.read_config(path),
         "status.json": lambda: runs.read_status(run),
@@ -106,7 +108,7 @@ def names_in(run):
 def test_no_flipped_bit_in_any_file_changes_a_number_unnoticed(complete, like):
     run = complete / CELL.path
     names = names_in(run)
-    assert len(names) == 12
+    assert len(names) == 14
     whole = {name: content_of(run, name, like) for name in names}
     rng = np.random.default_rng(0)
     noticed = 0
@@ -167,14 +169,23 @@ def flip(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damaged", ["analyses.json", "analyses/k_sensitivity.csv"])
-def test_a_damaged_analysis_is_done_again(complete, tmp_path, caplog, damaged):
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        (["analyses/k_sensitivity.csv"], 1),
+        (["analyses.json", RECORD], 2),
+        (["analyses.json"], 0),  # the other record knows the same
+    ],
+    ids=["table", "both records", "one record"],
+)
+def test_a_damaged_analysis_is_done_again(complete, tmp_path, caplog, damaged, told):
     run = copy_of(complete, tmp_path)
     before = (run / "analyses/k_sensitivity.csv").read_bytes()
-    flip(run / damaged)
+    for name in damaged:
+        flip(run / name)
     analyse_cell(run, CELL, [PLANNED], patterns, CPU, strict=True)
-    (line,) = caplog.messages
-    assert line.startswith(f"{run / damaged}: expected ")
+    assert len(caplog.messages) == told
+    assert all(any(line.startswith(f"{run / name}: expected ") for name in damaged) for line in caplog.messages)
     assert (run / "analyses/k_sensitivity.csv").read_bytes() == before
     assert read_manifest(run)["analyses"][PLANNED.name]["status"] == "ok"
 
