@@ -110,7 +110,13 @@ class NVIL(BeliefStack):
     def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
         """Mean negative bound, whatever the number of samples; baselines, no part of it, have losses of their own.
 
-        Gradients of q are those of the bound while the running variances of the signals are at most 1, as in a new
-        model; above, they are scaled.
+        The gradient of each layer of q is that of the bound over max(1, the signal's running standard deviation).
         """
-        return -exact.bound(self, x).mean()
+        loss = -exact.bound(self, x).mean()
+        if not loss.requires_grad:
+            return loss
+        scales = torch.rsqrt(self.signal_variance.clamp(min=1.0))
+        for scale, layer in zip(scales, self.q_layers, strict=True):
+            for parameter, slope in zip(layer, torch.autograd.grad(loss, layer, retain_graph=True), strict=True):
+                loss = loss - (1.0 - scale) * (slope * (parameter - parameter.detach())).sum()  # 0, but for its slope
+        return loss

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from harness import exact
 from harness.blocks.bernoulli import draw, residual, sample_bernoulli, score
 from harness.method import Batch, Method
-from harness.ranges import Size
+from harness.ranges import Count, Size
 
 
 def _log_sums(product: Tensor, bias: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ class RBM(Method):
     )
     small = {"hidden": 3, "chains": 20, "gibbs_steps": 50}
 
-    def __init__(self, n_visible: int, hidden: Size, chains: Size = 100, gibbs_steps: Size = 1000):
+    def __init__(self, n_visible: int, hidden: Size, chains: Count = 100, gibbs_steps: Size = 1000):
         super().__init__(n_visible)
         self.gibbs_steps = gibbs_steps
         self.weight = nn.Parameter(0.01 * torch.randn(hidden, n_visible))  # W [H, D]
