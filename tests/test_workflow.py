@@ -426,7 +426,7 @@ class Fragile(Method):
         pass
 
     def log_prob(self, x):
-        assert self.training or Path("{mended}").exists(), "cannot measure"
+        assert not torch.is_inference_mode_enabled() or Path("{mended}").exists(), "cannot measure"
         return -0.7 * torch.ones_like(x).sum(-1)
 """
 
