@@ -33,6 +33,7 @@ from harness.tables import PlannedCell, write_tables
 WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
 PUBLISHED = re.compile(
     r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/figure_\w+\.(png|rst|csv)"
+    r"|check/(audit|check\w*)\.(csv|md|png|pdf)"  # what `harness check` leaves there can be made again
 )
 KEY = ("dataset", "method", "variant", "seed")
 LARGEST = {".csv": 300_000}  # bytes of one published file: sheets of pixels are larger
@@ -112,7 +113,7 @@ def check_place(folder: Path, results: Path) -> None:
     found = sorted(str(path.relative_to(here)) for path in here.rglob("*") if not path.is_dir() or path.is_symlink())
     folders = sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_dir())
     strange = [name for name in found if not PUBLISHED.fullmatch(name)]
-    strange += [f"{name}/" for name in folders if name not in ("tables", "figures")]
+    strange += [f"{name}/" for name in folders if name not in ("tables", "figures", "check")]
     if strange:
         expected = "an earlier publication, a new folder or an empty one"
         raise HarnessError(f"--output {folder}: expected {expected}, found {', '.join(strange[:3])} in it")

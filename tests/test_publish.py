@@ -143,6 +143,15 @@ def test_results_are_never_what_is_replaced(run, tmp_path, capsys, place):
     assert contents(tmp_path) == before
 
 
+def test_a_publication_that_was_checked_is_still_one(run, tmp_path):
+    """``harness check results/published/x`` writes into that folder, and the next publication replaces it."""
+    assert published(run, tmp_path / "p") == 0
+    assert main(["check", str(tmp_path / "p"), str(tmp_path / "p")]) == 0
+    assert (tmp_path / "p/check/check.md").exists()
+    assert published(run, tmp_path / "p", "--add") == 0
+    assert not (tmp_path / "p/check").exists()
+
+
 def test_an_empty_folder_is_filled(run, tmp_path):
     (tmp_path / "p").mkdir()
     assert published(run, tmp_path / "p") == 0
