@@ -16,3 +16,11 @@ rule all:
         rules.tables.input,
         rules.figures.input,
         rules.report.input,
+
+
+onsuccess:
+    tell(how_it_ended(CELLS.values(), Path(RESULTS), early=False))
+
+
+onerror:
+    tell(how_it_ended(CELLS.values(), Path(RESULTS), early=True))

@@ -35,18 +35,24 @@ class Rows:
         return self.values.shape[0]
 
     def batch(self, rows: Tensor | slice) -> Batch:
-        """The given rows; grey levels as probabilities."""
+        """A copy of the given rows; grey levels as probabilities."""
         x = self.values[rows].float()
         if self.scale != 1.0:
             x *= self.scale
-        return Batch(x, None if self.labels is None else self.labels[rows])
+        return Batch(x, None if self.labels is None else self.labels[rows].clone())
 
     def random_part(self, n: int | None, seed: int) -> Batch:
-        """n rows drawn without replacement by the seed, in their original order; all of them for None or n >= N."""
+        """The rows that ``random_rows`` names."""
         if n is None or n >= len(self):
             return self.batch(slice(None))
-        chosen = np.random.default_rng(seed).choice(len(self), size=n, replace=False)
-        return self.batch(torch.from_numpy(np.sort(chosen)).to(self.values.device))
+        return self.batch(torch.from_numpy(random_rows(len(self), n, seed)).to(self.values.device))
+
+
+def random_rows(total: int, n: int | None, seed: int) -> np.ndarray:
+    """Numbers of n rows drawn without replacement by the seed, ascending; all of them for None or n >= total."""
+    if n is None or n >= total:
+        return np.arange(total)
+    return np.sort(np.random.default_rng(seed).choice(total, size=n, replace=False))
 
 
 class _Cycle:

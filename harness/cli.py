@@ -1,14 +1,15 @@
 """The ``harness`` command line: every rule of the workflow calls one of these verbs, so each step can be run by hand.
 
-Errors that a user can mend are one line on standard error and exit code 1; a run that ends in an expected way
-(unavailable data, divergence, time limit) exits 0 and says so in its ``status.json``. Imports that cost time happen
-in the verb that needs them.
+Errors that a user can mend are one line on standard error and exit code 1, or 3 where settings or arguments are wrong;
+a run that ends in an expected way (unavailable data, divergence, time limit) exits 0 and says so in its
+``status.json``. Imports that cost time happen in the verb that needs them.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import gc
 import json
 import logging
@@ -18,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import ConfigError, DataError, HarnessError
+from harness.errors import ConfigError, HarnessError, InterruptedMeasuringError
+from harness.run_lock import alone_in
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +29,9 @@ if TYPE_CHECKING:
     from harness.data import Dataset
     from harness.tables import PlannedCell
 
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of a folder, not of the program
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
+KILLED = 137  # that for SIGKILL, which the kernel sends when memory is at an end
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +42,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.verb(options) or 0
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
+        return error.exit_code
+    except SystemExit as error:  # of a method's code: no verb of ours ends like this
+        found = f"sys.exit({error.code!r})"
+        print(f"harness: expected a method that returns or raises an error, found {found}", file=sys.stderr)
+        return 1
+    except InterruptedMeasuringError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return STOPPED_BY_USER[1]
+    except OSError as error:
+        if error.errno not in UNUSABLE or not error.filename:
+            raise
+        print(f"harness: {error.filename}: expected a place to write to, found {error.strerror}", file=sys.stderr)
         return 1
 
 
@@ -51,12 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     datasets.add_argument(
         "--record", type=Path, help="write what was found (one data set) to this file; not to find it is then no error"
     )
-    datasets.add_argument("--attempt", type=int, default=0, help="number kept in the record; a new one is a new try")
+    datasets.add_argument("--attempt", default="0", help="word kept beside the record; a new one is a new try")
 
     _verb(verbs, "methods", _methods, "list the methods")
 
     verify = _verb(verbs, "verify", _verify, "compare a method with exact sums on small models")
     verify.add_argument("method", metavar="METHOD")
+    verify.add_argument(
+        "--allow-unchecked", action="store_true", help="exit with 0 although a capability could NOT be CHECKED"
+    )
 
     new = _verb(verbs, "new-method", _new_method, "write a working method to start from, and its configuration")
     new.add_argument("name", metavar="NAME")
@@ -68,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_cell(run)
     _add_computing(run)
     _add_training(run)
+    run.add_argument("--attempt", type=int, default=1, help="number of this try of one call, of several on a cluster")
 
     train = _verb(verbs, "train", _train, "train one model")
     _add_cell(train)
@@ -88,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_cell(failure)
     failure.add_argument("--data-record", type=Path, required=True, help="as for run")
     failure.add_argument("--exit-code", type=int, required=True)
+    failure.add_argument("--attempt", type=int, default=1, help="as for run")
     failure.add_argument("--log", type=Path, help="where the crash is told")
 
     _add_results(verbs)
@@ -164,7 +185,7 @@ def _add_cell(parser: argparse.ArgumentParser) -> None:
 
 def _add_computing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes a run repeatable")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number is another training")
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -173,22 +194,18 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 
 def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
-    from harness.config import load_settings, method_files, read_yaml
-    from harness.registry import use_files
+    from harness.config import read_settings
+    from harness.settings_check import Source
+    from harness.settings_text import parse_settings, read_yaml
 
     text = options.settings
     if text.lstrip().startswith("{"):
-        try:
-            overrides = json.loads(text)
-        except ValueError as error:
-            raise ConfigError(f"--settings: expected JSON, found {text!r} ({error})") from error
+        given = [Source("--settings", parse_settings(text, "--settings"))]
     else:
-        overrides = read_yaml(Path(text))
+        given = [Source(text, read_yaml(Path(text)))]
     if options.preset:
-        overrides = {**overrides, "preset": options.preset}
-    settings = load_settings(overrides)
-    use_files(method_files(settings))
-    return settings
+        given.append(Source("--preset", {"preset": options.preset}))
+    return read_settings(given)
 
 
 def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
@@ -229,9 +246,11 @@ def _datasets(options: argparse.Namespace) -> int:
             print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
             record = {"name": name, "available": False, "message": str(error)}
         if options.record:
-            from harness import atomic
+            from harness.records import write_json
+            from harness.workflow import attempts_file
 
-            atomic.write_json(options.record, {**record, "attempt": options.attempt})
+            write_json(attempts_file(options.record), {"attempt": options.attempt})
+            write_json(options.record, record)
     return 0
 
 
@@ -281,14 +300,16 @@ def _verify(options: argparse.Namespace) -> int:
     import torch
     from tabulate import tabulate
 
-    from harness.verify import verify
+    from harness.verify import summary, verify
 
     _load_settings(options)
     torch.set_num_threads(1)
     results = list(verify(options.method))
     rows = [(result.check, result.verdict, result.detail) for result in results]
     print(tabulate(rows, headers=("check", "verdict", "found"), maxcolwidths=(None, None, 90)))
-    return int(any(result.verdict == "failed" for result in results))
+    print(f"\n{options.method}: {summary(results)}")
+    bad = {"failed"} if options.allow_unchecked else {"failed", "NOT CHECKED"}
+    return int(any(result.verdict in bad for result in results))
 
 
 def _new_method(options: argparse.Namespace) -> int:
@@ -341,8 +362,13 @@ def _run_cell(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
-    with _computing(options, settings, idle=data is None) as device:
-        if data is not None and runs.is_trained(run, cell, data.digest):
+    if runs.killed_at_last(run, options.attempt) and not settings["strict"]:
+        trained = data is not None and runs.is_trained(run, cell, data.digest, options.threads)
+        _fail(cell, run, settings, f"killed in {options.attempt - 1} tries, as for want of memory", trained)
+        return 0
+    runs.forget_crashes(run, options.attempt, succeeded=False)
+    with alone_in(run), _computing(options, settings, idle=data is None) as device:
+        if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
             print(f"{cell.path}: was trained before", file=sys.stderr)
         elif data is not None:
             trials = _results(settings) / "searches" / Path(cell.path).parent
@@ -350,6 +376,7 @@ def _run_cell(options: argparse.Namespace) -> int:
             if stopped:
                 return stopped
         _measure_model(cell, data, run, device, settings["preset"])
+    runs.forget_crashes(run, options.attempt, succeeded=True)
     return 0
 
 
@@ -359,7 +386,7 @@ def _train(options: argparse.Namespace) -> int:
     data = _data_to_train_on(options, settings, cell, run)
     if data is None:
         return 0
-    with _computing(options, settings) as device:
+    with alone_in(run), _computing(options, settings) as device:
         return _train_model(cell, data, run, device)
 
 
@@ -371,17 +398,20 @@ def _trial(options: argparse.Namespace) -> int:
     trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
     run = options.run or _results(settings) / "searches" / trial.path
     data = _data_to_train_on(options, settings, trial.cell, run)
-    if data is None or runs.is_trained(run, trial.cell, data.digest):
+    if data is None:
         return 0
-    with _computing(options, settings) as device:
-        return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
+    with alone_in(run):
+        if runs.is_trained(run, trial.cell, data.digest, options.threads):
+            return 0
+        with _computing(options, settings) as device:
+            return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
 
 
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
     """The cell's data set; None, with a status that says so, where its record says that it cannot be had."""
     from harness import runs
     from harness.config import data_settings
-    from harness.data import load
+    from harness.data import obtain
 
     record = runs.read_json(options.data_record) if options.data_record else {"available": True}
     if not record["available"]:
@@ -389,20 +419,18 @@ def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cel
         runs.write_status(run, runs.UNAVAILABLE, record["message"])
         print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
         return None
-    data = load(cell.dataset, data_settings(settings))
-    if record.get("digest", data.digest) != data.digest:
-        raise DataError(
-            f"cached {cell.dataset}", f"content digest {record['digest']} of {options.data_record}", data.digest
-        )
-    return data
+    return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
 
 
 def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = ()) -> int:
     """Train, unless one of the folders ``elsewhere`` holds the same training: a trial may be what the grid has."""
+    import torch
+
     from harness import runs
     from harness.training import InterruptedRunError, train
 
-    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest)), None)
+    threads = torch.get_num_threads()
+    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest, threads)), None)
     if source:
         runs.copy_training(source, run, cell)
         print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
@@ -419,14 +447,14 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
 def _evaluate(options: argparse.Namespace) -> int:
     from harness import runs
     from harness.config import data_settings
-    from harness.data import load
+    from harness.data import obtain
 
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
-    data = None
-    if runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL:
-        data = load(cell.dataset, data_settings(settings))
-    with _computing(options, settings, idle=data is None) as device:
+    data, status = None, runs.read_status(run)
+    if status["status"] in runs.HAVE_MODEL:
+        data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+    with alone_in(run), _computing(options, settings, idle=data is None) as device:
         _measure_model(cell, data, run, device, settings["preset"])
     return 0
 
@@ -435,17 +463,21 @@ def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.de
     from harness.evaluation import evaluate
 
     for row in evaluate(run, cell, data, device, preset):
-        if row["metric"]:
+        if row["value"] is not None:
             sem = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
             print(f"{cell.path}: {row['metric']} = {row['value']:.4f}{sem}", file=sys.stderr)
+        elif row["metric"]:
+            print(f"{cell.path}: {row['metric']}: {row['status']}: {row['message']}", file=sys.stderr)
 
 
 def _record_failure(options: argparse.Namespace) -> int:
-    """Make a crash a status that the tables render; a stop asked for by the user stays a stop."""
+    """Make a crash a status that the tables render; a stop that the user asked for, or has to act on, stays a stop."""
     if options.exit_code in STOPPED_BY_USER:
         return options.exit_code
+    if options.exit_code == ConfigError.exit_code:
+        print(f"{options.dataset}/{options.method}: {_last_error(options.log) or 'wrong settings'}")
+        return options.exit_code
     from harness import runs
-    from harness.evaluation import record_failure
 
     settings = _load_settings(options)
     if settings["strict"]:
@@ -455,16 +487,33 @@ def _record_failure(options: argparse.Namespace) -> int:
     message = f"{'evaluation' if trained else 'training'} ended with exit code {options.exit_code}" + (
         f", see {options.log}" if options.log else ""
     )
+    runs.count_crash(run, message, options.attempt if options.exit_code == KILLED else None)
+    _fail(cell, run, settings, message, trained)
+    return 0
+
+
+def _fail(cell: Cell, run: Path, settings: dict[str, Any], message: str, trained: bool) -> None:
+    """Make the run one that failed, in training or, where that is done, in the evaluation."""
+    from harness import runs
+    from harness.evaluation import record_failure
+
     print(f"harness: {cell.path}: failed: {message}", file=sys.stderr)
     if not trained:
         runs.write_config(run, cell)
         runs.write_status(run, runs.FAILED, message)
-    runs.count_crash(run, message)
     record_failure(run, cell, settings["preset"], message)
-    return 0
+
+
+def _last_error(log: Path | None) -> str:
+    """The last line in which this program told of an error; '' without one."""
+    if log is None or not log.is_file():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("harness: ")), "")
 
 
 def _tables(options: argparse.Namespace) -> int:
+    from harness import per_row
     from harness.collect import read_metrics, write_metrics
     from harness.config import cells
     from harness.tables import write_tables
@@ -472,6 +521,7 @@ def _tables(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     planned = cells(settings)
     metrics = read_metrics(planned, options.runs)
+    per_row.gather(planned, options.runs, options.metrics.with_name(per_row.FILE))
     write_metrics(metrics, options.metrics)
     for path in write_tables(metrics, _models(planned, settings), settings["preset"], options.output):
         print(path)
@@ -501,16 +551,18 @@ def _analyse(options: argparse.Namespace) -> int:
     from harness.analyses.perform import analyse_cell
     from harness.analyses.plan import analyses_of
     from harness.config import data_settings
-    from harness.data import load
+    from harness.data import obtain
 
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     planned = analyses_of(settings, cell)
-    has_model = runs.read_json(run / "status.json")["status"] in runs.HAVE_MODEL
-    with _computing(options, settings, idle=not has_model) as device:
-        found = analyse_cell(
-            run, cell, planned, lambda: load(cell.dataset, data_settings(settings)), device, settings["strict"]
-        )
+    status = runs.read_status(run)
+
+    def load() -> Dataset:
+        return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+
+    with alone_in(run), _computing(options, settings, idle=status["status"] not in runs.HAVE_MODEL) as device:
+        found = analyse_cell(run, cell, planned, load, device, settings["strict"])
     for name, how in found.items():
         print(f"{cell.path}: {name}: {how['status']} {how['message']}".rstrip(), file=sys.stderr)
     return 0
@@ -541,11 +593,12 @@ def _report(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     from harness.check import write_check
+    from harness.check.rules import Rules
 
+    rules = Rules.from_settings(_load_settings(options))
     home = options.run if options.run.is_dir() else options.run.parent
-    outcome = write_check(options.run, options.earlier, options.output or home / "check")
-    for name, counts in outcome.counts.items():
-        print(f"against the {name}: " + ", ".join(f"{n} {word}" for word, n in counts.items()))
+    outcome = write_check(options.run, options.earlier, options.output or home / "check", rules)
+    print("\n".join(outcome.lines()))
     return int(outcome.regressions > 0 or (options.strict and outcome.worse_than_thesis > 0))
 
 

@@ -9,25 +9,16 @@ import pandas as pd
 
 from harness import atomic, runs
 from harness.config import Cell
-from harness.errors import HarnessError
-
-NUMBERS = ("value", "sem", "mc_error", "k", "n_rows", "seconds", "train_seconds", "n_updates", "best_update")
+from harness.measurements import usable
 
 
 def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
     """One row a measured number of every cell; raises DataError for a cell without ``metrics.json``."""
     rows = []
     for cell in cells:
-        path = runs_folder / cell.path / "metrics.json"
-        found = runs.read_json(path).get("rows")
-        if not found:
-            raise HarnessError(f"{path}: expected at least one row, found none")
-        rows += found
+        rows += runs.read_rows(runs_folder / cell.path)
     frame = pd.DataFrame(rows)
-    for column in NUMBERS:
-        frame[column] = pd.to_numeric(frame.get(column))
-    frame["message"] = frame["message"].fillna("")
-    return frame
+    return usable(frame, f"{runs_folder}/*/*/*/*/metrics.json")
 
 
 def write_metrics(frame: pd.DataFrame, path: Path) -> None:

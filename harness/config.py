@@ -1,13 +1,15 @@
 """Configuration: read once at the edge, checked against a schema, resolved into frozen cells.
 
 Settings are ``workflows/config.yaml``, overlaid by ``workflows/presets/PRESET.yaml``, overlaid by what the user gives
-(Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``). A *cell* is one model to train: a data set,
+(Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``); ``harness.settings_text`` reads all, and
+``harness.settings_check`` refuses what no cell could be trained with. A *cell* is one model to train: a data set,
 a method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a
 preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
 more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
 alone: they are in no table, only the analyses of ablations look at them (see ``harness.analyses``), and with a method
 that is taken out of the grid they go as well. ``searches`` tries settings on the validation set (see
-``harness.search``). Everything that decides a trained model is in its :class:`Cell`, and nothing else is.
+``harness.search``). Everything that is chosen about a trained model is in its :class:`Cell`, and nothing else is; how
+it is computed, which decides its last bits, is in ``harness.computing``.
 """
 
 from __future__ import annotations
@@ -16,25 +18,32 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-import yaml
-
-from harness.data import CATALOGUE, DataSettings
+from harness.cache_folder import cache_folder
+from harness.data import DataSettings
 from harness.errors import ConfigError
-from harness.registry import method_names
+from harness.names import variant_folder
+from harness.registry import use_files
 from harness.schema import check
+from harness.settings_check import (
+    ANY,
+    Checker,
+    Source,
+    cell_faults,
+    depth,
+    merged,
+    merged_sources,
+    part_schema,
+    source_of,
+)
+from harness.settings_text import dotted, plain, read_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = ROOT / "workflows"
-ANY = "*"
 
 
 @dataclass(frozen=True)
@@ -123,9 +132,8 @@ class Cell:
         fields = {field.name for field in dataclasses.fields(cls)}
         if set(values) != fields:
             raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
-        schema = _schema()["$defs"]
         for part in ("training", "evaluation"):
-            check(values[part], {**schema[part], "$defs": schema}, f"cell: {part}")
+            check(values[part], part_schema(part), f"cell: {part}")
         training, evaluation = Training.from_dict(values["training"]), Evaluation(**values["evaluation"])
         return cls(**{**values, "training": training, "evaluation": evaluation})
 
@@ -142,79 +150,49 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def variant_folder(variant: str) -> str:
-    """A variant's name in paths: ``default`` for '', blanks as underscores."""
-    return variant.replace(" ", "_") or "default"
-
-
-@cache
-def _schema() -> dict[str, Any]:
-    return json.loads(files("harness").joinpath("schemas/settings.json").read_text(encoding="utf-8"))
-
-
-def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``over`` laid on top, mappings merged key by key, everything else replaced."""
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
-    return result
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which 4e-05, as JSON writes it, is a number; YAML 1.1 wants a point as well, and takes it for a word."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML (or JSON) text. Raises yaml.YAMLError."""
-    return yaml.load(text, _Loader)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping; raises ConfigError that names the file."""
-    try:
-        value = parse_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, found {error}") from error
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a mapping, found {type(value).__name__}")
-    return value
-
-
 def presets() -> list[str]:
     """Names of the presets that exist."""
     return sorted(path.stem for path in (WORKFLOWS / "presets").glob("*.yaml"))
 
 
 def load_settings(overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The merged settings, checked against the schema.
+    """The merged settings, checked; from here on, the methods in the files that they name are known.
 
     ``overrides`` is the user's part; its ``preset`` chooses the preset. Raises ConfigError that names the key.
     """
-    overrides = overrides or {}
-    base = read_yaml(WORKFLOWS / "config.yaml")
-    preset = overrides.get("preset", base.get("preset"))
+    return read_settings([Source("settings", plain(overrides or {}, "settings"))])
+
+
+def read_settings(given: Sequence[Source]) -> dict[str, Any]:
+    """``load_settings`` for a user's part in several pieces, later ones on top of earlier ones.
+
+    Raises ConfigError that names piece, key, what was expected and what was found.
+    """
+    base = Source("workflows/config.yaml", read_yaml(WORKFLOWS / "config.yaml"))
+    asked = next(source for source in [*reversed(given), base] if "preset" in source.values)
+    preset = asked.values["preset"]
     if preset not in presets():
-        raise ConfigError(f"preset: expected one of {', '.join(presets())}, found {preset!r}")
-    settings = merged(merged(base, read_yaml(WORKFLOWS / "presets" / f"{preset}.yaml")), overrides)
-    check(settings, _schema(), f"settings (preset {preset})")
+        raise ConfigError(f"{asked.name}: preset: expected one of {', '.join(presets())}, found {preset!r}")
+    path = f"workflows/presets/{preset}.yaml"
+    sources = [base, Source(path, read_yaml(ROOT / path)), *given]
+    checker = Checker(merged_sources(sources), sources)
+    try:
+        use_files(method_files(checker.settings))
+    except ConfigError as error:
+        raise ConfigError(f"{source_of(('methods',), sources)}: {error}") from error
+    settings = checker.entries()
+    _check_cells(settings, sources, checker.hyperparameters)
     return settings
 
 
 def data_settings(settings: Mapping[str, Any]) -> DataSettings:
     """Where data are looked for; relative folders count from the repository's root."""
     data = settings["data"]
-    cache_folder = data["cache"] or platformdirs.user_cache_dir("bihm-harness")
     return DataSettings(
-        cache=ROOT / Path(cache_folder).expanduser(),
+        cache=ROOT / Path(data["cache"]).expanduser() if data["cache"] else cache_folder(),
         mirrors=tuple(ROOT / Path(mirror).expanduser() for mirror in data["mirrors"]),
         download=data["download"],
-        paths={name: ROOT / Path(path).expanduser() for name, path in data["paths"].items()},
+        paths={name: ROOT / Path(path).expanduser() for name, path in data["paths"].items() if path is not None},
         timeout_s=data["timeout_s"],
     )
 
@@ -225,21 +203,13 @@ def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def cells(settings: Mapping[str, Any]) -> list[Cell]:
-    """All cells of the grid and of the ablations, every repetition, in the order of the configuration.
-
-    Raises ConfigError for a key that names neither a data set nor a group, a method that does not exist, a cell that is
-    both of the grid and of the ablations, or one without a complete budget.
-    """
-    _check_keys(settings)
-    grid, ablations = cells_named(settings, "grid"), cells_named(settings, "ablations")
-    _check_methods(settings)
-    for method, dataset, variant in ablations:
-        if (method, dataset, variant) in grid:
-            raise ConfigError(f"ablations.{method}.{dataset}: expected a variant of its own, found {variant!r}")
+    """All cells of the grid and of the ablations, every repetition, in the order of the configuration."""
+    ablations = cells_named(settings, "ablations")
     return [
-        resolve(settings, dataset, method, variant, seed)
-        for method, dataset, variant in [*grid, *ablations]
-        for seed in range(_repetitions(settings, dataset, method, variant))
+        dataclasses.replace(cell, seed=seed)
+        for method, dataset, variant in [*cells_named(settings, "grid"), *ablations]
+        for cell, repetitions in [_resolved(settings, dataset, method, variant, ablations)]
+        for seed in range(repetitions)
     ]
 
 
@@ -250,54 +220,31 @@ def is_ablation(settings: Mapping[str, Any], cell: Cell) -> bool:
 
 def chosen_analyses(settings: Mapping[str, Any], cell: Cell) -> list[str] | None:
     """Names of the analyses that entries of the cell ask for; None for all that there are."""
-    return _merged_entries(settings, cell.dataset, cell.method, cell.variant).get("analyses")
+    ablations = cells_named(settings, "ablations")
+    return _merged_entries(settings, cell.dataset, cell.method, cell.variant, ablations).get("analyses")
 
 
-def _repetitions(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> int:
-    """How often a cell is trained: what its entries say, else ``repetitions`` of the settings."""
-    return _merged_entries(settings, dataset, method, variant).get("repetitions", settings["repetitions"])
-
-
-def cells_named(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str], None]:
-    """(method, data set, variant) of all cells that a section in the form of the grid has, in their order."""
+def cells_named(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str], str]:
+    """(method, data set, variant) of all cells that a section in the form of the grid has -> the key that brings it."""
     groups = settings["groups"]
-    seen = {}
+    seen: dict[tuple[str, str, str], str] = {}
     for method, entries in settings[section].items():
         if not settings["grid"].get(method):
             continue
         # null takes out what an earlier file put in, and a data set from its group
         given = {key: entry for key, entry in (entries or {}).items() if entry is not None}
-        for name in itertools.chain.from_iterable(groups.get(key, [key]) for key in given):
+        for key, name in itertools.chain.from_iterable(((k, n) for n in groups.get(k, [k])) for k in given):
             if name in given or name not in (entries or {}):
                 dataset, _, variant = name.partition("/")
-                seen[method, dataset, variant] = None
+                seen.setdefault((method, dataset, variant), key)
     return seen
 
 
-def _check_keys(settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError for a key that names neither a data set nor a group."""
-    groups = settings["groups"]
-    for section in ("grid", "ablations", "searches", "budgets"):
-        for method, entries in settings[section].items():
-            for key in entries or {}:
-                name = key.partition("/")[0]
-                if name not in CATALOGUE and key not in groups and not (section == "budgets" and key == ANY):
-                    known = ", ".join([*CATALOGUE, *groups])
-                    raise ConfigError(f"{section}.{method}.{key}: expected a data set or group ({known})")
-
-
-def _check_methods(settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError for cells of a method that does not exist."""
-    known = method_names()
-    for section in ("grid", "ablations"):
-        for method, entries in settings[section].items():
-            if method not in known and any(entry is not None for entry in (entries or {}).values()):
-                raise ConfigError(f"{section}.{method}: expected one of {', '.join(known)}, found {method!r}")
-
-
-def _merged_entries(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> dict[str, Any]:
+def _merged_entries(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, ablations: Iterable[tuple[str, str, str]]
+) -> dict[str, Any]:
     """Everything that applies to a cell, general to specific: defaults, then grid, then ablations, then budgets."""
-    of_ablations = (method, dataset, variant) in cells_named(settings, "ablations")
+    of_ablations = (method, dataset, variant) in ablations
     values = settings["defaults"]
     for section in ("grid", *(["ablations"] if of_ablations else []), "budgets"):
         values = merged(values, specific_entries(settings, section, dataset, method, variant))
@@ -308,11 +255,10 @@ def specific_entries(
     settings: Mapping[str, Any], section: str, dataset: str, method: str, variant: str
 ) -> dict[str, Any]:
     """What one section says of a cell, general to specific."""
-    key = f"{dataset}/{variant}" if variant else dataset
-    names = [ANY, *(group for group, members in settings["groups"].items() if dataset in members), dataset, key]
+    entries = settings[section].get(method) or {}
     values: dict[str, Any] = {}
-    for name in dict.fromkeys(names):
-        values = merged(values, (settings[section].get(method) or {}).get(name) or {})
+    for name in _names_of(settings, dataset, variant):
+        values = merged(values, entries.get(name) or {})
     return values
 
 
@@ -321,27 +267,71 @@ def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str
 
     ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the settings do not have.
     """
-    _check_keys(settings)
-    known = [*cells_named(settings, "grid"), *cells_named(settings, "ablations")]
+    ablations = cells_named(settings, "ablations")
+    known = [*cells_named(settings, "grid"), *ablations]
     chosen = [v for m, d, v in known if (m, d, variant_folder(v)) == (method, dataset, variant_folder(variant))]
     if not chosen:
         existing = ", ".join(f"{m}/{d}/{variant_folder(v)}" for m, d, v in known)
         asked = f"{method}/{dataset}/{variant_folder(variant)}"
         raise ConfigError(f"cell {asked}: expected method/data set/variant out of {existing}")
-    variant = chosen[0]
-    values = _merged_entries(settings, dataset, method, variant)
-    where = f"cell {method}:{dataset}/{variant}" if variant else f"cell {method}:{dataset}"
-    required = _schema()["$defs"]
-    for part in ("training", "evaluation"):
-        missing = sorted(set(required[part]["properties"]) - set(values.get(part, {})))
-        if missing:
-            raise ConfigError(f"{where}: {part}: expected {', '.join(missing)}, found none")
-    return Cell(
+    cell, _ = _resolved(settings, dataset, method, chosen[0], ablations)
+    return dataclasses.replace(cell, seed=seed)
+
+
+def _resolved(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, ablations: Iterable[tuple[str, str, str]]
+) -> tuple[Cell, int]:
+    """A cell, and how often it is trained: what its entries say, else ``repetitions`` of the settings."""
+    values = _merged_entries(settings, dataset, method, variant, ablations)
+    cell = Cell(
         dataset=dataset,
         method=method,
         variant=variant,
-        seed=seed,
+        seed=0,
         model=values.get("model", {}),
         training=Training.from_dict(values["training"]),
         evaluation=Evaluation(**values["evaluation"]),
     )
+    return cell, values.get("repetitions", settings["repetitions"])
+
+
+def _check_cells(
+    settings: dict[str, Any], sources: Sequence[Source], schema_of: Callable[[str], dict[str, Any] | None]
+) -> None:
+    """Raises ConfigError for two cells with one folder, and for one that is incomplete or cannot be trained."""
+    grid, ablations = cells_named(settings, "grid"), cells_named(settings, "ablations")
+    folders: dict[tuple[str, str, str], str] = {}
+    for section, found in (("grid", grid), ("ablations", ablations)):
+        for (method, dataset, variant), key in found.items():
+            where = f"{source_of((section, method, key), sources)}: {section}.{method}.{key}"
+            if section == "ablations" and (method, dataset, variant) in grid:
+                raise ConfigError(f"{where}: expected a variant of its own, found {variant!r} in the grid as well")
+            # file systems that do not tell capitals apart have one folder for both
+            folder = (method, dataset, variant_folder(variant).casefold())
+            if folder in folders:
+                other = f"{variant_folder(variant)}, that of {folders[folder]!r}"
+                raise ConfigError(f"{where}: expected a folder of its own, found {other}")
+            folders[folder] = variant
+            values = _merged_entries(settings, dataset, method, variant, ablations)
+            for keys, fault in cell_faults(values, schema_of(method), method, dataset, settings["data"]["paths"]):
+                path = _origin(settings, dataset, method, variant, keys) or (section, method, key, *keys)
+                cell = "" if dataset in path else f"{dataset}: "
+                raise ConfigError(f"{source_of(path, sources)}: {dotted(path)}: {cell}{fault}")
+
+
+def _origin(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, keys: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Where settings say what a cell has at ``keys``; None where no entry goes that far."""
+    for section in ("budgets", "ablations", "grid"):
+        entries = settings[section].get(method) or {}
+        for name in reversed(_names_of(settings, dataset, variant)):
+            if depth(entries.get(name), keys) == len(keys):
+                return (section, method, name, *keys)
+    return ("defaults", *keys) if depth(settings["defaults"], keys) == len(keys) else None
+
+
+def _names_of(settings: Mapping[str, Any], dataset: str, variant: str) -> list[str]:
+    """Under which names sections can have entries for a cell, general to specific."""
+    groups = [group for group, members in settings["groups"].items() if dataset in members]
+    return list(dict.fromkeys([ANY, *groups, dataset, f"{dataset}/{variant}" if variant else dataset]))

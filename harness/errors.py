@@ -2,11 +2,19 @@
 
 
 class HarnessError(Exception):
-    """Bad input from outside (a file, the configuration, the command line); printed without a traceback."""
+    """Bad input from outside (a file, the configuration, the command line); printed without a traceback.
+
+    exit_code: of the command line. The workflow stops where a cell ends with that of ConfigError, since a mistake in
+    the settings is for a person to mend; any other end of a cell is for the tables to tell.
+    """
+
+    exit_code = 1
 
 
 class ConfigError(HarnessError):
     """A configuration key that is unknown, missing or of the wrong type."""
+
+    exit_code = 3
 
 
 class DataError(HarnessError):
@@ -19,3 +27,7 @@ class DataError(HarnessError):
 
 class DataUnavailableError(HarnessError):
     """A data set that none of the sources has; the message says how to get it."""
+
+
+class InterruptedMeasuringError(Exception):
+    """The process was asked to end while it measured; what was measured so far is on disk."""

@@ -2,23 +2,31 @@
 
 A measurement is one row of the tidy metrics table; names are those of the thesis' reported numbers. ``sem`` is the
 standard error over the test rows (which contains the Monte-Carlo noise of each row's estimate, and the error of 2 log
-Z where that enters); ``mc_error`` is the part that more samples would remove. Exact likelihoods use every test row;
-estimates may use a random part of them, drawn by a seed that depends on the data set alone, so that all methods meet
-the same rows.
+Z where that enters). ``mc_error`` is the part of it that stems from the estimator's random numbers: what the value
+would vary by if the same rows were measured again. It is not what separates the value from that of infinitely many
+samples: the log of a mean is also biased, always to the same side, and often by far more. ``bias`` is the estimate of
+that (see ``harness.bias``), so that value - bias is the corrected value, and ``bias_error`` its standard error; both
+are 0 for exact numbers and NaN where they are not known.
+
+Exact likelihoods use every test row; estimates may use a random part of them, drawn by a seed that depends on the data
+set alone, so that all methods meet the same rows. What each row came to is kept as well (see ``harness.per_row``).
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from harness import atomic, runs
-from harness.batches import Rows
+from harness import per_row, pieces, runs
+from harness.batches import Rows, random_rows
+from harness.bias import NO_BIAS, UNKNOWN, Bias
 from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import HarnessError
@@ -42,21 +50,55 @@ from harness.method import (
     Tractable,
     Unnormalised,
 )
+from harness.per_row import TEST_ROWS, RowValues
 from harness.provenance import describe_device, git_commit, versions
+from harness.records import write_json
 from harness.registry import build, method_class
 from harness.seeds import generator_for, seed_for
 
 CHUNK = 4096  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache
 EXACT_CHUNK = 256  # rows at once where likelihoods are exact
 CHAINS_CHUNK = 100  # annealed chains at once
+ERRORS = ("sem", "mc_error", "bias", "bias_error")  # that a measurement carries
 LABEL_ROUNDING = 1e-5  # nats that a sum over classes in single precision may be off
 
 
-def _measured(metric: str, values: Tensor, **facts: Any) -> dict[str, Any]:
-    """A row for the mean of per-row values [B]."""
+@dataclass(frozen=True)
+class Measurement:
+    """One measured number.
+
+    facts: its row of ``metrics.json``. values: those of the test rows [B], where it has any. mc_errors: the Monte-Carlo
+    standard error of each, or one for all; NaN where it is not known.
+    """
+
+    facts: dict[str, Any]
+    values: Tensor | None = None
+    mc_errors: Tensor | float = math.nan
+
+    def checked(self) -> dict[str, Any]:
+        """The facts; of a value that is not finite, it is the status that says so, and there is no error."""
+        value = self.facts["value"]
+        if value is None or math.isfinite(value):
+            return self.facts
+        message = f"{self.facts['metric']} came out as {value}"
+        if self.values is not None:
+            n_bad = (~torch.isfinite(self.values)).sum().item()
+            message += f", not finite on {n_bad} of {len(self.values)} test rows"
+        return {**self.facts, **dict.fromkeys(ERRORS, math.nan), "status": runs.DIVERGED, "message": message}
+
+
+def _measured(
+    metric: str, values: Tensor, bias: Bias = UNKNOWN, mc_errors: Tensor | float = math.nan, **facts: Any
+) -> Measurement:
+    """The mean of per-row values [B]."""
     n = len(values)
     sem = (values.std() / math.sqrt(n)).item() if n > 1 else math.nan
-    return {"metric": metric, "value": values.mean().item(), "sem": sem, "n_rows": n, **facts}
+    of_mean = {"metric": metric, "value": values.mean().item(), "sem": sem, "n_rows": n, **_bias(bias)}
+    return Measurement({**of_mean, **facts}, values, mc_errors)
+
+
+def _bias(bias: Bias) -> dict[str, float]:
+    return {"bias": bias.value, "bias_error": bias.error}
 
 
 def _mean_error(variances: Tensor) -> float:
@@ -64,20 +106,22 @@ def _mean_error(variances: Tensor) -> float:
     return (variances.sum().sqrt() / len(variances)).item()
 
 
-def measure_exact(model: Tractable, test: Rows) -> list[dict[str, Any]]:
+EXACT: dict[str, Any] = {"estimator": "exact", "k": 0, "mc_error": 0.0, "mc_errors": 0.0, "bias": NO_BIAS}
+
+
+def measure_exact(model: Tractable, test: Rows) -> list[Measurement]:
     """-log p over all test rows."""
-    started = time.perf_counter()
+    started = pieces.clock()
     log_p = exact_log_prob(model, test.batch(slice(None)).x, EXACT_CHUNK)
-    seconds = time.perf_counter() - started
-    return [_measured("-log p", -log_p, estimator="exact", k=0, mc_error=0.0, seconds=seconds)]
+    return [_measured("-log p", -log_p, **EXACT, seconds=pieces.clock() - started)]
 
 
-def measure_orderings(model: Orderings, test: Rows) -> list[dict[str, Any]]:
+def measure_orderings(model: Orderings, test: Rows) -> list[Measurement]:
     """-log p over all test rows; where it is that of several orderings, also the mean -log p of one of them."""
-    started = time.perf_counter()
+    started = pieces.clock()
     log_p = log_prob_orders(model, test.batch(slice(None)).x, EXACT_CHUNK)  # [B, M]
     n_orders = log_p.shape[1]
-    facts = {"estimator": "exact", "k": 0, "mc_error": 0.0, "seconds": time.perf_counter() - started}
+    facts = {**EXACT, "seconds": pieces.clock() - started}
     rows = [_measured("-log p", math.log(n_orders) - torch.logsumexp(log_p, dim=1), **facts)]
     if n_orders > 1:
         rows.append(_measured("-log p (one ordering)", -log_p.mean(1), **facts))
@@ -86,107 +130,125 @@ def measure_orderings(model: Orderings, test: Rows) -> list[dict[str, Any]]:
 
 def measure_importance(
     model: ImportanceWeighted, part: Batch, cell: Cell, generator: torch.Generator
-) -> list[dict[str, Any]]:
+) -> list[Measurement]:
     """-log p and its K = 1 bound; ESS; for models with p* also -log p~*, and with 2 log Z, -log p*."""
     k = cell.evaluation.n_samples
-    started = time.perf_counter()
+    started = pieces.clock()
     estimates = importance_estimates(model, part.x, k, generator, CHUNK)
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds}
-    error, star_error = _mean_error(estimates.log_p_variance), _mean_error(estimates.log_p_star_variance)
-    rows = [
-        _measured("-log p", -estimates.log_p, mc_error=error, **facts),
-        _measured("bound -log p", -estimates.bound, mc_error=math.nan, **facts),
+
+    def of_log_mean(metric: str, log_means: Tensor, variances: Tensor, bias: Bias) -> Measurement:
+        error = _mean_error(variances)
+        return _measured(metric, -log_means, -bias, variances.sqrt(), mc_error=error, **facts)
+
+    of_p = of_log_mean("-log p", estimates.log_p, estimates.log_p_variance, estimates.log_p_bias)
+    measured = [
+        of_p,
+        _measured("bound -log p", -estimates.bound, NO_BIAS, mc_error=math.nan, **facts),
         _measured("ess p", estimates.ess_p, mc_error=math.nan, **facts),
     ]
     if not isinstance(model, Partitioned):
-        return rows
-    started = time.perf_counter()
-    z2 = log_z2(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHUNK)
-    z_facts = {"estimator": "importance sampling", "k": z2.n_outer * z2.n_inner, "mc_error": z2.standard_error}
-    star = _measured("-log p~*", -estimates.log_p_star, mc_error=star_error, **facts)
+        return measured
+    of_p_star = of_log_mean("-log p~*", estimates.log_p_star, estimates.log_p_star_variance, estimates.log_p_star_bias)
     return [
-        *rows,
-        _measured("-log p~", -estimates.log_p, mc_error=error, **facts),
-        star,
+        *measured,
+        Measurement({**of_p.facts, "metric": "-log p~"}),
+        of_p_star,
         _measured("ess p*", estimates.ess_p_star, mc_error=math.nan, **facts),
-        {
-            **star,
-            "metric": "-log p*",
-            "value": star["value"] + z2.value,
-            "sem": math.hypot(star["sem"], z2.standard_error),
-            "mc_error": math.hypot(star["mc_error"], z2.standard_error),
-            "message": f"2 log Z not reliable: {z2.doubt}" if z2.doubt else "",
-        },
-        {
-            "metric": "-2 log Z",
-            "value": -z2.value,
-            "sem": z2.standard_error,
-            "n_rows": 0,
-            "seconds": time.perf_counter() - started,
-            "message": f"not reliable: {z2.doubt}" if z2.doubt else "",
-            **z_facts,
-        },
+        *_with_partition_function(model, of_p_star, -estimates.log_p_star_bias, cell, generator),
     ]
 
 
-def measure_unnormalised(
-    model: Unnormalised, test: Rows, cell: Cell, generator: torch.Generator
-) -> list[dict[str, Any]]:
+def _with_partition_function(
+    model: Partitioned, of_p_star: Measurement, star_bias: Bias, cell: Cell, generator: torch.Generator
+) -> list[Measurement]:
+    """-log p*, from -log p~* and its bias, and -2 log Z."""
+    started = pieces.clock()
+    z2 = log_z2(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHUNK)
+    star = of_p_star.facts
+    normalised = {
+        **star,
+        "metric": "-log p*",
+        "value": star["value"] + z2.value,
+        "sem": math.hypot(star["sem"], z2.standard_error),
+        "mc_error": math.hypot(star["mc_error"], z2.standard_error),
+        **_bias(star_bias + z2.bias),
+        "message": f"2 log Z not reliable: {z2.doubt}" if z2.doubt else "",
+    }
+    minus_log_z2 = {
+        "metric": "-2 log Z",
+        "value": -z2.value,
+        "sem": z2.standard_error,
+        "n_rows": 0,
+        "estimator": "importance sampling",
+        "k": z2.n_outer * z2.n_inner,
+        "mc_error": z2.standard_error,
+        **_bias(-z2.bias),
+        "seconds": pieces.clock() - started,
+        "message": f"not reliable: {z2.doubt}" if z2.doubt else "",
+    }
+    return [Measurement(normalised), Measurement(minus_log_z2)]
+
+
+def measure_unnormalised(model: Unnormalised, test: Rows, cell: Cell, generator: torch.Generator) -> list[Measurement]:
     """-log p over all test rows, and log Z, whose error all rows share: it does not shrink with their number."""
-    started = time.perf_counter()
+    started = pieces.clock()
     z = log_z(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHAINS_CHUNK)
     rows = test.batch(slice(None)).x.split(EXACT_CHUNK)
-    minus_log_p = z.value - torch.cat([model.log_unnormalised(part).double() for part in rows])
+    minus_log_p = z.value - torch.cat([model.log_unnormalised(part.clone()).double() for part in rows])
     facts = {
         "estimator": "annealed importance sampling",
         "k": z.n_chains,
         "mc_error": z.standard_error,
-        "seconds": time.perf_counter() - started,
+        "seconds": pieces.clock() - started,
     }
-    remark = f"log Z not reliable: {z.ess * z.n_chains / 100:.2g} effective chains of {z.n_chains}"
-    message = {} if z.reliable else {"message": remark}
-    row = _measured("-log p", minus_log_p, **facts, **message)
-    row["sem"] = math.hypot(row["sem"], z.standard_error)
-    return [row, {"metric": "log Z", "value": z.value, "sem": z.standard_error, "n_rows": 0, **facts, **message}]
+    if not z.reliable:
+        facts["message"] = f"log Z not reliable: {z.ess * z.n_chains / 100:.2g} effective chains of {z.n_chains}"
+    of_p = _measured("-log p", minus_log_p, z.bias, z.standard_error, **facts)
+    of_p.facts["sem"] = math.hypot(of_p.facts["sem"], z.standard_error)
+    of_z = {"metric": "log Z", "value": z.value, "sem": z.standard_error, "n_rows": 0, **_bias(z.bias), **facts}
+    return [of_p, Measurement(of_z)]
 
 
-def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.Generator) -> list[dict[str, Any]]:
+def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.Generator) -> list[Measurement]:
     """Bound on -log p*, -log p~*(y|x) and the error rate (binomial standard error)."""
     k = cell.evaluation.n_samples
-    started = time.perf_counter()
+    started = pieces.clock()
     estimates = label_estimates(model, part.x, k, generator, CHUNK)
-    seconds = time.perf_counter() - started
+    seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds, "mc_error": math.nan}
     return [
-        _measured("bound -log p*", -estimates.log_p_star, **facts),
-        *_label_rows(estimates.log_label, part.y, facts),
+        _measured("bound -log p*", -estimates.log_p_star, -estimates.log_p_star_bias, **facts),
+        *_label_rows(estimates.log_label, part.y, {**facts, "bias": -estimates.log_label_bias(part.y)}, UNKNOWN),
     ]
 
 
-def measure_label_probabilities(model: Discriminative, test: Rows) -> list[dict[str, Any]]:
+def measure_label_probabilities(model: Discriminative, test: Rows) -> list[Measurement]:
     """-log p(y|x), under the name that it has where it is estimated, and the error rate, over all test rows."""
-    started = time.perf_counter()
+    started = pieces.clock()
     batch = test.batch(slice(None))
     log_label = torch.cat([model.log_label_prob(rows).double() for rows in batch.x.split(EXACT_CHUNK)])
-    seconds = time.perf_counter() - started
-    return _label_rows(log_label, batch.y, {"estimator": "exact", "k": 0, "seconds": seconds, "mc_error": 0.0})
+    return _label_rows(log_label, batch.y, {**EXACT, "seconds": pieces.clock() - started}, NO_BIAS)
 
 
-def _label_rows(log_label: Tensor, y: Tensor, facts: dict[str, Any]) -> list[dict[str, Any]]:
+def _label_rows(log_label: Tensor, y: Tensor, facts: dict[str, Any], error_bias: Bias) -> list[Measurement]:
     """Both numbers on labels from log p(y | x) of every class [B, n_classes]; a probability above 1 is told."""
     largest = log_label.max().item()
     message = {} if largest < LABEL_ROUNDING else {"message": f"log p(y|x) of a label up to {largest:.2g}, above 0"}
-    wrong = (log_label.argmax(1) != y).double()
-    error = wrong.mean().item()
-    return [
-        {**_measured("-log p~*(y|x)", -log_label.gather(1, y[:, None]).squeeze(1), **facts), **message},
-        {**_measured("error", wrong, **facts), "sem": math.sqrt(error * (1 - error) / len(wrong))},
-    ]
+    # where a probability is NaN there is no largest one
+    wrong = torch.where(log_label.isnan().any(1), math.nan, (log_label.argmax(1) != y).double())
+    rate = _measured("error", wrong, **{**facts, "bias": error_bias})
+    error = rate.facts["value"]
+    rate.facts["sem"] = math.sqrt(error * (1 - error) / len(wrong))
+    return [_measured("-log p~*(y|x)", -log_label.gather(1, y[:, None]).squeeze(1), **facts, **message), rate]
 
 
-def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> list[dict[str, Any]]:
-    """All measurements of a trained model on the test set; one without a value for a model that allows none."""
+def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> list[Measurement]:
+    """All measurements of a trained model on the test set; one without a value for a model that allows none.
+
+    What has values per row has them for all rows, or for those of ``random_rows`` with the seed of ``TEST_ROWS``.
+    """
     test = Rows.of_split(data, "test", device)
     if isinstance(model, Orderings | Tractable):
         return measure_orderings(model, test) if isinstance(model, Orderings) else measure_exact(model, test)
@@ -195,35 +257,39 @@ def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> l
         return measure_label_probabilities(model, test)
     if isinstance(model, Unnormalised):
         return measure_unnormalised(model, test, cell, generator)
-    part = test.random_part(cell.evaluation.rows, seed_for(cell.dataset, "test rows"))
+    part = test.random_part(cell.evaluation.rows, seed_for(cell.dataset, TEST_ROWS))
     if isinstance(model, Classifier):
         return measure_labels(model, part, cell, generator)
     if isinstance(model, ImportanceWeighted):
         return measure_importance(model, part, cell, generator)
     why = f"{cell.method} has none of log_prob, log_weights, log_unnormalised and log_label_prob"
-    return [{**_NOTHING_MEASURED, "status": runs.NO_LIKELIHOOD, "message": why}]
+    return [Measurement({"metric": "", "value": None, "status": runs.NO_LIKELIHOOD, "message": why})]
 
 
 def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, preset: str) -> list[dict[str, Any]]:
-    """Measure the model in the folder ``run``; write and return the rows of ``metrics.json``.
+    """Measure the model in the folder ``run``; write ``rows.parquet``, then ``metrics.json``, and return its rows.
 
-    A run without a model gives one row that carries its status. Raises DataError when files of the run are missing
-    or not those that training wrote.
+    Those of an earlier evaluation are removed first: where this one fails there are none. A run without a model gives
+    one row that carries its status. Raises DataError when files of the run are missing or not those that training
+    wrote.
     """
-    status = runs.read_json(run / "status.json")
+    _remove_measurements(run)
+    status = runs.read_status(run)
     if status["status"] in runs.HAVE_MODEL and data is not None:
         model = build(cell.method, data.n_features, dict(cell.model)).to(device)
         runs.load_model(run / "model.safetensors", model, status["model_sha256"])
-        with torch.inference_mode():
+        facts = measuring_facts(cell, data.digest, status["model_sha256"])
+        with torch.inference_mode(), pieces.kept(run / pieces.FILE_NAME, facts, device):
             measured = measure(model.eval(), cell, data, device)
     else:
-        measured = [_NOTHING_MEASURED]
+        measured = [NOTHING]
     facts = {
         "status": status["status"],
         "message": status["message"],
         "n_updates": status.get("n_updates"),
         "best_update": status.get("best_update"),
         "train_seconds": status.get("train_seconds"),
+        "model_sha256": status.get("model_sha256"),
         "data_digest": data.digest if data else "",
         "n_test": len(data.test) if data else None,
         "data_official": data.status.official if data else None,
@@ -231,13 +297,27 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
         "device": describe_device(device),
     }
     cls = method_class(cell.method)
-    return _write_rows(run, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)
+    return _write(run, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)
+
+
+def measuring_facts(cell: Cell, data_digest: str, model_sha256: str) -> dict[str, Any]:
+    """All that measurements of a trained model depend on, but for the harness and the machine."""
+    source = inspect.getsourcefile(method_class(cell.method))
+    code = pieces.digest_of_source(Path(source) if source else None)
+    return {**cell.to_dict(), "data_digest": data_digest, "model_sha256": model_sha256, "code": code}
 
 
 def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:
     """``metrics.json`` of a run that crashed: one row with the status ``failed``."""
+    _remove_measurements(run)
     facts = {**_words_in_source(cell.method), "status": runs.FAILED, "message": message}
-    _write_rows(run, cell, preset, facts, [_NOTHING_MEASURED])
+    _write(run, cell, preset, facts, [NOTHING])
+
+
+def _remove_measurements(run: Path) -> None:
+    """The values per row last: where there is a ``metrics.json``, they are beside it."""
+    (run / "metrics.json").unlink(missing_ok=True)
+    (run / per_row.FILE).unlink(missing_ok=True)
 
 
 def _words_in_source(method: str) -> dict[str, str]:
@@ -249,13 +329,13 @@ def _words_in_source(method: str) -> dict[str, str]:
     return {"title": found.title, "kind": found.kind}
 
 
-_NOTHING_MEASURED: dict[str, Any] = {"metric": "", "value": None}
+NOTHING = Measurement({"metric": "", "value": None})
 
 
-def _write_rows(
-    run: Path, cell: Cell, preset: str, facts: dict[str, Any], measured: list[dict[str, Any]]
+def _write(
+    run: Path, cell: Cell, preset: str, facts: dict[str, Any], measured: Sequence[Measurement]
 ) -> list[dict[str, Any]]:
-    """Complete every measurement with where it came from; write and return them."""
+    """Write the values per row, then the measurements, each completed with where it came from; these rows."""
     common = {
         "preset": preset,
         "dataset": cell.dataset,
@@ -269,9 +349,21 @@ def _write_rows(
         **versions(),
         **facts,
     }
-    rows = [{**common, **{key: _finite(value) for key, value in row.items()}} for row in measured]
-    atomic.write_json(run / "metrics.json", {"rows": rows})
+    rows = [{**common, **{key: _finite(value) for key, value in each.checked().items()}} for each in measured]
+    of_rows = [_row_values(each, cell, facts["n_test"]) for each in measured if each.values is not None]
+    digest = per_row.write(run, of_rows)
+    write_json(run / "metrics.json", {"rows": rows, per_row.DIGEST: digest})
     return rows
+
+
+def _row_values(measurement: Measurement, cell: Cell, n_test: int) -> RowValues:
+    errors = measurement.mc_errors
+    return RowValues(
+        measurement.facts["metric"],
+        random_rows(n_test, len(measurement.values), seed_for(cell.dataset, TEST_ROWS)),
+        measurement.values.cpu().numpy(),
+        errors.cpu().numpy() if isinstance(errors, Tensor) else errors,
+    )
 
 
 def _finite(value: Any) -> Any:

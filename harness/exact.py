@@ -5,6 +5,8 @@ Everything here is differentiable and works by brute force over all 2^D rows and
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -58,3 +60,30 @@ def bound(model: BeliefStack, x: Tensor) -> Tensor:
     """E_q [log p(x, h) - log q(h | x)], [N]: the evidence lower bound."""
     log_p_joint, log_q = joint_tables(model, x)
     return (log_q.exp() * (log_p_joint - log_q)).sum(1)
+
+
+@torch.no_grad()
+def expected_weights(log_weights: Tensor, log_proposal: Tensor, n_samples: int | None) -> Tensor:
+    """Weight of every latent state in a self-normalised estimate, on average over its draws, [N, H]; rows sum to 1.
+
+    The estimate draws ``n_samples`` states a row from the proposal and weighs them by softmax(log_weights): the sum
+    runs over all H^n_samples ways to draw. None: the limit of ever more samples. Both arguments are [N, H].
+    """
+    if n_samples is None:
+        return torch.softmax(log_proposal + log_weights, dim=1)
+    drawn = _all_draws(log_proposal.shape[1], n_samples)  # [C, K]
+    probability = log_proposal[:, drawn].sum(2).exp()  # [N, C]
+    weights = torch.softmax(log_weights[:, drawn], dim=2) * probability[:, :, None]  # [N, C, K]
+    return torch.zeros_like(log_proposal).index_add_(1, drawn.flatten(), weights.flatten(1))
+
+
+def sample_bound(log_p_joint: Tensor, log_q: Tensor, n_samples: int) -> Tensor:
+    """E log (1/K) sum_k p(x, h_k) / q(h_k | x) over all ways to draw K = n_samples states from q, [N]."""
+    drawn = _all_draws(log_q.shape[1], n_samples)  # [C, K]
+    log_means = torch.logsumexp((log_p_joint - log_q)[:, drawn], dim=2) - math.log(n_samples)  # [N, C]
+    return (log_q[:, drawn].sum(2).exp() * log_means).sum(1)
+
+
+def _all_draws(n_states: int, n_samples: int) -> Tensor:
+    """All ways to draw n_samples of so many states in order, [n_states^n_samples, n_samples]."""
+    return torch.cartesian_prod(*[torch.arange(n_states)] * n_samples).view(-1, n_samples)

@@ -1,53 +1,165 @@
-"""All parameters of a model in one buffer, and all gradients in another.
+"""All parameters of a model that learn in one buffer, and all their gradients in another.
 
 An optimiser then steps one tensor instead of dozens, the L1 penalty is one operation, and a checkpoint holds a handful
 of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. Methods that multiply in another
 precision than that of their parameters find the rounded weights, and room for such products, in two further buffers.
+Parameters with ``requires_grad=False`` are in none of these: whatever the method adds to their gradients, nothing moves
+them. A parameter that several modules share is one.
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import UninitializedTensorMixin
+
+from harness.errors import ConfigError, HarnessError
 
 ALIGNMENT = 16  # floats, one cache line: the views start where vector instructions like them to
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the parameters and buffers of a model are; the CPU for one that has none."""
+    return next((tensor.device for tensor in _tensors(model)), torch.device("cpu"))
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    yield from model.parameters()
+    yield from model.buffers()
 
 
 class FlatParameters:
     """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
     product_dtype: each weight also gets the attributes ``rounded`` and ``product_grad``, a second gradient; these are
-    views of ``rounded`` and ``products`` [n_weights]. ``product_is_zero``: nothing was added to the latter yet.
+    views of ``rounded`` and ``products`` [n_weights]. ``product_is_zero``: nothing was added to the latter yet. Raises
+    ConfigError for parameters that cannot share a buffer.
     """
 
     def __init__(self, model: nn.Module, product_dtype: torch.dtype | None = None):
-        parameters = sorted(model.parameters(), key=lambda parameter: parameter.dim() < 2)
+        self._model, self._name = model, getattr(model, "name", type(model).__name__)
+        self._parameters = dict(model.named_parameters())  # a shared one under its first name
+        self._learns = {name: parameter.requires_grad for name, parameter in self._parameters.items()}
+        parameters = [parameter for parameter in self._parameters.values() if parameter.requires_grad]
+        self._check_layout()
+        parameters = sorted(parameters, key=lambda parameter: parameter.dim() < 2)
         offsets, end, self.n_weights = [], 0, 0
         for parameter in parameters:
             offsets.append(end)
             end += -(-parameter.numel() // ALIGNMENT) * ALIGNMENT
             if parameter.dim() >= 2:
                 self.n_weights = end
-        self.values = torch.zeros(end, device=parameters[0].device, dtype=parameters[0].dtype)
+        dtype = parameters[0].dtype if parameters else torch.float32
+        self.values = torch.zeros(end, device=device_of(model), dtype=dtype)
         self.gradients = torch.zeros_like(self.values)
         n_products = 0 if product_dtype is None else self.n_weights
         self.rounded, self.products = (
             torch.zeros(n_products, device=self.values.device, dtype=product_dtype) for _ in range(2)
         )
-        self._rounded_weights = []
+        self._rounded_weights: list[nn.Parameter] = []
+        self._views: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, its part of values and of gradients
         for parameter, offset in zip(parameters, offsets, strict=True):
             part = slice(offset, offset + parameter.numel())
             self.values[part] = parameter.detach().flatten()
-            parameter.data = self.values[part].view(parameter.shape)
-            parameter.grad = self.gradients[part].view(parameter.shape)
+            value, gradient = (buffer[part].view(parameter.shape) for buffer in (self.values, self.gradients))
+            parameter.data, parameter.grad = value, gradient
+            self._views.append((parameter, value, gradient))
             if part.stop <= n_products:
                 parameter.rounded = self.rounded[part].view(parameter.shape)
                 parameter.product_grad = self.products[part].view(parameter.shape)
                 parameter.product_is_zero = True
                 self._rounded_weights.append(parameter)
+        self._frozen_weights = self._give_room_to_frozen(product_dtype)
+
+    def _check_layout(self) -> None:
+        """Raises ConfigError for a parameter without a shape, of another type, or in the memory of another."""
+        for name, parameter in self._parameters.items():
+            if isinstance(parameter, UninitializedTensorMixin):
+                raise ConfigError(f"method {self._name}: parameter {name}: expected a shape from the start, found none")
+        learning = {name: self._parameters[name] for name, learns in self._learns.items() if learns}
+        kinds = {(str(each.dtype), str(each.device)): name for name, each in learning.items()}
+        if len(kinds) > 1:
+            found = ", ".join(f"{name} of {' on '.join(kind)}" for kind, name in kinds.items())
+            raise ConfigError(f"method {self._name}: expected parameters of one type on one device, found {found}")
+        places = sorted(
+            (each.data_ptr(), each.data_ptr() + _extent(each), name)
+            for name, each in {**self._parameters, **dict(self._model.named_buffers())}.items()
+            if each.numel() and not each.is_meta
+        )
+        for (_, end, name), (start, _, other) in itertools.pairwise(places):
+            if start < end and not {name, other}.isdisjoint(learning):
+                raise ConfigError(
+                    f"method {self._name}: expected parameters in memory of their own, found {name} and {other} in the "
+                    "same; to tie two, give both modules one parameter: self.a.weight = self.b.weight"
+                )
+
+    def _give_room_to_frozen(self, product_dtype: torch.dtype | None) -> list[nn.Parameter]:
+        """What methods with gradients of their own expect every parameter to have; nothing reads it. Their weights."""
+        still = [self._parameters[name] for name, learns in self._learns.items() if not learns]
+        frozen = [parameter for parameter in still if parameter.is_floating_point()]
+        weights = [each for each in frozen if each.dim() >= 2] if product_dtype is not None else []
+        for parameter in frozen:
+            parameter.grad = torch.zeros_like(parameter)
+        for parameter in weights:
+            parameter.rounded = parameter.detach().to(product_dtype)
+            parameter.product_grad = torch.zeros_like(parameter.rounded)
+        return weights
 
     def begin_update(self) -> None:
         """Bring the rounded weights up to date; all gradients must be zero."""
         self.rounded.copy_(self.values[: len(self.rounded)])
         for weight in self._rounded_weights:
             weight.product_is_zero = True
+        for weight in self._frozen_weights:
+            weight.rounded.copy_(weight.detach())
+            weight.product_is_zero = True
+
+    def reattach(self) -> None:
+        """Take in what the method put in the place of a parameter's values or gradient, such as ``weight.data = ...``.
+
+        ``zero_grad()`` is one such way: it leaves no gradient, and back-propagation a new one. Raises HarnessError for
+        values of another shape or type.
+        """
+        for parameter, value, gradient in self._views:
+            if parameter.grad is not gradient:
+                if parameter.grad is not None:
+                    gradient.copy_(parameter.grad)
+                parameter.grad = gradient
+            if not (value.is_meta or parameter.is_set_to(value)):
+                self._take_in(parameter, value)
+
+    def _take_in(self, parameter: nn.Parameter, value: Tensor) -> None:
+        kinds = [(tuple(each.shape), each.dtype, each.device) for each in (value, parameter)]
+        if kinds[0] != kinds[1]:
+            name = next(name for name, each in self._parameters.items() if each is parameter)
+            expected, found = (f"{shape}, {dtype}, on {device}" for shape, dtype, device in kinds)
+            raise HarnessError(f"method {self._name}: parameter {name}: expected to stay {expected}, found {found}")
+        value.copy_(parameter.detach())
+        parameter.data = value
+
+    def check(self) -> None:
+        """Raises HarnessError where the parameters of the model are no longer those that learn here.
+
+        A parameter that was put in the place of another, or thawed on the way, would stay as it is without a word.
+        """
+        now = dict(self._model.named_parameters())
+        for name in {**self._parameters, **now}:
+            if now.get(name) is not self._parameters.get(name):
+                raise HarnessError(
+                    f"method {self._name}: parameter {name}: expected the one that training began with, found "
+                    f"{'another' if name in now else 'none'}; change its values in place, as in weight.data.copy_(...)"
+                )
+            if now[name].requires_grad != self._learns[name]:
+                raise HarnessError(
+                    f"method {self._name}: parameter {name}: expected requires_grad={self._learns[name]} as training "
+                    f"began, found {now[name].requires_grad}"
+                )
+
+
+def _extent(tensor: Tensor) -> int:
+    """Bytes from the first to behind the last entry."""
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.element_size()

@@ -9,10 +9,12 @@ The file's name holds machine and card, since the folder may be shared by many m
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import platform
 import re
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,13 +22,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, NamedTuple
 
-import platformdirs
-
-from harness.errors import ConfigError
+from harness.cache_folder import cache_folder
+from harness.errors import ConfigError, HarnessError
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.5
+PID_WIDTH = 20  # of a process number in a lock file
 PROC_GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -102,7 +104,7 @@ def acquire(
     if not candidates:
         known = ", ".join(["auto", "cpu", *(gpu.device for gpu in found)])
         raise ConfigError(f"device: expected one of {known} on {platform.node()}, found {device!r}")
-    slots = _slots(candidates, slots_per_device, folder or Path(platformdirs.user_cache_dir("bihm-harness")) / "gpu")
+    slots = _slots(candidates, slots_per_device, folder or cache_folder("gpu"))
     gpu, lock = _wait_for_one(slots)
     with lock:
         yield gpu.device
@@ -110,7 +112,10 @@ def acquire(
 
 def _slots(gpus: Sequence[Gpu], slots_per_device: int, folder: Path) -> list[tuple[Gpu, Path]]:
     """All slots, in the order in which they are tried: every card gets a process before one gets a second."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HarnessError(f"{folder}: expected a folder for locks of GPUs, found {error.strerror}") from error
     names = {gpu: re.sub(r"[^\w.-]", "_", f"{platform.node()}-{gpu.identity}") for gpu in gpus}
     return [(gpu, folder / f"{names[gpu]}-{slot}.lock") for slot in range(slots_per_device) for gpu in gpus]
 
@@ -128,18 +133,35 @@ def _wait_for_one(slots: Sequence[tuple[Gpu, Path]]) -> tuple[Gpu, contextlib.Ab
                 return gpu, lock
         if not told:
             cards = ", ".join(dict.fromkeys(gpu.device for gpu, _ in slots))
-            holders = ", ".join(sorted({path.read_text(encoding="utf-8").strip() or "?" for _, path in slots}))
+            holders = ", ".join(sorted({_holder(path) for _, path in slots}))
             logger.info("waiting for one of %d slots on %s, held by processes %s", len(slots), cards, holders)
             told = True
         time.sleep(POLL_S)
 
 
+def _holder(path: Path) -> str:
+    """What a lock file says of who holds it."""
+    try:
+        words = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError):
+        words = []
+    return words[0] if words else "?"
+
+
 def _locked(path: Path) -> IO[str] | None:
-    """The file, locked, with the number of this process in it; None when another process holds it."""
+    """The file, locked, with the number of this process in it; None when another process holds it.
+
+    Raises OSError where it cannot be locked, or is anything else than a file of its own: nothing that a link leads to,
+    or that has another name as well, is written to.
+    """
     import fcntl
 
-    handle = path.open("a+", encoding="utf-8")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o644)
+    handle = os.fdopen(descriptor, "r+", encoding="utf-8")
     try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise OSError(errno.EINVAL, "something else than a lock file")
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.close()
@@ -147,7 +169,7 @@ def _locked(path: Path) -> IO[str] | None:
     except OSError:
         handle.close()
         raise
-    handle.truncate(0)
-    handle.write(f"{os.getpid()}\n")
+    # over the number of an earlier holder, of any length: nothing is truncated
+    handle.write(f"{os.getpid():<{PID_WIDTH}}\n")
     handle.flush()
     return handle

@@ -7,13 +7,13 @@ so both can be read from syntax trees. ``harness.method`` says which functions m
 from __future__ import annotations
 
 import ast
-import importlib.util
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.registry import entry_point_of, file_of
+from harness.sources import imported_from, imported_module, module_file, tree
 
 FIELDS = ("title", "kind", "source")
 UNREAD = ("torch",)  # packages whose classes bring no capabilities
@@ -32,17 +32,22 @@ class Listed:
 
 def listed(name: str) -> Listed:
     """The method of this name. Raises HarnessError where its source cannot be found or does not hold such a class."""
+    words, functions = _members(*class_of(name))
+    capabilities = tuple(word for word, needed in _capabilities() if needed <= functions)
+    return Listed(name, *(words.get(field, "") for field in FIELDS[:2]), capabilities, words.get("source", ""))
+
+
+def class_of(name: str) -> tuple[Path, ast.ClassDef]:
+    """File and syntax tree of the class of a method. Raises HarnessError where its source does not hold just one."""
     path, class_name = _place(name)
     found = [
         node
-        for node in _tree(path).body
+        for node in tree(path).body
         if isinstance(node, ast.ClassDef) and (node.name == class_name or _words(node).get("name") == name)
     ]
     if len(found) != 1:
         raise HarnessError(f"{path}: expected one class with name = {name!r}, found {len(found)}")
-    words, functions = _members(path, found[0])
-    capabilities = tuple(word for word, needed in _capabilities() if needed <= functions)
-    return Listed(name, *(words.get(field, "") for field in FIELDS[:2]), capabilities, words.get("source", ""))
+    return path, found[0]
 
 
 def _place(name: str) -> tuple[Path, str | None]:
@@ -51,30 +56,7 @@ def _place(name: str) -> tuple[Path, str | None]:
     if path is not None:
         return path, None
     entry = entry_point_of(name)
-    return _file(entry.module), entry.attr or None
-
-
-def _file(module: str) -> Path:
-    """The source of a module, found without importing the packages that it is in."""
-    top, *rest = module.split(".")
-    spec = importlib.util.find_spec(top)
-    if spec is not None and spec.submodule_search_locations:
-        for folder in spec.submodule_search_locations:
-            base = Path(folder).joinpath(*rest)
-            for path in (base.with_suffix(".py"), base / "__init__.py"):
-                if path.is_file():
-                    return path
-    elif spec is not None and not rest and spec.origin:
-        return Path(spec.origin)
-    raise HarnessError(f"module {module}: expected a Python source file, found none")
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    try:
-        return ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, SyntaxError) as error:
-        raise HarnessError(f"{path}: expected Python, found {error}") from error
+    return module_file(entry.module), entry.attr or None
 
 
 def _words(node: ast.ClassDef) -> dict[str, str]:
@@ -98,7 +80,7 @@ def _members(path: Path, node: ast.ClassDef) -> tuple[dict[str, str], set[str]]:
     words: dict[str, str] = {}
     functions: set[str] = set()
     for base in reversed(node.bases):
-        if (found := _class(path, base)) is not None:
+        if (found := class_named(path, base)) is not None:
             inherited_words, inherited = _members(*found)
             words |= inherited_words
             functions |= inherited
@@ -106,52 +88,36 @@ def _members(path: Path, node: ast.ClassDef) -> tuple[dict[str, str], set[str]]:
     return words | _words(node), functions
 
 
-def _class(path: Path, base: ast.expr) -> tuple[Path, ast.ClassDef] | None:
-    """Where the class that an expression names is defined; None for what is not read."""
+def class_named(path: Path, base: ast.expr) -> tuple[Path, ast.ClassDef] | None:
+    """Where the class that an expression in a file names is defined; None for what is not read."""
     if isinstance(base, ast.Attribute):
-        return _imported(path, ast.unparse(base.value), base.attr)
+        module = imported_module(path, ast.unparse(base.value))
+        return None if module is None else _in_module(module, base.attr, path)
     if not isinstance(base, ast.Name):
         return None
-    for node in _tree(path).body:
+    for node in tree(path).body:
         if isinstance(node, ast.ClassDef) and node.name == base.id:
             return path, node
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            for alias in node.names:
-                if (alias.asname or alias.name) == base.id:
-                    return _in_module(node.module, alias.name)
-    return None
+    found = imported_from(path, base.id)
+    return None if found is None else _in_module(*found, path)
 
 
-def _imported(path: Path, name: str, class_name: str) -> tuple[Path, ast.ClassDef] | None:
-    """The class ``name.class_name`` where ``name`` is what an import statement called a module."""
-    for node in _tree(path).body:
-        if isinstance(node, ast.Import) and any((alias.asname or alias.name) == name for alias in node.names):
-            module = next(alias.name for alias in node.names if (alias.asname or alias.name) == name)
-            return _in_module(module, class_name)
-        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return _in_module(f"{node.module}.{alias.name}", class_name)
-    return None
-
-
-def _in_module(module: str, class_name: str) -> tuple[Path, ast.ClassDef] | None:
+def _in_module(module: str, class_name: str, beside: Path) -> tuple[Path, ast.ClassDef] | None:
     if module.partition(".")[0] in UNREAD:
         return None
-    path = _file(module)
-    return _class(path, ast.Name(class_name))
+    return class_named(module_file(module, beside), ast.Name(class_name))
 
 
 @cache
 def _capabilities() -> list[tuple[str, frozenset[str]]]:
     """Every capability and the functions that make it, as ``harness.method`` has them."""
-    tree = _tree(_file("harness.method"))
+    body = tree(module_file("harness.method")).body
     functions = {
         node.name: frozenset(f.name for f in node.body if isinstance(f, ast.FunctionDef) and f.name[0] != "_")
-        for node in tree.body
+        for node in body
         if isinstance(node, ast.ClassDef)
     }
-    for node in tree.body:
+    for node in body:
         if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", "") == "CAPABILITIES":
             pairs = zip(node.value.keys, node.value.values, strict=True)
             return [(key.value, functions[value.id]) for key, value in pairs]

@@ -3,8 +3,10 @@
 A method is one file of ``methods/`` with one subclass of :class:`Method`. It has those capabilities that make sense
 for it, each a ``Protocol`` below, and gets every analysis that needs no more than those: training needs ``loss`` (or
 ``accumulate_gradients``, or ``fit`` for a closed form), likelihoods need ``log_prob`` or ``log_weights``, 2 log Z needs
-``log_z2_weights``, and so on. Randomness comes from the generator that is passed in, and from nowhere else, so that
-a seed decides a run. Log-probabilities are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
+``log_z2_weights``, and so on. Randomness comes from the generator that is passed in, so that a seed decides a run;
+training also seeds PyTorch's own generators, which layers such as ``nn.Dropout`` draw from. Training is in training
+mode, looks at the validation set and measurements are in evaluation mode. Rows are given as copies. Log-probabilities
+are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
 """
 
 from __future__ import annotations
@@ -32,8 +34,12 @@ class Method(nn.Module):
     """Base of every method: names for the tables, and the number of visible columns.
 
     Hyperparameters are the further keyword arguments of ``__init__``; the configuration's ``model`` section is
-    checked against their names and annotations. Parameters of two or more dimensions count as weights: the L1
-    penalty of the training loop falls on them, not on biases.
+    checked against their names and annotations when settings are read, and ``harness.ranges`` has annotations that say
+    which numbers make sense. Parameters of two or more dimensions count as weights: the L1 penalty of the training loop
+    falls on them, not on biases. Those with ``requires_grad=False`` stay as they are; one that several modules share is
+    one. Which parameters there are, and which of them learn, must not change while training. Buffers are saved with the
+    parameters; those of one integer count progress, and stay when the next phase of training begins with the best
+    weights of the one before.
     """
 
     name: ClassVar[str]  # the file's name and the configuration's word for it
@@ -205,13 +211,40 @@ class Validated(Protocol):
 
 @runtime_checkable
 class Enumerable(Protocol):
-    """Tells ``harness verify`` what its hand-written gradients are gradients of."""
+    """Tells ``harness verify`` what gradients are gradients of, where the value of the loss does not say.
+
+    Discrete samples, score functions, local rules and Markov chains need it; a loss that is continuous in the
+    parameters while the random numbers stay is compared with its own differences. What the signature takes says what
+    the loss depends on: ``exact_loss(self, x)`` on rows [B, D] alone, ``exact_loss(self, batch)``, where the first
+    parameter has that name, on labels as well. Either may take ``n_samples`` as a second one.
+    """
 
     def exact_loss(self, x: Tensor) -> Tensor:
         """A scalar whose gradient is, on average, that of updates on rows x [B, D] with ever more samples.
 
-        By brute force, for small models only. Parameters that it does not depend on are not compared.
+        With ``n_samples``: of updates with that many samples, 2 or 3; where its default is None, that stands for ever
+        more of them. By brute force, for small models only. Parameters that it does not depend on are not compared.
         """
+
+
+@runtime_checkable
+class LabelEnumerable(Protocol):
+    """Tells ``harness verify`` what ``log_label_weights`` are weights of."""
+
+    def exact_label_weights(self, x: Tensor) -> Tensor:
+        """log B(x, y) of every class, [B, n_classes] (thesis, equation 4.5), by brute force, for rows x [B, D]."""
+
+
+@runtime_checkable
+class ValidationEnumerable(Protocol):
+    """Tells ``harness verify`` what ``validation_loss`` stands for, where that is none of what it knows.
+
+    It knows -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), sums of one of the former and one of the latter,
+    and the training loss of every row by itself.
+    """
+
+    def exact_validation_loss(self, batch: Batch) -> Tensor:
+        """Per row [B], what ``validation_loss`` is on average with ever more samples, by brute force."""
 
 
 CAPABILITIES: dict[str, type] = {

@@ -13,9 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 
 from harness import atomic
-from harness.config import ROOT, parse_yaml
+from harness.config import ROOT
 from harness.errors import ConfigError
 from harness.registry import file_of, method_names, origin
+from harness.settings_text import parse_settings
 
 BUILT_IN = ROOT / "methods"
 
@@ -24,7 +25,7 @@ def write_new_method(name: str, folder: Path = BUILT_IN) -> tuple[Path, Path]:
     """Write ``NAME.py`` and ``NAME.yaml`` to the folder; their paths.
 
     In another folder than the built-in methods', the settings also say where the method is. Raises ConfigError for a
-    name that is no Python identifier or is taken, and for a file that exists.
+    name that is no Python identifier of ASCII letters or is taken, and for a file that exists.
     """
     _check_name(name)
     folder = Path(os.path.abspath(folder))
@@ -39,7 +40,7 @@ def write_new_method(name: str, folder: Path = BUILT_IN) -> tuple[Path, Path]:
 
 
 def _check_name(name: str) -> None:
-    if not name.isidentifier() or keyword.iskeyword(name) or parse_yaml(name) != name:
+    if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name) or parse_settings(name, name) != name:
         raise ConfigError(f"new method: expected a word that can name a Python module, found {name!r}")
     if name in method_names():
         owner = file_of(name) or origin(name)

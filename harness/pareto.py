@@ -37,18 +37,28 @@ class Tail:
         self._kept = torch.empty(0, dtype=torch.float64)
         self._lock = threading.Lock()
 
-    def add(self, log_weights: Tensor) -> None:
-        """Take in log-weights [N]."""
+    def add(self, log_weights: Tensor) -> Tensor:
+        """Take in log-weights [N]; returns those that were among the largest by then: all that a tail ever needs."""
         with self._lock:
             if len(self._kept) == self._n_kept:
                 log_weights = log_weights[log_weights > self._kept[-1]]
+            log_weights = log_weights.topk(min(self._n_kept, len(log_weights))).values
             together = torch.cat([self._kept.to(log_weights), log_weights])
             self._kept = together.topk(min(self._n_kept, len(together))).values  # descending
+            return log_weights
+
+    @property
+    def kept(self) -> Tensor:
+        """Log-weights of the tail so far and the largest below it, descending."""
+        return self._kept
 
     def pareto_k(self) -> float:
-        """Shape of the tail; -inf where the largest weight occurs so often that there is none, NaN below 5 weights."""
+        """Shape of the tail; -inf where the largest weight occurs so often that there is none.
+
+        NaN where there are fewer than 5 weights, or no finite ones.
+        """
         kept = self._kept.cpu().numpy()
-        if len(kept) <= LEAST:
+        if len(kept) <= LEAST or not np.isfinite(kept[0]):
             return math.nan
         weights = np.exp(kept - kept[0])
         excesses = (weights - weights[-1])[::-1]

@@ -42,7 +42,8 @@ def product_dtype(model: Method, precision: str, device: torch.device) -> torch.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"training.precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
-    if not hasattr(model, "product_dtype") or next(model.parameters()).dtype != torch.float32:
+    learning = next((parameter for parameter in model.parameters() if parameter.requires_grad), None)
+    if not hasattr(model, "product_dtype") or learning is None or learning.dtype != torch.float32:
         return None
     if precision == "float32" or (precision == "auto" and not multiplies_bfloat16(device)):
         return None

@@ -1,16 +1,18 @@
 """Publishing: the part of a run that is kept in git, below ``results/published/PRESET/``.
 
-``metrics.parquet``, the tables, the figures (``png``, caption and data), what the searches found, the merged settings,
-and ``runs.csv``: one line a trained model with its configuration and all that is known of how it was made, so that each
-number can be traced to a cell that anyone can train again. No weights, and no sheets of pixels as csv: whoever trains
-the cell again gets them to the bit. A published run may grow cell by cell, on several machines: with ``add``, cells and
-trials that this run has not stay as they were published, if the settings still ask for the same; a cell that the
-settings have no longer may stay as a trial.
+``metrics.parquet``, ``rows.parquet`` with some test rows of every cell, the tables, the figures (``png``, caption and
+data), what the searches found, the merged settings, and ``runs.csv``: one line a trained model with its configuration
+and all that is known of how it was made, so that each number can be traced to a cell that anyone can train again. No
+weights, and no sheets of pixels as csv: whoever trains the cell again gets them to the bit. A published run may grow
+cell by cell, on several machines: with ``add``, cells and trials that this run has not stay as they were published, if
+the settings still ask for the same; a cell that the settings have no longer may stay as a trial.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +22,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness import atomic, runs
+from harness import atomic, per_row, runs
 from harness.collect import read_metrics, write_metrics
 from harness.config import Cell, canonical_json
 from harness.errors import HarnessError
-from harness.search import trials, write_findings
+from harness.measurements import read_csv, read_measurements
+from harness.search import COLUMNS, FOUND, trials, write_findings
 from harness.tables import PlannedCell, write_tables
 
+WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
+PUBLISHED = re.compile(
+    r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/figure_\w+\.(png|rst|csv)"
+    r"|check/(audit|check\w*)\.(csv|md|png|pdf)"  # what `harness check` leaves there can be made again
+)
 KEY = ("dataset", "method", "variant", "seed")
 LARGEST = {".csv": 300_000}  # bytes of one published file: sheets of pixels are larger
 FACTS = (
@@ -78,13 +86,55 @@ def publish(
     """Put what is worth keeping of the run in ``results`` in place of ``folder``, all of it at once; the files written.
 
     models: what tables have cells for. add: where the run lacks a cell, a trial or a figure, keep the one in
-    ``folder``, if it is of the same settings. Raises HarnessError where a cell has no measurements, or where its folder
-    holds those of other settings.
+    ``folder``, if it is of the same settings. Raises HarnessError where a cell has no measurements, where its folder
+    holds those of other settings, or where ``folder`` is anything else than an earlier publication.
     """
-    earlier = _read_earlier(folder) if add and folder.exists() else None
+    check_place(folder, results)
+    with atomic.replacing_folder(folder) as part:
+        check_place(folder, results)  # once more, of what a call that was cut short had put aside
+        earlier = _read_earlier(folder) if add and folder.exists() else None
+        _fill(part, folder, cells, models, settings, results, earlier)
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def check_place(folder: Path, results: Path) -> None:
+    """Raises HarnessError unless ``folder`` may be replaced: new, empty or an earlier publication, apart from results.
+
+    A publication is known by its files: those of ``WHOLE``, and nothing that no publication has.
+    """
+    here, source = Path(os.path.realpath(folder)), Path(os.path.realpath(results))
+    if here == source or here in source.parents or source in here.parents:
+        expected = f"a folder apart from the results {results}"
+        raise HarnessError(f"--output {folder}: expected {expected}, found one in the other")
+    if not here.exists():
+        return
+    if not here.is_dir():
+        raise HarnessError(f"--output {folder}: expected a folder, found a file")
+    found = sorted(str(path.relative_to(here)) for path in here.rglob("*") if not path.is_dir() or path.is_symlink())
+    folders = sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_dir())
+    strange = [name for name in found if not PUBLISHED.fullmatch(name)]
+    strange += [f"{name}/" for name in folders if name not in ("tables", "figures", "check")]
+    if strange:
+        expected = "an earlier publication, a new folder or an empty one"
+        raise HarnessError(f"--output {folder}: expected {expected}, found {', '.join(strange[:3])} in it")
+    if found and not set(WHOLE) <= set(found):
+        missing = ", ".join(name for name in WHOLE if name not in found)
+        raise HarnessError(f"--output {folder}: expected an earlier publication, found one without {missing}")
+
+
+def _fill(
+    part: Path,
+    folder: Path,
+    cells: Sequence[Cell],
+    models: Sequence[PlannedCell],
+    settings: Mapping[str, Any],
+    results: Path,
+    earlier: _Earlier | None,
+) -> None:
+    """Write the publication to the folder ``part``; per-row values of kept cells are those in ``folder``."""
     metrics, listed = _gathered(cells, results / "runs", earlier)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)  # of a call that was cut short
+    kept = {cell.path for cell in cells if earlier and _is_kept(cell, results / "runs", earlier)}
+    per_row.publish(cells, results / "runs", part / per_row.FILE, kept, folder)
     write_metrics(metrics, part / "metrics.parquet")
     atomic.write(part / "runs.csv", lambda temporary: listed.to_csv(temporary, index=False))
     places = {"mirrors": [], "cache": None, "paths": {}}  # of the machine that the run was made on
@@ -104,18 +154,19 @@ def publish(
         if path.stat().st_size <= LARGEST.get(path.suffix, math.inf):
             copy = part / "figures" / path.name
             atomic.write(copy, lambda temporary, path=path: shutil.copyfile(path, temporary))
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _read_earlier(folder: Path) -> _Earlier:
     found = folder / "searches.csv"
-    listed = pd.read_csv(folder / "runs.csv", dtype=str, keep_default_na=False).to_dict("records")
+    listed = read_csv(
+        folder / "runs.csv", (*KEY, *FACTS, "model", "training", "evaluation"), dtype=str, keep_default_na=False
+    )
     return _Earlier(
-        runs={tuple(line[key] for key in KEY): line for line in listed},
-        metrics=pd.read_parquet(folder / "metrics.parquet"),
-        trials=pd.read_csv(found, keep_default_na=False) if found.exists() else None,
+        runs={tuple(line[key] for key in KEY): line for line in listed.to_dict("records")},
+        metrics=read_measurements(folder / "metrics.parquet"),
+        trials=read_csv(found, (*COLUMNS, *FOUND, "training_digest"), keep_default_na=False)
+        if found.exists()
+        else None,
         figures=sorted((folder / "figures").glob("figure_*")),
     )
 
@@ -124,10 +175,15 @@ def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> 
     """Measurements and lines of all cells, those of this run before those of the earlier one."""
     frames, lines = [], []
     for cell in cells:
-        kept = earlier.line(cell) if earlier and not (folder / cell.path / "metrics.json").exists() else None
+        kept = earlier.line(cell) if earlier and _is_kept(cell, folder, earlier) else None
         frames.append(earlier.rows(cell) if kept else read_metrics([cell], folder))
         lines.append(kept or _line(cell, folder / cell.path))
     return pd.concat(frames, ignore_index=True), pd.DataFrame(lines)
+
+
+def _is_kept(cell: Cell, folder: Path, earlier: _Earlier) -> bool:
+    """Whether a cell stays as it was published: this run lacks it, and it was of the same settings."""
+    return not (folder / cell.path / "metrics.json").exists() and earlier.line(cell) is not None
 
 
 def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
@@ -138,7 +194,7 @@ def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
 
 def _line(cell: Cell, run: Path) -> dict[str, Any]:
     """One trained model: its cell, and what ``status.json`` knows of it."""
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     found = status.get("training_digest", cell.training_digest)  # none of data that could not be had
     if found != cell.training_digest:
         raise HarnessError(f"{run / 'status.json'}: expected training digest {cell.training_digest}, found {found}")

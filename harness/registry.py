@@ -7,6 +7,7 @@ settings are read. Nothing is imported until a method is asked for by name.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -21,9 +22,11 @@ from types import ModuleType
 from typing import Any
 
 import methods
-from harness.errors import ConfigError
+from harness.errors import ConfigError, HarnessError
+from harness.names import wrong_name
 
 ENTRY_POINT_GROUP = "bihm_harness.methods"
+_modules_beside: dict[str, str] = {}  # module that a method's file imported from its own folder -> that folder
 _named_files: dict[str, Path] = {}  # method -> its file, of the settings that were read last
 
 
@@ -38,8 +41,12 @@ def use_files(paths: Iterable[Path]) -> None:
             raise ConfigError(
                 f"methods: {path}: expected a Python file, found {'another' if path.exists() else 'none'}"
             )
-        if path.stem in method_names() and _named_files.get(path.stem) != path:
-            owner = file_of(path.stem) or origin(path.stem)
+        if wrong := wrong_name(path.stem):
+            raise ConfigError(f"methods: {path}: {wrong}")
+        # file systems that do not tell capitals apart have one folder for both
+        taken = next((name for name in method_names() if name.casefold() == path.stem.casefold()), None)
+        if taken is not None and _named_files.get(taken) != path:
+            owner = file_of(taken) or origin(taken)
             raise ConfigError(f"methods: {path}: expected a name of its own, found {path.stem!r}, that of {owner}")
         _named_files[path.stem] = path
 
@@ -57,9 +64,8 @@ def method_names() -> list[str]:
 
 def file_of(name: str) -> Path | None:
     """The file of a built-in method or of one that the configuration names; None for others."""
-    if name in built_in_names():
-        return next(path for folder in methods.__path__ if (path := Path(folder) / f"{name}.py").is_file())
-    return _named_files.get(name)
+    built_in = (Path(folder) / f"{name}.py" for folder in methods.__path__)
+    return next((path for path in built_in if name != "__init__" and path.is_file()), _named_files.get(name))
 
 
 def entry_point_of(name: str) -> EntryPoint:
@@ -83,24 +89,55 @@ def origin(name: str) -> str:
 def method_class(name: str) -> type:
     """The ``Method`` subclass of this name; a built-in one cannot be replaced by an entry point.
 
-    Raises ConfigError when there is none, and when the module does not hold exactly one of that name.
+    Raises ConfigError when there is none, and when the module does not hold exactly one of that name; HarnessError for
+    a module that ends the process instead of being imported.
     """
-    if name in built_in_names():
-        return _only_method(importlib.import_module(f"{methods.__name__}.{name}"), name)
-    if name in _named_files:
-        return _only_method(_module_in(_named_files[name]), name)
-    loaded = entry_point_of(name).load()
+    try:
+        if name in built_in_names():
+            return _only_method(importlib.import_module(f"{methods.__name__}.{name}"), name)
+        if name in _named_files:
+            return _only_method(_module_in(_named_files[name]), name)
+        loaded = entry_point_of(name).load()
+    except SystemExit as error:
+        found = f"sys.exit({error.code!r})"
+        raise HarnessError(f"method {name}: expected a module that can be imported, found {found}") from error
     return _only_method(loaded, name) if isinstance(loaded, ModuleType) else loaded
 
 
 @cache
 def _module_in(path: Path) -> ModuleType:
-    """The module in a file, which is run once; it is not to be found under the name that other modules could have."""
+    """The module in a file, which is run once; it is not to be found under the name that other modules could have.
+
+    While it runs, it finds modules that lie beside it, under names that nothing else has.
+    """
     spec = importlib.util.spec_from_file_location(f"bihm_harness_method_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # classes look up where they were defined
-    spec.loader.exec_module(module)
+    folder = str(path.parent)
+    _forget_modules_beside_others(folder)
+    known = set(sys.modules)
+    sys.path.append(folder)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(folder)
+        for name in set(sys.modules) - known:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(folder):
+                _modules_beside[name] = folder
     return module
+
+
+def _forget_modules_beside_others(folder: str) -> None:
+    """Two folders may each have a ``helpers.py``: a method that was loaded keeps those that it has."""
+    for name, home in list(_modules_beside.items()):
+        if home != folder:
+            sys.modules.pop(name, None)
+            del _modules_beside[name]
 
 
 def _only_method(module: ModuleType, name: str) -> type:

@@ -1,48 +1,102 @@
 """The folder of one run: what is in it, and how it is read and written.
 
 ``config.json`` (the cell), ``model.safetensors`` (the best weights), ``curve.csv`` (the learning curve),
-``status.json`` (how training ended; written last), ``metrics.json`` (what the evaluation measured), while training is
-under way ``checkpoint.safetensors``, ``snapshots/`` where the cell asks for them, and after a crash ``crashes.json``.
-Expected ends are statuses, not exceptions: tables render them. Only ``metrics.json`` is an output that Snakemake knows
-of, since it deletes those before it runs a job again: all else outlives a change of the evaluation, a kill and a crash.
+``status.json`` (how training ended; written last), ``rows.parquet`` and then ``metrics.json`` (what the evaluation
+measured, row by row and in all), while training is under way ``checkpoint.safetensors``, after a long evaluation its
+pieces in ``measured.safetensors``, ``snapshots/`` where the cell asks for them, after a crash ``crashes.json``, and
+``.lock`` while a process works there. Expected ends are statuses, not exceptions: tables render them. Only
+``metrics.json`` is an output that Snakemake knows of, since it deletes those before it runs a job again: all else
+outlives a change of the evaluation, a kill and a crash.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import atomic, snapshots
 from harness.config import Cell, canonical_json
 from harness.errors import DataError
+from harness.records import file_digest, read_json, write_json
 
 if TYPE_CHECKING:  # the workflow reads these files without torch, which takes a second to import
     from torch import nn
 
+log = logging.getLogger(__name__)
+
+ROWS_FILE, ROWS_DIGEST = "rows.parquet", "rows_sha256"  # values per row, and the key of metrics.json with their digest
 OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED = "ok", "timeout", "unavailable", "diverged", "failed"
 STATUSES = (OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED)
 HAVE_MODEL = (OK, TIMEOUT)
 NO_LIKELIHOOD = "no likelihood"  # of a model that is fine, in place of its measurements
+MEMORY_TRIES = 4  # on a cluster, each try has more memory up to this one (workflows/profiles/slurm/config.yaml)
 FINAL = (OK, TIMEOUT, DIVERGED)  # training again would end alike; without data or after a crash it may end better
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON mapping; raises DataError that names the file."""
+def read_status(run: Path) -> dict[str, Any]:
+    """``status.json``; raises DataError where it is missing, damaged or tells no status."""
+    path = run / "status.json"
+    found = read_json(path)
+    if found.get("status") not in STATUSES or not isinstance(found.get("message"), str):
+        raise DataError(path, f"a status, one of {', '.join(STATUSES)}, and a message", sorted(found))
+    return found
+
+
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """The measurements in ``metrics.json``, at least one; raises DataError where it is missing or damaged."""
+    path = run / "metrics.json"
+    rows = read_json(path).get("rows")
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
+        raise DataError(path, "rows, a list of at least one measurement", rows)
+    return rows
+
+
+def discard_damaged(run: Path) -> None:
+    """Remove damaged records of a run or a trial, so that the workflow makes them again; each is told in one line.
+
+    Without a readable ``status.json`` the model has to be trained again, and all that was made of it.
+    """
+    readers = {
+        "status.json": lambda: read_status(run),
+        "metrics.json": lambda: check_measurements(run),
+        "analyses.json": lambda: read_json(run / "analyses.json"),
+    }
+    for name, read in readers.items():
+        if not (run / name).exists():
+            continue
+        try:
+            read()
+        except DataError as error:
+            log.warning(f"{error}; made again")
+            for each in readers if name == "status.json" else [name]:
+                (run / each).unlink(missing_ok=True)
+
+
+def check_measurements(run: Path) -> str | None:
+    """sha256 of ``rows.parquet`` as ``metrics.json`` has it; None where an earlier version measured, without rows.
+
+    Raises DataError where either of the two is damaged, or they are not of one evaluation.
+    """
+    read_rows(run)
+    expected = read_json(run / "metrics.json").get(ROWS_DIGEST)
+    if expected is None:
+        return None
+    path, again = run / ROWS_FILE, "(remove metrics.json to have the model measured again)"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(path, "a readable JSON file", error) from error
-    if not isinstance(value, dict):
-        raise DataError(path, "a JSON mapping", type(value).__name__)
-    return value
+        found = file_digest(path)
+    except OSError as error:
+        raise DataError(path, f"the values per row that belong to metrics.json {again}", error.strerror) from error
+    if found != expected:
+        raise DataError(path, f"sha256 {expected}, as metrics.json has it {again}", found)
+    return expected
 
 
 def write_config(run: Path, cell: Cell) -> None:
     """``config.json``: the cell and the digest of its training part."""
-    atomic.write_json(run / "config.json", {**cell.to_dict(), "training_digest": cell.training_digest})
+    write_json(run / "config.json", {**cell.to_dict(), "training_digest": cell.training_digest})
 
 
 def read_config(path: Path) -> Cell:
@@ -54,33 +108,65 @@ def read_config(path: Path) -> Cell:
 
 def write_status(run: Path, status: str, message: str = "", **facts: Any) -> None:
     """``status.json``: how training ended, with what is known about it."""
-    atomic.write_json(run / "status.json", {"status": status, "message": message, **facts})
+    write_json(run / "status.json", {"status": status, "message": message, **facts})
 
 
-def is_trained(run: Path, cell: Cell, data_digest: str | None) -> bool:
-    """Whether the folder holds the finished training of ``cell`` on the data of this digest, its weights unharmed.
+def is_trained(run: Path, cell: Cell, data_digest: str | None, threads: int | None = None) -> bool:
+    """Whether the folder holds the finished training of ``cell`` on the data of this digest, its files unharmed.
 
-    No snapshot that the cell asks for may be missing.
+    threads: it must have been on so many, where it was on the CPU; None: on any number. No snapshot that the cell asks
+    for may be missing. Files that are damaged are told in one line.
     """
+    if not (run / "status.json").exists():
+        return False
     try:
-        status = read_json(run / "status.json")
-    except DataError:
+        status = read_status(run)
+        expected = {"training_digest": cell.training_digest, "data_digest": data_digest}
+        if status["status"] not in FINAL or any(status.get(key) != value for key, value in expected.items()):
+            return False
+        if threads not in (None, status.get("threads")) and str(status.get("device")).startswith("cpu"):
+            return False
+        if status["status"] not in HAVE_MODEL:
+            return True
+        check_file(run / "model.safetensors", status.get("model_sha256"))
+        for name in status.get("files", {}):
+            checked(run, status, name)
+    except DataError as error:
+        log.warning(f"{error}; training starts again")
         return False
-    expected = {"training_digest": cell.training_digest, "data_digest": data_digest}
-    if status["status"] not in FINAL or any(status.get(key) != value for key, value in expected.items()):
-        return False
-    if status["status"] not in HAVE_MODEL:
-        return True
-    model = run / "model.safetensors"
-    unharmed = model.exists() and file_digest(model) == status["model_sha256"]
-    return unharmed and not snapshots.missing(run, cell.training, status["n_updates"])
+    return not snapshots.missing(run, cell.training, status.get("n_updates", 0))
+
+
+def digests_of_files(run: Path) -> dict[str, str]:
+    """sha256 of what training leaves beside the model, for ``status.json``: the learning curve and the snapshots."""
+    paths = [run / "curve.csv", *sorted((run / snapshots.FOLDER).glob("*.safetensors"))]
+    return {path.relative_to(run).as_posix(): file_digest(path) for path in paths}
+
+
+def checked(run: Path, status: Mapping[str, Any], name: str) -> Path:
+    """The path of a file that training left; raises DataError where it is not the one that ``status`` knows."""
+    expected = status.get("files", {}).get(name)
+    if expected is not None:
+        check_file(run / name, expected)
+    return run / name
+
+
+def check_file(path: Path, expected: str | None) -> None:
+    """Raises DataError unless the file has this sha256."""
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise DataError(path, f"a file of sha256 {expected}", error.strerror) from error
+    if found != expected:
+        raise DataError(path, f"sha256 {expected}", found)
 
 
 def copy_training(source: Path, run: Path, cell: Cell) -> None:
     """Put the finished training of ``cell`` in the folder ``source`` in place of that in ``run``; the status last."""
-    for name in ("status.json", "model.safetensors"):
-        (run / name).unlink(missing_ok=True)
-    snapshots.remove(run)
+    with atomic.changing(run):
+        for name in ("status.json", "model.safetensors"):
+            (run / name).unlink(missing_ok=True)
+        snapshots.remove(run)
     write_config(run, cell)
     kept = [source / "curve.csv", source / "model.safetensors", *sorted((source / snapshots.FOLDER).glob("*"))]
     for path in (*kept, source / "status.json"):
@@ -90,30 +176,67 @@ def copy_training(source: Path, run: Path, cell: Cell) -> None:
 
 
 def crashes(run: Path) -> int:
-    """How often this run has crashed so far; a success does not take that back."""
+    """How often this run has crashed so far; a success does not take that back. A damaged count starts again."""
+    path = run / "crashes.json"
+    if not path.exists():
+        return 0
     try:
-        return read_json(run / "crashes.json")["count"]
+        count = read_json(path).get("count")
+        if not isinstance(count, int) or count < 0:
+            raise DataError(path, "a count of crashes", count)
+    except DataError as error:
+        log.warning(f"{error}; counting starts again")
+        return 0
+    return count
+
+
+def count_crash(run: Path, message: str, killed_at: int | None = None) -> None:
+    """``crashes.json``: one crash more. killed_at: the try that a SIGKILL ended."""
+    here = _crashes_of_this_call(run) + 1
+    facts = {"count": crashes(run) + 1, "of_this_call": here, "message": message, "killed_at": killed_at}
+    write_json(run / "crashes.json", facts)
+
+
+def forget_crashes(run: Path, attempt: int, succeeded: bool) -> None:
+    """At the first try of a call, earlier crashes are those of other calls; those of a call that ends well never were.
+
+    Snakemake knows the count from before the call, and would run again what has another one after it.
+    """
+    here = _crashes_of_this_call(run)
+    if here and (succeeded or attempt == 1):
+        facts = read_json(run / "crashes.json")
+        count = facts["count"] - here if succeeded else facts["count"]
+        write_json(run / "crashes.json", {**facts, "count": count, "of_this_call": 0})
+
+
+def _crashes_of_this_call(run: Path) -> int:
+    try:
+        found = read_json(run / "crashes.json").get("of_this_call", 0)
     except DataError:
         return 0
+    return found if isinstance(found, int) else 0
 
 
-def count_crash(run: Path, message: str) -> None:
-    """``crashes.json``: one crash more."""
-    atomic.write_json(run / "crashes.json", {"count": crashes(run) + 1, "message": message})
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def killed_at_last(run: Path, attempt: int) -> bool:
+    """Whether this is one try more after the run was killed in one that had all the memory it can get."""
+    try:
+        killed_at = read_json(run / "crashes.json").get("killed_at")
+    except DataError:
+        return False
+    return isinstance(killed_at, int) and MEMORY_TRIES <= killed_at < attempt
 
 
 def save_model(path: Path, model: nn.Module, cell: Cell) -> None:
-    """Weights and buffers; the bytes depend on them and on the configuration only."""
-    from safetensors.torch import save_file
+    """Weights and buffers; the bytes depend on them and on the configuration only.
 
+    Raises HarnessError, naming the file, where it cannot be written.
+    """
+    from safetensors.torch import save
+
+    # copies, since tied weights are one tensor of two names, which the library refuses
     tensors = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     # one entry: the library keeps several in no fixed order, and the bytes must not depend on the process
-    atomic.write(path, lambda temporary: save_file(tensors, temporary, {"bihm-harness": _origin(cell)}))
+    atomic.write_bytes(path, save(tensors, {"bihm-harness": _origin(cell)}))
 
 
 def _origin(cell: Cell) -> str:
@@ -126,9 +249,7 @@ def load_model(path: Path, model: nn.Module, expected_digest: str) -> None:
 
     if not path.exists():
         raise DataError(path, "the weights that training wrote", "no such file")
-    found = file_digest(path)
-    if found != expected_digest:
-        raise DataError(path, f"sha256 {expected_digest}", found)
+    check_file(path, expected_digest)
     model.load_state_dict(load_file(path))
 
 
@@ -137,6 +258,8 @@ def load_snapshot(run: Path, update: int, model: nn.Module, cell: Cell) -> None:
     from safetensors import SafetensorError, safe_open
 
     path = snapshots.path_of(run, update)
+    if (run / "status.json").exists():  # a training that is under way has none yet
+        checked(run, read_status(run), path.relative_to(run).as_posix())
     try:
         with safe_open(path, framework="pt") as file:
             found = (file.metadata() or {}).get("bihm-harness")

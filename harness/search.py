@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 from harness import atomic, runs
 from harness.config import Cell, Phase, Training, canonical_json, cells_named, resolve, specific_entries, variant_folder
 from harness.errors import ConfigError, DataError
+from harness.settings_check import BUDGET, FINER, LEARNING_RATE
 
 if TYPE_CHECKING:  # the workflow plans trials without pandas
     import pandas as pd
 
-BUDGET, FINER, LEARNING_RATE = "updates", "finer", "learning_rate"
+LONGEST_NAME = 200  # bytes of a trial's folder; file systems take 255, with what temporary files add
 COLUMNS = ("dataset", "method", "variant", "trial", "status", "validation_loss", "sem", "n_updates", "best_update")
 FOUND = ("status", "validation_loss", "sem", "n_updates", "best_update", "train_seconds", "device", "git_commit")
 
@@ -62,13 +63,25 @@ def trials(settings: Mapping[str, Any]) -> list[Trial]:
     """
     found = []
     for method, dataset, variant in cells_named(settings, "searches"):
+        if _is_taken_out(settings, dataset, method, variant):
+            continue
         entry = specific_entries(settings, "searches", dataset, method, variant)
         found += _trials_of(resolve(settings, dataset, method, variant), entry)
     return found
 
 
+def _is_taken_out(settings: Mapping[str, Any], dataset: str, method: str, variant: str) -> bool:
+    """Whether a null in the grid says that there is no such cell, for which a preset may have a search."""
+    entries, key = settings["grid"].get(method) or {}, f"{dataset}/{variant}" if variant else dataset
+    groups = [group for group, members in settings["groups"].items() if key in members]
+    named = next((name for name in (key, *groups) if name in entries), None)  # the most specific entry decides
+    return named is not None and entries[named] is None
+
+
 def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
     axes = {axis: values for axis, values in entry.items() if axis not in (BUDGET, FINER)}
+    if not axes:
+        raise ConfigError(f"searches: {cell.path}: expected axes beside {BUDGET} and {FINER}, found none")
     grids = [axes, *({**axes, **finer} for finer in entry.get(FINER, ()))]
     found: dict[str, Trial] = {}
     for values in itertools.chain.from_iterable(map(_combinations, grids)):
@@ -78,6 +91,9 @@ def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
         updates = values.get(BUDGET, entry.get(BUDGET))
         trial = Trial(_shortened(changed, updates) if updates else changed, values, chosen=changed == cell)
         found.setdefault(trial.name, trial)
+    for name in found:
+        if len(name.encode()) > LONGEST_NAME:
+            raise ConfigError(f"searches: {cell.path}: expected values that make a shorter name, found {name}")
     lengths = [_length(trial.cell) for trial in found.values() if trial.chosen]
     chosen = _length(cell) if _length(cell) in lengths else max(lengths, default=0)
     return [replace(trial, chosen=trial.chosen and _length(trial.cell) == chosen) for trial in found.values()]
@@ -169,7 +185,7 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
 
 def _found(trial: Trial, run: Path) -> dict[str, Any]:
     """FOUND, of a trial in its folder."""
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     if status["status"] in runs.HAVE_MODEL and status["training_digest"] != trial.cell.training_digest:
         raise DataError(run / "status.json", f"digest {trial.cell.training_digest}", status["training_digest"])
     loss = status.get("best_validation")
@@ -182,7 +198,7 @@ def _sem(run: Path, status: Mapping[str, Any]) -> float:
         return math.nan
     import pandas as pd
 
-    curve = pd.read_csv(run / "curve.csv")
+    curve = pd.read_csv(runs.checked(run, status, "curve.csv"))
     at = curve[(curve["update"] == status["best_update"]) & curve["best"]]
     return math.nan if at.empty else float(at["valid_sem"].iloc[-1])
 

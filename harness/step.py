@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from harness.flat import FlatParameters
+from harness.errors import ConfigError, HarnessError
+from harness.flat import FlatParameters, device_of
 from harness.method import Batch, Method, OwnGradients
 from harness.precision import product_dtype
 
@@ -27,11 +28,12 @@ class UpdateStep:
     """Updates ``model``, whose parameters become views of one buffer.
 
     precision: ``auto``, ``float32`` or ``bfloat16``, of the matrix products of methods that leave it open (see
-    ``harness.precision.product_dtype``).
+    ``harness.precision.product_dtype``). Raises ConfigError for a model whose parameters cannot be trained together, or
+    with a loss and nothing that learns.
     """
 
     def __init__(self, model: Method, precision: str = "auto"):
-        device = next(model.parameters()).device
+        device = device_of(model)
         self.product_dtype = product_dtype(model, precision, device)
         if self.product_dtype is not None:
             model.product_dtype = self.product_dtype
@@ -39,7 +41,10 @@ class UpdateStep:
         self.parameters = FlatParameters(model, self.product_dtype)
         values = self.parameters.values
         self._own_gradients = isinstance(model, OwnGradients)
+        if not self._own_gradients and not len(values):
+            raise ConfigError(f"method {_name(model)}: expected a parameter that learns, found none")
         self.n_steps = 0
+        self._checked = False
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
         self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
@@ -87,9 +92,19 @@ class UpdateStep:
         """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
         self.parameters.begin_update()
         if self._own_gradients:
-            return self.model.accumulate_gradients(batch, n_samples, generator)
-        loss = self.model.loss(batch, n_samples, generator)
-        loss.backward()
+            loss = self.model.accumulate_gradients(batch, n_samples, generator)
+        else:
+            loss = self.model.loss(batch, n_samples, generator)
+            if not loss.requires_grad:
+                raise HarnessError(
+                    f"method {_name(self.model)}: expected a loss that depends on a parameter that learns, found "
+                    "one that can not be differentiated"
+                )
+            loss.backward()
+        self.parameters.reattach()
+        if not self._checked:
+            self.parameters.check()
+            self._checked = True
         return loss.detach()
 
     def _fused_adam(self, rate: float, scale: float, l1: float) -> None:
@@ -158,6 +173,10 @@ class CudaGraph:
             result = function()
         torch.cuda.current_stream().wait_stream(stream)
         return result
+
+
+def _name(model: Method) -> str:
+    return getattr(model, "name", type(model).__name__)
 
 
 @dataclass

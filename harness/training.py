@@ -1,8 +1,9 @@
 """The training loop, one for all methods: Adam, an L1 penalty, learning-rate phases, early stopping.
 
-A run is a function of its cell and the data alone. The order of rows, the samples and the initial weights come from
-seeds that are hashes of the cell; validation draws from a generator of its own, seeded alike every time, so that looks
-at the validation set are comparable and leave the training samples untouched. A checkpoint holds the rest, and a
+A run is a function of its cell, its data and of how it is computed (see ``harness.computing``; vector instructions of
+another kind of processor may round differently as well). The order of rows, the samples and the initial weights come
+from seeds that are hashes of the cell; validation draws from generators of its own, seeded alike every time, so that
+looks at the validation set are comparable and leave the training samples untouched. A checkpoint holds the rest, and a
 killed run goes on from it bit for bit. The clock stops while validating.
 """
 
@@ -19,31 +20,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness import atomic, checkpoint, runs, snapshots
+from harness import atomic, checkpoint, runs, seeds, snapshots, validation
 from harness.batches import Rows, TrainingBatches, labels_seed
+from harness.computing import Computing, on_threads
 from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import ConfigError
-from harness.estimators import log_z
-from harness.method import (
-    Batch,
-    ClosedForm,
-    Differentiable,
-    ImportanceWeighted,
-    Method,
-    OwnGradients,
-    Tractable,
-    Unnormalised,
-    Validated,
-)
+from harness.method import ClosedForm, Differentiable, Method, OwnGradients
 from harness.progress import Progress
 from harness.provenance import describe_device, git_commit, versions
 from harness.registry import build
-from harness.seeds import generator_for, seed_for
+from harness.seeds import axes_of, generator_for, seed_for
 from harness.step import UpdateStep
 
-VALIDATION_CHUNK = 2048  # (row, sample) pairs evaluated at once
-VALIDATION_TEMPERATURES = 1000  # of the annealed chains that estimate Z
+INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 class InterruptedRunError(Exception):
@@ -72,22 +62,19 @@ class Position:
 def new_model(cell: Cell, n_visible: int) -> Method:
     """The untrained model of a cell, its initial weights drawn by the cell's seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_for(*_axes(cell), "initial weights"))
+        torch.manual_seed(seed_for(*axes_of(cell), "initial weights"))
         return build(cell.method, n_visible, dict(cell.model))
-
-
-def _axes(cell: Cell) -> tuple[object, ...]:
-    return cell.dataset, cell.method, cell.variant, cell.seed
 
 
 def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
     """Train the model of ``cell`` in the folder ``run``; returns the status, which ``status.json`` holds as well.
 
     Continues from a checkpoint of the same configuration. Raises InterruptedRunError, after writing a checkpoint,
-    when the process receives SIGTERM or SIGINT.
+    when the process receives SIGTERM or SIGINT, and HarnessError where files cannot be written.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "status.json").unlink(missing_ok=True)  # of another training; this one writes its own when it ends
+    with atomic.changing(run):
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "status.json").unlink(missing_ok=True)  # of another training; this one writes its own when it ends
     runs.write_config(run, cell)
     training = _Run(cell, data, run, device)
     status, message = training.to_the_end()
@@ -98,21 +85,24 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
         "train_seconds": training.position.seconds,
         "n_parameters": sum(p.numel() for p in training.model.parameters()),
         "device": describe_device(device),
-        "threads": torch.get_num_threads(),
-        "training_products": str(training.step.product_dtype or torch.float32).removeprefix("torch."),
+        "threads": training.computing.threads,
+        "training_products": training.computing.products,
         "data_digest": data.digest,
         "training_digest": cell.training_digest,
         **versions(),
         "git_commit": git_commit(),
     }
     model_file = run / "model.safetensors"
-    model_file.unlink(missing_ok=True)
+    with atomic.changing(run):
+        model_file.unlink(missing_ok=True)
     if status in runs.HAVE_MODEL:
         runs.save_model(model_file, training.model, cell)
         facts["model_sha256"] = runs.file_digest(model_file)
     atomic.write_csv(run / "curve.csv", training.position.curve)
+    facts["files"] = runs.digests_of_files(run)
     runs.write_status(run, status, message, **facts)
-    (run / checkpoint.FILE_NAME).unlink(missing_ok=True)
+    with atomic.changing(run):
+        (run / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return status
 
 
@@ -127,15 +117,17 @@ class _Run:
         self.model = new_model(cell, data.n_features).to(device)
         self.rows = Rows.of_split(data, "train", device)
         if not isinstance(self.model, ClosedForm):
-            order = seed_for(*_axes(cell), "order")
+            order = seed_for(*axes_of(cell), "order")
             shown = labels_seed(cell.dataset, cell.seed)
             self.batches = TrainingBatches(self.rows, self.budget.batch_size, order, self.budget.labels, shown)
         self.valid = Rows.of_split(data, "valid", device).random_part(
             self.budget.validation_rows, seed_for(cell.dataset, "validation rows")
         )
         self.device = device
-        self.generator = generator_for(device, *_axes(cell), "training")
-        self.step = UpdateStep(self.model, self.budget.precision)
+        self.generator = generator_for(device, *axes_of(cell), "training")
+        # a closed form takes no steps, and may have nothing that a step could change
+        self.step = None if isinstance(self.model, ClosedForm) else UpdateStep(self.model, self.budget.precision)
+        self.computing = Computing.here(self.step and self.step.product_dtype)
         self.best_state = self._copy_state()
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.position = Position()
@@ -147,6 +139,10 @@ class _Run:
 
     def to_the_end(self) -> tuple[str, str]:
         """Train until the budget is spent; (status, message). The model then holds the best weights."""
+        with seeds.global_seed(self.device, *axes_of(self.cell), "global"):
+            return self._to_the_end()
+
+    def _to_the_end(self) -> tuple[str, str]:
         if isinstance(self.model, ClosedForm):
             started = time.perf_counter()
             self.model.fit(self.rows.batch(slice(None)))
@@ -158,7 +154,11 @@ class _Run:
         if not self.budget.phases:
             raise ConfigError(f"{self.cell.path}: training.phases: expected at least one, found none")
         self._restore_or_start()
-        with self._signals(), Progress(self.cell.path, self._total_updates()) as progress:
+        with (
+            on_threads(self.computing.threads),
+            self._signals(),
+            Progress(self.cell.path, self._total_updates()) as progress,
+        ):
             return self._phases(progress)
 
     def _total_updates(self) -> int:
@@ -182,10 +182,11 @@ class _Run:
                     self._load_state(self.best_state)
                     return runs.TIMEOUT, f"time limit of {budget.time_limit_s:g} s reached"
                 self._checkpoint_if_due()
-            self._load_state(self.best_state)
             position.phase += 1
             position.misses = 0
-            if position.phase < len(budget.phases):
+            goes_on = position.phase < len(budget.phases)
+            self._load_state(self._with_own_counts(self.best_state) if goes_on else self.best_state)
+            if goes_on:
                 position.phase_end = position.update + budget.phases[position.phase].updates
         return runs.OK, ""
 
@@ -209,7 +210,10 @@ class _Run:
     def _look(self, phase_index: int) -> bool:
         """Measure on the validation rows, keep the weights if they are the best; False when something is not finite."""
         position, budget = self.position, self.budget
-        losses = self._validation_losses()
+        losses = validation.losses(self.model, self.step, self.valid, self.cell, self.device)
+        if self.step is not None:
+            self.step.parameters.reattach()
+            self.step.parameters.check()
         value = losses.mean().item()
         train_loss = self.loss_sum.item() / position.since_look if position.since_look else math.nan
         finite = math.isfinite(value) and (math.isfinite(train_loss) or position.since_look == 0)
@@ -237,41 +241,6 @@ class _Run:
         position.since_look = 0
         return finite
 
-    @torch.no_grad()
-    def _validation_losses(self) -> Tensor:
-        """Criterion of early stopping for every validation row, [B] double, nats; for every batch where it is the loss.
-
-        NaN where there is nothing to go by: a model that is fitted in closed form and has no likelihood.
-        """
-        generator = generator_for(self.device, *_axes(self.cell), "validation")
-        x, y = self.valid.x, self.valid.y
-        if isinstance(self.model, Unnormalised) and not isinstance(self.model, Validated):
-            # the same random numbers at every look, so that looks differ less than estimates of Z do
-            z = log_z(self.model, self.budget.validation_samples, VALIDATION_TEMPERATURES, generator, VALIDATION_CHUNK)
-            return z.value - self.model.log_unnormalised(x).double()
-        if not isinstance(self.model, Validated | Tractable | ImportanceWeighted):
-            return self._validation_batch_losses(generator)
-        n_samples = 1 if isinstance(self.model, Tractable) else self.budget.validation_samples
-        size = max(1, VALIDATION_CHUNK // n_samples)
-        parts = []
-        for start in range(0, x.shape[0], size):
-            rows = slice(start, start + size)
-            part = Batch(x[rows], None if y is None else y[rows])
-            parts.append(validation_loss(self.model, part, n_samples, generator).double())
-        return torch.cat(parts)
-
-    def _validation_batch_losses(self, generator: torch.Generator) -> Tensor:
-        """What training minimises, on every batch of validation rows: for methods without a likelihood."""
-        x, y = self.valid.x, self.valid.y
-        if isinstance(self.model, ClosedForm):
-            return torch.full((x.shape[0],), math.nan, dtype=torch.float64, device=self.device)
-        losses = []
-        for start in range(0, x.shape[0], self.budget.batch_size):
-            rows = slice(start, start + self.budget.batch_size)
-            part = Batch(x[rows], None if y is None else y[rows])
-            losses.append(self.step.loss(part, self.budget.validation_samples, generator).double())
-        return torch.stack(losses)
-
     # -- state ---------------------------------------------------------------------------------------------------
 
     def _copy_state(self) -> dict[str, Tensor]:
@@ -279,6 +248,15 @@ class _Run:
 
     def _load_state(self, state: dict[str, Tensor]) -> None:
         self.model.load_state_dict(state)  # copies into the existing views
+
+    def _with_own_counts(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``state`` with the model's own counts: progress does not go back to the best weights.
+
+        A count is a buffer of one integer, such as the updates of a warm-up or the batches that a layer has seen.
+        Everything else, permutations and running means too, belongs to the weights.
+        """
+        own = self.model.state_dict()
+        return {**state, **{name: own[name] for name in own if own[name].dim() == 0 and own[name].dtype in INTEGERS}}
 
     def _checkpoint_if_due(self) -> None:
         due = time.monotonic() - self._last_checkpoint >= self.budget.checkpoint_every_s
@@ -288,28 +266,44 @@ class _Run:
             raise InterruptedRunError(f"{self.cell.path}: stopped at update {self.position.update}, checkpoint written")
 
     def _checkpoint(self) -> None:
-        tensors = {
+        state = {**asdict(self.position), "computing": asdict(self.computing)}
+        checkpoint.save(self.checkpoint_file, self._tensors(), state, self.digest)
+        self._last_checkpoint = time.monotonic()
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All that changes in the course of training, but for the position."""
+        return {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self.best_state.items()},
             **{f"adam.{name}": tensor for name, tensor in self.step.state().items()},
+            **{f"random.{name}": tensor for name, tensor in seeds.global_state(self.device).items()},
             "generator": self.generator.get_state(),
             "loss_sum": self.loss_sum,
         }
-        checkpoint.save(self.checkpoint_file, tensors, asdict(self.position), self.digest)
-        self._last_checkpoint = time.monotonic()
 
     def _restore_or_start(self) -> None:
-        loaded = checkpoint.load(self.checkpoint_file, self.digest)
+        loaded = checkpoint.load(self.checkpoint_file, self.digest, self._tensors(), asdict(self.position))
         if loaded is None or snapshots.missing(self.folder, self.budget, loaded[1]["update"]):
-            snapshots.remove(self.folder)
+            with atomic.changing(self.folder):
+                snapshots.remove(self.folder)
             return
         tensors, state = loaded
+        self._compute_as(state.pop("computing", None))
         self._load_state(_below("model.", tensors))
         self.best_state = {name: tensor.to(self.device) for name, tensor in _below("best.", tensors).items()}
         self.step.load_state(_below("adam.", tensors))
+        seeds.set_global_state(_below("random.", tensors), self.device)
         self.generator.set_state(tensors["generator"])
         self.loss_sum.copy_(tensors["loss_sum"])
         self.position = Position(**state)
+
+    def _compute_as(self, begun: dict[str, Any] | None) -> None:
+        """Go on in the way in which the training was begun; None: not recorded, as by earlier versions."""
+        here = self.computing
+        self.computing = here.kept_from(Computing(**begun), self.cell.path, self.device) if begun else here
+        if self.computing.products != here.products:
+            self.model = new_model(self.cell, self.rows.values.shape[1]).to(self.device)
+            self.step = UpdateStep(self.model, self.computing.products)
 
     def _signals(self) -> _StopOnSignal:
         return _StopOnSignal(self)
@@ -317,15 +311,6 @@ class _Run:
     def request_stop(self) -> None:
         """End after the current update, with a checkpoint."""
         self._stop_requested = True
-
-
-def validation_loss(model: Method, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-    """What early stopping watches, [B]: the method's own criterion, else -log p, exact or estimated (equation 3.6)."""
-    if isinstance(model, Validated):
-        return model.validation_loss(batch, n_samples, generator)
-    if isinstance(model, Tractable):
-        return -model.log_prob(batch.x)
-    return math.log(n_samples) - torch.logsumexp(model.log_weights(batch.x, n_samples, generator), dim=1)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,13 +15,21 @@ from torch import Tensor
 
 # Of the median squared distance; one kernel each, and their mean is used. Wider ones see little but the rows' mean.
 SCALES = (0.125, 0.25, 0.5, 1.0)
+FEWEST = 3  # rows that a mean over pairs has an error for
 
 
 def median_distance(rows: Tensor) -> float:
-    """The median squared Euclidean distance of two of the rows [n, D]."""
+    """The median squared Euclidean distance of two of the rows [n, D]; 0 where all are alike.
+
+    Where more than half of the pairs are alike, that of the others: a kernel of width 0 would be no kernel.
+    """
     n = len(rows)
     above = torch.ones(n, n, dtype=torch.bool, device=rows.device).triu_(1)
-    return _squared_distances(rows, rows)[above].median().item()
+    found = _squared_distances(rows, rows)[above]
+    median = found.median()
+    if median == 0.0 and (found > 0.0).any():
+        median = found[found > 0.0].median()
+    return median.item()
 
 
 def mmd_terms(x: Tensor, y: Tensor, distance: float) -> Tensor:
@@ -36,7 +44,7 @@ def mmd_terms(x: Tensor, y: Tensor, distance: float) -> Tensor:
 def mean_of_pairs(terms: Tensor) -> tuple[float, float]:
     """Mean of terms [n, n] over i != j and its standard error by the jackknife, which is not too small on average.
 
-    The jackknife's variance is biased upward (Efron and Stein, 1981). n >= 3.
+    The jackknife's variance is biased upward (Efron and Stein, 1981). n >= ``FEWEST``.
     """
     n = len(terms)
     by_row = terms.sum(1) - terms.diagonal()

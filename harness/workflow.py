@@ -2,27 +2,30 @@
 
 A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it for ever. A
 number on disk counts the attempts, the rule has it as a parameter, and a number that grows makes Snakemake run the rule
-again: the record of a data set holds its own, the folder of a run counts its crashes (see ``harness.runs``). Results
-that are fine keep their number, so a second call does nothing.
+again: beside the record of a data set lies its own, the folder of a run counts its crashes (see ``harness.runs``).
+Results that are fine keep their number, so a second call does nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import atomic, runs
-from harness.config import Cell, canonical_json, data_settings, parse_yaml
-from harness.data import is_local
-from harness.errors import DataError
+from harness.config import Cell, canonical_json, cells_named, data_settings, read_settings
+from harness.data import cached_route, is_local
+from harness.errors import ConfigError, DataError
 from harness.gpu_slots import means_gpu
+from harness.settings_check import Source
+from harness.settings_text import read_yaml, typed
 
 SHORT_UPDATES = 40_000
-SHORT_MINUTES, LONG_MINUTES = 20, 12 * 60
+TOLD = 5  # cells of one kind that are named when a call has ended
 
 
 def use_this_python() -> None:
@@ -30,17 +33,124 @@ def use_this_python() -> None:
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-def typed(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Snakemake's config with the words of its command line read as YAML: ``--config strict=true`` is a boolean."""
-    return {key: parse_yaml(value) if isinstance(value, str) else value for key, value in overrides.items()}
+def check_place(folder: Path) -> None:
+    """Raises ConfigError for a checkout in a folder whose path has braces, which Snakemake takes for wildcards."""
+    if "{" in str(folder) or "}" in str(folder):
+        raise ConfigError(f"{folder}: expected a folder without braces in its path, which Snakemake gives a meaning")
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program where settings are wrong, with the one line that says so; Snakemake would add a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        sys.exit(f"harness: {error}")
+
+
+def settings_given(config: Mapping[str, Any], files: Iterable[Path], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of this call of Snakemake.
+
+    config: what Snakemake made of everything. files: those of ``--configfile``, which are read anew, since Snakemake's
+    own reader takes 1e-3 for a word and the last of two equal keys. arguments: those of ``--config``, whose words are
+    read as in a file, also those deep inside. Raises ConfigError that names the file, or ``--config``, and the key.
+    """
+    files = list(files)
+    if not all(path.is_file() for path in files):  # a pipe, which cannot be read twice
+        return read_settings([Source("--configfile and --config", typed(config, "--configfile and --config"))])
+    given = [Source(str(path), read_yaml(path)) for path in files]
+    return read_settings([*given, Source("--config", typed(arguments, "--config"))])
 
 
 def record_settings(settings: Mapping[str, Any], folder: Path) -> Path:
     """Write the settings of this call for its jobs; the file's name follows from its content."""
-    path = folder / f"{hashlib.sha256(canonical_json(settings).encode()).hexdigest()[:16]}.json"
+    path = folder / f"{short_digest(settings)}.json"
     if _record(path) != settings:
         atomic.write_json(path, settings)
     return path
+
+
+def facts_of_cells(
+    settings: Mapping[str, Any], cells: Iterable[Cell], results: Path, attempts: Mapping[str, int | str]
+) -> dict[str, list[Any]]:
+    """What tables are made of: by path of a cell, what it is and measures, its crashes so far, attempts at its data.
+
+    A digest of it is a parameter of the rules that aggregate, which thus run again where any of it has changed.
+    """
+    ablations = cells_named(settings, "ablations")
+    return {
+        cell.path: [
+            cell.training_digest,
+            cell.training.snapshots,
+            cell.to_dict()["evaluation"],
+            (cell.method, cell.dataset, cell.variant) in ablations,
+            runs.crashes(results / "runs" / cell.path),
+            attempts[cell.dataset],
+        ]
+        for cell in cells
+    }
+
+
+def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results: Path) -> dict[str, int | str]:
+    """``data_attempt`` of every data set, for the records in ``results``."""
+    lacking = {}
+    for cell in cells:
+        run = results / "runs" / cell.path
+        lacks = not (run / "metrics.json").exists() or runs.crashes(run) > 0
+        lacking[cell.dataset] = lacking.get(cell.dataset, False) or lacks
+    return {
+        name: data_attempt(results / "data" / f"{name}.json", name, settings, lacks) for name, lacks in lacking.items()
+    }
+
+
+def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:
+    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables.
+
+    early: something went wrong, so that cells that are not measured keep back what is made of them.
+    """
+    without: dict[str, list[str]] = {}
+    waiting = []
+    for cell in cells:
+        run = results / "runs" / cell.path
+        # a crash while measuring is in the measurements alone
+        ended = (_record(run / "metrics.json").get("rows") or [_record(run / "status.json")])[0]
+        if not (run / "metrics.json").exists():
+            waiting.append(cell.path)
+        word = ended.get("status")
+        if word in runs.STATUSES and word not in runs.HAVE_MODEL:
+            times = f", tried {tried} times" if (tried := runs.crashes(run)) > 1 else ""
+            without.setdefault(word, []).append(f"{cell.path}: {ended.get('message') or word}{times}")
+    lines = []
+    for word, told in without.items():
+        again = "; the next call tries again" if word == runs.FAILED else ""
+        lines.append(f"{_cells(len(told))} {word}, which tables and figures say in their place{again}:")
+        lines += _first(told)
+    if early and waiting:
+        lines.append(f"{_cells(len(waiting))} not measured yet. Tables and the report wait for every cell, figures for")
+        lines.append("those that they show. The same call goes on; what is null in the grid is waited for no more.")
+        lines += _first(waiting)
+    return lines
+
+
+def _cells(n: int) -> str:
+    return "1 cell" if n == 1 else f"{n} cells"
+
+
+def _first(told: Sequence[str]) -> list[str]:
+    """Some of many lines."""
+    more = [f"  and {len(told) - TOLD} more"] if len(told) > TOLD else []
+    return [f"  {line}" for line in told[:TOLD]] + more
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Lines to the terminal, after what Snakemake says."""
+    for line in lines:
+        print(f"harness: {line}", file=sys.stderr)
+
+
+def short_digest(value: Any) -> str:
+    """Of a value that JSON can hold, short enough for a parameter or a file's name."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
 
 
 def cores_per_job(cores: int | None) -> int:
@@ -54,9 +164,12 @@ def is_short(cell: Cell) -> bool:
     return sum(phase.updates for phase in cell.training.phases) <= SHORT_UPDATES
 
 
-def minutes(cell: Cell) -> int:
-    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next."""
-    return SHORT_MINUTES if is_short(cell) else LONG_MINUTES
+def minutes(cell: Cell, settings: Mapping[str, Any]) -> int:
+    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next.
+
+    Snakemake adds it up over the cells that share a job, so there is one number for those and one for the others.
+    """
+    return settings["cluster"]["short_minutes" if is_short(cell) else "long_minutes"]
 
 
 def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, int | str], int]:
@@ -79,13 +192,40 @@ def _record(path: Path) -> dict[str, Any]:
         return {}
 
 
-def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any]) -> int:
-    """One more than last time when a better answer can be had without network now.
+def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any], lacking: bool) -> int | str:
+    """A parameter of the rule that fetches a data set: another one than last time where it is to be fetched again.
 
-    That is any data where there were none, and official data where there was a stand-in.
+    Its number is one more than last time when a better answer can be had without network now: any data where there
+    were none, official data where there was a stand-in; when the record cannot be read; and, where a cell is
+    ``lacking`` what is to be measured, when the cache no longer has what the record speaks of. It is kept beside the
+    record, which may be lost. Where the user points at a file, a digest of its path, size and time follows.
     """
-    last = _record(record)
-    number = last.get("attempt", 0)
-    if not last or last.get("official"):
-        return number
-    return number + is_local(dataset, data_settings(settings), official=last["available"])
+    last, number = _record(record), _last_attempt(record)
+    where = data_settings(settings)
+    if not last:
+        number += record.exists()
+    elif not last.get("available"):
+        number += is_local(dataset, where)
+    elif dataset not in where.paths:
+        gone = lacking and cached_route(dataset, where, last.get("digest")) is None
+        number += gone or (not last.get("official") and is_local(dataset, where, official=True))
+    return number if dataset not in where.paths else f"{number}-{_identity_of(where.paths[dataset])}"
+
+
+def attempts_file(record: Path) -> Path:
+    """Where the last ``data_attempt`` lies beside the record of a data set."""
+    return record.with_suffix(".attempt.json")
+
+
+def _last_attempt(record: Path) -> int:
+    last = _record(attempts_file(record)) or _record(record)  # earlier versions kept it in the record
+    number = str(last.get("attempt", 0)).partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _identity_of(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError:
+        return short_digest(str(path))
+    return short_digest([str(path), state.st_size, state.st_mtime_ns])

@@ -56,6 +56,10 @@ class BiHM(BeliefStack):
         """x [B, D] whose unknown entries are those of p* given the known ones, and with their expected values."""
         return gibbs.inpaint(self, x, known, n_sweeps, n_proposals, generator)
 
-    def exact_loss(self, x: Tensor) -> Tensor:
-        """Mean -log p~*(x)."""
-        return -exact.log_p_star_unnormalised(self, x).mean()
+    def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
+        """Mean -log p~*(x) with ever more samples; with n_samples, that of equation 3.7 averaged over all draws."""
+        if n_samples is None:
+            return -exact.log_p_star_unnormalised(self, x).mean()
+        log_p, log_q = exact.joint_tables(self, x)
+        weights = exact.expected_weights(0.5 * (log_p - log_q), log_q, n_samples)
+        return -(weights * (log_p + log_q)).sum(1).mean()

@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness import exact
 from harness.blocks.autoregressive import add_earlier_gradient, earlier_product, sample_columns
 from harness.blocks.bernoulli import draw, log_likelihood, normalised_weights, pooled_residual, residual, score
 from harness.blocks.sigmoid_belief import initial_bias, initial_weight
 from harness.method import Batch, Method
+from harness.ranges import Size
 
 
 @dataclass
@@ -39,7 +41,7 @@ class DARN(Method):
     source = "Gregor, Danihelka, Mnih, Blundell, Wierstra: Deep AutoRegressive Networks, ICML 2014"
     small = {"hidden": 3}
 
-    def __init__(self, n_visible: int, hidden: int):
+    def __init__(self, n_visible: int, hidden: Size):
         super().__init__(n_visible)
         self.p_weight = initial_weight(n_visible, hidden)  # V [D, H]
         self.x_weight = nn.Parameter(torch.zeros(n_visible, n_visible))  # W [D, D]
@@ -96,6 +98,14 @@ class DARN(Method):
         missed = pooled_residual(inferred.q_product, self.q_bias, h, centred, self.q_bias.grad)
         self.q_weight.grad.addmm_(missed.t(), x)
         return -log_means.mean()
+
+    def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
+        """Wake losses of p and q, by p(h | x) with ever more samples, else by the mean weights of n_samples draws."""
+        states = exact.all_binary(len(self.prior_bias), x.dtype)  # [H, hidden]
+        rows, h = x.repeat_interleave(len(states), dim=0), states.repeat(len(x), 1)
+        log_p, log_q = (log.view(len(x), -1) for log in (self.log_joint(rows, h), self.log_recognition(rows, h)))
+        weights = exact.expected_weights(log_p - log_q, log_q, n_samples)
+        return -(weights * (log_p + log_q)).sum(1).mean()
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:

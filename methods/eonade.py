@@ -7,7 +7,7 @@ else, columns are taken in blocks, within a block the first layer's sums are one
 """
 
 import math
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from harness.blocks.autoregressive import earlier_product, uniform_weight
 from harness.blocks.bernoulli import sample_bernoulli, score
 from harness.method import Batch, Method
+from harness.ranges import Count, Size, Sizes
 
 COLUMNS_A_BLOCK = 16
 
@@ -33,7 +34,7 @@ class EoNADE(Method):
     source = "Uria, Murray, Larochelle: A Deep and Tractable Density Estimator, ICML 2014"
     small = {"hidden": [3], "n_orders": 3}
 
-    def __init__(self, n_visible: int, hidden: list[int], n_orders: int = 8, direct: bool = False, order_seed: int = 0):
+    def __init__(self, n_visible: int, hidden: Sizes, n_orders: Size = 8, direct: bool = False, order_seed: Count = 0):
         super().__init__(n_visible)
         self.input_weight = uniform_weight(n_visible, hidden[0])  # of what was observed, [D, H_1]
         self.seen_weight = uniform_weight(n_visible, hidden[0])  # of the mask, which columns were observed, [D, H_1]
@@ -78,6 +79,11 @@ class EoNADE(Method):
             logits = logits + F.linear(observed, self.direct_weight) + F.linear(seen, self.direct_seen_weight)
         weight = (1.0 - seen) * (n_columns / (n_columns - n_seen))
         return F.binary_cross_entropy_with_logits(logits, x, weight, reduction="sum") / n_rows
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean -log p(x) over rows and all orderings of the columns, not only those of the ensemble."""
+        orders = (torch.tensor(order, device=x.device) for order in permutations(range(self.n_visible)))
+        return -torch.stack([self._log_prob(x, order) for order in orders]).mean()
 
     @torch.no_grad()
     def log_prob_orders(self, x: Tensor) -> Tensor:

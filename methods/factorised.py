@@ -5,6 +5,7 @@ from torch import Tensor
 
 from harness.blocks.bernoulli import log_bernoulli, sample_bernoulli
 from harness.method import Batch, Method
+from harness.ranges import NonNegative
 
 
 class Factorised(Method):
@@ -15,7 +16,7 @@ class Factorised(Method):
     kind = "control"
     source = "the maximum-likelihood product of Bernoullis, with Laplace's rule of succession at s = 1"
 
-    def __init__(self, n_visible: int, smoothing: float = 1.0):
+    def __init__(self, n_visible: int, smoothing: NonNegative = 1.0):
         super().__init__(n_visible)
         self.smoothing = smoothing
         self.bias = torch.nn.Parameter(torch.zeros(n_visible))  # [D] logits

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from harness.blocks.gaussian import GaussianStack
 from harness.method import Batch
+from harness.ranges import Sizes
 
 
 class IWAE(GaussianStack):
@@ -18,7 +19,7 @@ class IWAE(GaussianStack):
     source = "Burda, Grosse, Salakhutdinov: Importance Weighted Autoencoders, ICLR 2016"
     small = {"layers": [2, 1], "hidden": [[3], [2]]}
 
-    def __init__(self, n_visible: int, layers: list[int], hidden: list[list[int]]):
+    def __init__(self, n_visible: int, layers: Sizes, hidden: list[Sizes]):
         super().__init__(n_visible, layers, hidden, activation="tanh")
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:

@@ -1,5 +1,6 @@
 """Control for semi-supervised models: logistic regression on the pixels of the labelled rows alone."""
 
+from harness.ranges import NonNegative, Size
 from methods.label_mlp import LabelMLP
 
 
@@ -12,5 +13,5 @@ class LabelLogistic(LabelMLP):
     source = "Control: what the labels alone can teach"
     small = {"n_classes": 3}
 
-    def __init__(self, n_visible: int, n_classes: int = 10, weight_decay: float = 0.0):
+    def __init__(self, n_visible: int, n_classes: Size = 10, weight_decay: NonNegative = 0.0):
         super().__init__(n_visible, 0, n_classes, weight_decay=weight_decay)

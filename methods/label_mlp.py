@@ -6,6 +6,7 @@ from torch import Tensor
 
 from harness.blocks.label_head import LabelHead
 from harness.method import Batch, Method
+from harness.ranges import Count, NonNegative, Share, Size
 
 
 class LabelMLP(Method):
@@ -23,11 +24,11 @@ class LabelMLP(Method):
     def __init__(
         self,
         n_visible: int,
-        hidden: int,
-        n_classes: int = 10,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
-        weight_decay: float = 0.0,
+        hidden: Count,
+        n_classes: Size = 10,
+        dropout: Share = 0.0,
+        input_dropout: Share = 0.0,
+        weight_decay: NonNegative = 0.0,
     ):
         super().__init__(n_visible)
         self.weight_decay = weight_decay

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from harness.blocks.autoregressive import uniform_weight
 from harness.blocks.bernoulli import log_likelihood, sample_bernoulli
 from harness.method import Batch, Method
+from harness.ranges import Count, Size, Sizes
 
 
 class MADE(Method):
@@ -27,7 +28,7 @@ class MADE(Method):
     source = "Germain, Gregor, Murray, Larochelle: MADE: Masked Autoencoder for Distribution Estimation, ICML 2015"
     small = {"hidden": [5]}
 
-    def __init__(self, n_visible: int, hidden: list[int], n_orders: int = 1, direct: bool = True, order_seed: int = 0):
+    def __init__(self, n_visible: int, hidden: Sizes, n_orders: Size = 1, direct: bool = True, order_seed: Count = 0):
         super().__init__(n_visible)
         self.n_orders, self.n_hidden = n_orders, len(hidden)
         sizes = [n_visible, *hidden, n_visible]
@@ -76,6 +77,10 @@ class MADE(Method):
         """Mean -log p(x) under an ordering drawn at random."""
         order = torch.randint(self.n_orders, (1,), generator=generator, device=batch.x.device)
         return -self._log_prob(batch.x, order).mean()
+
+    def exact_loss(self, x: Tensor) -> Tensor:
+        """Mean -log p(x) over rows and orderings."""
+        return -self.log_prob_orders(x).mean()
 
     @torch.no_grad()
     def sample(self, n: int, generator: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from harness.blocks.bernoulli import sample_bernoulli
 from harness.errors import ConfigError
 from harness.method import Batch, Method
+from harness.ranges import NonNegative, Positive, Size
 
 ROWS_AT_ONCE = 512  # their responsibilities stay in the cache
 
@@ -27,13 +28,20 @@ class Mixture(Method):
     small = {"components": 3}
 
     def __init__(
-        self, n_visible: int, components: int, smoothing: float = 1.0, iterations: int = 200, tolerance: float = 1e-3
+        self,
+        n_visible: int,
+        components: Size,
+        smoothing: Positive = 1.0,
+        iterations: Size = 200,
+        tolerance: NonNegative = 1e-3,
     ):
         super().__init__(n_visible)
         if components < 1 or smoothing <= 0.0:
             raise ConfigError(f"mixture: expected components and smoothing above 0, found {components}, {smoothing}")
         self.smoothing, self.iterations, self.tolerance = smoothing, iterations, tolerance
         self.logits = nn.Parameter(torch.randn(components, n_visible))  # of p_kd [K, D]
+        # from which every fit begins: a fit is a function of it and of the rows, not of an earlier fit
+        self.register_buffer("spread", self.logits.detach().clone(), persistent=False)
         self.log_share = nn.Parameter(torch.full((components,), -math.log(components)))  # log pi [K]
 
     def _log_joint(self, x: Tensor) -> Tensor:
@@ -54,7 +62,8 @@ class Mixture(Method):
         """
         x = train.x
         means = (x.sum(0, dtype=torch.float64) + 1.0) / (x.shape[0] + 2.0)  # [D]
-        self.logits += torch.logit(means).to(self.logits.dtype)
+        self.logits.copy_(self.spread + torch.logit(means).to(self.logits.dtype))
+        self.log_share.fill_(-math.log(len(self.log_share)))
         before = -math.inf
         for _ in range(self.iterations):
             log_likelihood, rows, ones = self._expectations(x)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from harness.blocks.bernoulli import sample_bernoulli
 from harness.blocks.nade import column_blocks, has_kernel, hidden_units, output_products
 from harness.method import Batch, Method
+from harness.ranges import Size
 
 
 class NADE(Method):
@@ -26,7 +27,7 @@ class NADE(Method):
     source = "Larochelle, Murray: The Neural Autoregressive Distribution Estimator, AISTATS 2011"
     small = {"hidden": 3}
 
-    def __init__(self, n_visible: int, hidden: int):
+    def __init__(self, n_visible: int, hidden: Size):
         super().__init__(n_visible)
         bound = math.sqrt(6.0 / (n_visible + hidden))
         self.input_weight = nn.Parameter(torch.empty(n_visible, hidden).uniform_(-bound, bound))  # W' [D, H]

@@ -14,6 +14,7 @@ from harness import exact
 from harness.blocks.bernoulli import score
 from harness.blocks.sigmoid_belief import BeliefStack, Inferred
 from harness.method import Batch
+from harness.ranges import Share, Size, Sizes
 
 
 class Baseline(nn.Module):
@@ -50,7 +51,7 @@ class NVIL(BeliefStack):
     source = "Mnih, Gregor: Neural Variational Inference and Learning in Belief Networks, ICML 2014"
     small = {"layers": [3, 2], "baseline_hidden": 3}
 
-    def __init__(self, n_visible: int, layers: list[int], baseline_hidden: int = 100, decay: float = 0.8):
+    def __init__(self, n_visible: int, layers: Sizes, baseline_hidden: Size = 100, decay: Share = 0.8):
         super().__init__(n_visible, layers)
         self.decay = decay  # of the running moments, an update
         self.baselines = nn.ModuleList(Baseline(n, baseline_hidden) for n in [n_visible, *layers[:-1]])
@@ -106,6 +107,16 @@ class NVIL(BeliefStack):
         self.add_prior_gradients(inferred, weights)
         return -signals[0].mean()
 
-    def exact_loss(self, x: Tensor) -> Tensor:
-        """Mean negative bound; baselines, which it does not depend on, have losses of their own."""
-        return -exact.bound(self, x).mean()
+    def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
+        """Mean negative bound, whatever the number of samples; baselines, no part of it, have losses of their own.
+
+        The gradient of each layer of q is that of the bound over max(1, the signal's running standard deviation).
+        """
+        loss = -exact.bound(self, x).mean()
+        if not loss.requires_grad:
+            return loss
+        scales = torch.rsqrt(self.signal_variance.clamp(min=1.0))
+        for scale, layer in zip(scales, self.q_layers, strict=True):
+            for parameter, slope in zip(layer, torch.autograd.grad(loss, layer, retain_graph=True), strict=True):
+                loss = loss - (1.0 - scale) * (slope * (parameter - parameter.detach())).sum()  # 0, but for its slope
+        return loss

@@ -11,8 +11,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from harness import exact
 from harness.blocks.bernoulli import draw, residual, sample_bernoulli, score
 from harness.method import Batch, Method
+from harness.ranges import Count, Size
 
 
 def _log_sums(product: Tensor, bias: Tensor) -> Tensor:
@@ -37,7 +39,7 @@ class RBM(Method):
     )
     small = {"hidden": 3, "chains": 20, "gibbs_steps": 50}
 
-    def __init__(self, n_visible: int, hidden: int, chains: int = 100, gibbs_steps: int = 1000):
+    def __init__(self, n_visible: int, hidden: Size, chains: Count = 100, gibbs_steps: Size = 1000):
         super().__init__(n_visible)
         self.gibbs_steps = gibbs_steps
         self.weight = nn.Parameter(0.01 * torch.randn(hidden, n_visible))  # W [H, D]
@@ -79,6 +81,30 @@ class RBM(Method):
         self.weight.grad.addmm_(missed.t(), rows)
         self.visible_bias.grad.sub_(rows.t() @ share)
         return loss
+
+    def exact_loss(self, x: Tensor, n_samples: int) -> Tensor:
+        """Mean free energy of rows x less that of the chains after n_samples steps, over all ways that they can go.
+
+        The distribution of the chains, from where they stand or from x, is held fixed: this is what contrastive updates
+        are on average, no likelihood. With ever more steps it becomes p(x), and the gradient that of mean -log p(x).
+        """
+        rows = exact.all_binary(self.n_visible, x.dtype)  # [X, D]
+        with torch.no_grad():
+            hidden = exact.all_binary(len(self.hidden_bias), x.dtype)  # [H, n]
+            by_hidden = torch.softmax((hidden @ self.weight + self.visible_bias) @ rows.t(), dim=1)  # p(x' | h), [H, X]
+
+            def step(start: Tensor) -> Tensor:  # p(x' | x), [N, X], for x [N, D]
+                activation = start @ self.weight.t() + self.hidden_bias
+                return torch.softmax(activation @ hidden.t(), dim=1) @ by_hidden
+
+            reached = step(self.chains if len(self.chains) else x).mean(0)  # [X]
+            for _ in range(n_samples - 1):
+                reached = reached @ step(rows)
+        return reached @ self._log_p(rows) - self._log_p(x).mean()
+
+    def _log_p(self, x: Tensor) -> Tensor:
+        """``log_unnormalised`` with a graph."""
+        return nn.functional.softplus(x @ self.weight.t() + self.hidden_bias).sum(1) + x @ self.visible_bias
 
     def _gibbs(
         self, x: Tensor, product: Tensor, visible_bias: Tensor, beta: float, generator: torch.Generator

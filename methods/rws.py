@@ -35,9 +35,12 @@ class RWS(BeliefStack):
         self.add_sleep_gradients(x, h, -0.5 / n_rows)
         return -log_means.mean()
 
-    def exact_loss(self, x: Tensor) -> Tensor:
-        """Mean -log p(x), and the wake and sleep losses of q with p held fixed, half of each."""
+    def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
+        """Wake loss of p, and the wake and sleep losses of q with p held fixed, half of each.
+
+        Weights are those of n_samples draws, on average over all of them; with ever more samples they are p(h | x), and
+        the first term has the gradient of mean -log p(x).
+        """
         log_p, log_q = exact.joint_tables(self, x)
-        posterior = torch.softmax(log_p, dim=1).detach()  # p(h | x)
-        wake = torch.logsumexp(log_p, dim=1).mean() + 0.5 * (posterior * log_q).sum(1).mean()
-        return 0.5 * exact.sleep_loss(self) - wake
+        weights = exact.expected_weights(log_p - log_q, log_q, n_samples)
+        return 0.5 * exact.sleep_loss(self) - (weights * (log_p + 0.5 * log_q)).sum(1).mean()

@@ -12,10 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness import exact
 from harness.blocks.bernoulli import normalised_weights, sample_bernoulli
 from harness.blocks.sigmoid_belief import BeliefStack, initial_weight
 from harness.estimators import joint_label_loss
 from harness.method import Batch
+from harness.ranges import Size, Sizes
 
 
 class SemiSupervisedBiHM(BeliefStack):
@@ -34,9 +36,9 @@ class SemiSupervisedBiHM(BeliefStack):
     def __init__(
         self,
         n_visible: int,
-        layers: list[int],
+        layers: Sizes,
         gamma: float,
-        n_classes: int = 10,
+        n_classes: Size = 10,
         estimator: Literal["separate", "shared"] = "separate",
     ):
         super().__init__(n_visible, layers)
@@ -142,6 +144,37 @@ class SemiSupervisedBiHM(BeliefStack):
         missed = of_labels - log_q.exp() * of_labels.sum(1, keepdim=True)
         self.label_q_weight.grad.addmm_(missed.t(), top)
         self.label_q_bias.grad.add_(missed.sum(0))
+
+    def _joint_tables(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log p(x, h, y), log q(h, y | x), both [B, H, n_classes], and log q(h | x), [B, H], for all states h."""
+        h = exact.latent_states(self)
+        log_p, log_q = exact.joint_tables(self, x)
+        log_p = (log_p - self.log_prior(h[-1]))[:, :, None] + self._log_p_tops(h[-1])  # y replaces the prior
+        return log_p, log_q[:, :, None] + self._log_q_labels(h[-1]), log_q
+
+    def exact_label_weights(self, x: Tensor) -> Tensor:
+        """log B(x, y) of every class, [B, n_classes]."""
+        log_p, log_q, _ = self._joint_tables(x)
+        return torch.logsumexp(0.5 * (log_p + log_q), dim=1)
+
+    def exact_loss(self, batch: Batch, n_samples: int | None = None) -> Tensor:
+        """Mean cost of labelled and unlabelled rows, equations 4.7 and 4.8.
+
+        With n_samples, its gradient is that of equations 4.9 to 4.11 on average over all ways to draw the samples.
+        """
+        log_p, log_q, log_q_states = self._joint_tables(batch.x)
+        half, known = 0.5 * (log_p + log_q), batch.y >= 0
+        label = F.one_hot(batch.y.clamp(min=0), self.n_classes)[:, None, :]  # [B, 1, n_classes]
+        proposal = log_q.flatten(1)
+        if self.estimator == "shared":
+            shared = (0.5 * log_q.exp() + 0.5 * log_q_states.exp()[:, :, None] * label).log()
+            proposal = torch.where(known[:, None], shared.flatten(1), proposal)
+        of_a = exact.expected_weights(half.flatten(1) - proposal, proposal, n_samples)
+        log_a = (of_a * half.flatten(1)).sum(1)  # has the gradient of log A
+        half = (half * label).sum(2)  # [B, H]
+        of_b = exact.expected_weights(half - log_q_states, log_q_states, n_samples)
+        log_b = (of_b * half).sum(1)
+        return torch.where(known, self.gamma * log_a - log_b, -2.0 * log_a).mean()
 
     def validation_loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """-log p~*(x) - log p~*(y | x) a row [B]: both things that the table reports, rows with labels."""

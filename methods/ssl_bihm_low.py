@@ -8,10 +8,12 @@ set). The label factor is in p and in q alike, so it drops out of p*(x), which s
 import torch
 from torch import Tensor
 
+from harness import exact
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.label_head import LabelHead
 from harness.estimators import joint_label_loss
 from harness.method import Batch
+from harness.ranges import Count, Share, Size, Sizes
 from methods.bihm import BiHM
 
 
@@ -32,12 +34,12 @@ class LowLabelBiHM(BiHM):
     def __init__(
         self,
         n_visible: int,
-        layers: list[int],
+        layers: Sizes,
         gamma: float,
-        n_classes: int = 10,
-        hidden: int = 0,
-        dropout: float = 0.0,
-        input_dropout: float = 0.0,
+        n_classes: Size = 10,
+        hidden: Count = 0,
+        dropout: Share = 0.0,
+        input_dropout: Share = 0.0,
     ):
         super().__init__(n_visible, layers)
         self.gamma = gamma
@@ -80,6 +82,21 @@ class LowLabelBiHM(BiHM):
         """log q(y | h_1) with its graph, [n, K], for h_1 [n, K, n_1] and labels y [n]."""
         log_labels = self.head(h.flatten(0, 1).to(self.prior_bias.dtype), generator)
         return log_labels.gather(1, y.repeat_interleave(h.shape[1])[:, None]).view(h.shape[:2])
+
+    def exact_label_weights(self, x: Tensor) -> Tensor:
+        """log B(x, y) of every class, [B, n_classes]."""
+        log_p, log_q = exact.joint_tables(self, x)
+        return torch.logsumexp(0.5 * (log_p + log_q)[:, :, None] + self.head(exact.latent_states(self)[0]), dim=1)
+
+    def exact_loss(self, batch: Batch, n_samples: int | None = None) -> Tensor:
+        """Mean cost of labelled and unlabelled rows; with n_samples, on average over all ways to draw the samples."""
+        log_p, log_q = exact.joint_tables(self, batch.x)
+        half, known = 0.5 * (log_p + log_q), batch.y >= 0
+        log_labels = self.head(exact.latent_states(self)[0]).t()[batch.y.clamp(min=0)]  # [B, H]
+        of_a = exact.expected_weights(half - log_q, log_q, n_samples)
+        of_b = exact.expected_weights(half - log_q + log_labels, log_q, n_samples)
+        log_a, log_b = (of_a * half).sum(1), (of_b * (half + log_labels)).sum(1)
+        return torch.where(known, self.gamma * log_a - log_b, -2.0 * log_a).mean()
 
     def validation_loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """-log p~*(x) - log p~*(y | x) a row [B], rows with labels."""

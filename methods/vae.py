@@ -5,6 +5,7 @@ from torch import Tensor
 
 from harness.blocks.gaussian import GaussianStack
 from harness.method import Batch
+from harness.ranges import Size
 
 
 class VAE(GaussianStack):
@@ -16,7 +17,7 @@ class VAE(GaussianStack):
     source = "Kingma, Welling: Auto-Encoding Variational Bayes, ICLR 2014"
     small = {"latent": 2, "hidden": [3]}
 
-    def __init__(self, n_visible: int, latent: int, hidden: list[int]):
+    def __init__(self, n_visible: int, latent: Size, hidden: list[Size]):
         super().__init__(n_visible, layers=[latent], hidden=[hidden], activation="relu")
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:

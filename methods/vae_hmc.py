@@ -17,6 +17,7 @@ from harness.blocks.bernoulli import log_likelihood
 from harness.blocks.gaussian import GaussianStack, log_normal
 from harness.errors import ConfigError
 from harness.method import Batch
+from harness.ranges import Count, Positive, Size, Sizes
 
 
 def force(x: Tensor, z: Tensor, decoder: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -56,13 +57,13 @@ class VAEHMC(GaussianStack):
     def __init__(
         self,
         n_visible: int,
-        latent: int,
-        hidden: list[int],
-        iterations: int = 8,
-        leapfrog_steps: int = 1,
-        reverse_hidden: int = 100,
-        initial_step: float = 0.05,
-        warm_up: int = 0,
+        latent: Size,
+        hidden: Sizes,
+        iterations: Size = 8,
+        leapfrog_steps: Size = 1,
+        reverse_hidden: Size = 100,
+        initial_step: Positive = 0.05,
+        warm_up: Count = 0,
     ):
         super().__init__(n_visible, layers=[latent], hidden=[hidden], activation="tanh")
         if not hidden or min(iterations, leapfrog_steps) < 1:

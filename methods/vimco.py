@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from harness import exact
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.errors import ConfigError
@@ -53,3 +54,7 @@ class VIMCO(BeliefStack):
         self.add_p_gradients(inferred, weights)
         self.add_prior_gradients(inferred, weights)
         return -log_means.mean()
+
+    def exact_loss(self, x: Tensor, n_samples: int) -> Tensor:
+        """Mean negative n_samples-sample bound, by a sum over all ways to draw the samples."""
+        return -exact.sample_bound(*exact.joint_tables(self, x), n_samples).mean()

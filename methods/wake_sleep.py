@@ -32,7 +32,7 @@ class WakeSleep(BeliefStack):
         self.add_sleep_gradients(x, h, -1.0 / n_rows)
         return (inferred.log_q - inferred.log_p).mean()
 
-    def exact_loss(self, x: Tensor) -> Tensor:
-        """Mean -E_q log p(x, h) with q held fixed, and the sleep loss of q."""
+    def exact_loss(self, x: Tensor, n_samples: int | None = None) -> Tensor:
+        """Mean -E_q log p(x, h) with q held fixed, and the sleep loss of q, whatever the number of samples."""
         log_p, log_q = exact.joint_tables(self, x)
         return exact.sleep_loss(self) - (log_q.exp().detach() * log_p).sum(1).mean()

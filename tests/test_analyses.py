@@ -51,9 +51,9 @@ def test_entries_of_a_cell_may_choose_among_the_analyses():
     asked["budgets"] = {"bihm": {"*": {"analyses": ["weight_histogram"]}, "dna": {"analyses": []}}}
     assert [each.name for each in analyses_of(asked, cell_on("adult"))] == ["weight_histogram"]
     assert analyses_of(asked, cell_on("dna")) == []
-    asked["budgets"] = {"bihm": {"*": {"analyses": ["weihgt_histogram"]}}}
-    with pytest.raises(ConfigError, match=r"analyses of bihm/adult: .* found 'weihgt_histogram'"):
-        analyses_of(asked, cell_on("adult"))
+    budgets = {"bihm": {"*": {"analyses": ["weihgt_histogram"]}}}
+    with pytest.raises(ConfigError, match=r"budgets\.bihm\.\*\.analyses\.0: .* found 'weihgt_histogram'"):
+        load_settings({"budgets": budgets})
 
 
 def test_ablations_have_analyses_of_their_own():
@@ -70,7 +70,7 @@ def test_ablations_have_analyses_of_their_own():
 )
 def test_unknown_names_are_errors(analyses, message):
     with pytest.raises(ConfigError, match=message):
-        analyses_of(settings(**analyses), cell_on("adult"))
+        load_settings({"analyses": analyses})
 
 
 @pytest.mark.parametrize("preset", ["smoke", "quick", "full"])
@@ -110,6 +110,36 @@ def test_k_sensitivity_agrees_with_the_evaluation(run):
         assert table.loc[(metric, 1)]["value"] < ours["value"] - table.loc[(metric, 1)]["sem_to_last"]
         assert ours["sem_to_last"] == 0
     assert table.loc[("ess p", 1)]["value"] == pytest.approx(100)
+    for metric in ("log p", "log p*"):  # all K lead to one limit, which is above
+        limits = table.loc[metric]["value"] - table.loc[metric]["bias"]
+        assert limits.to_numpy() == pytest.approx(limits.iloc[0])
+        assert table.loc[(metric, 50)]["bias"] < 0 < table.loc[(metric, 50)]["bias_error"]
+    assert table.loc["ess p"]["bias"].isna().all()
+
+
+def test_the_figure_shows_where_estimates_are_heading(run):
+    """Also from a table of an earlier version, which knows no biases."""
+    from harness.figures import figure_3_3, style
+
+    do(run)
+    style.use_theme()
+    table = pd.read_csv(table_of(run, "k_sensitivity"))
+    facts = {"dataset": "patterns", "method": "bihm", "title": "BiHM", "kind": "latent", "variant": "", "seed": 0}
+    table = pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1)
+    data = figure_3_3.data(table).set_index(["metric", "k"])
+    expected = table.set_index(["metric", "k"]).loc[data.index]
+    assert data[["value", "bias", "bias_error"]].to_numpy() == pytest.approx(
+        expected[["value", "bias", "bias_error"]].to_numpy()
+    )
+    (panel,) = (axes for axes in figure_3_3.draw(data.reset_index()).axes if axes.has_data())
+    limits = {round(float(line.get_ydata()[0]), 9) for line in panel.lines if list(line.get_xdata()) == [2.5 * 50]}
+    last = data.xs(50, level="k")
+    assert limits >= set((last["value"] - last["bias"]).round(9))
+
+    old = figure_3_3.data(table.drop(columns=["bias", "bias_error"]))
+    assert old["bias"].isna().all()
+    (panel,) = (axes for axes in figure_3_3.draw(old).axes if axes.has_data())
+    assert max(max(line.get_xdata()) for line in panel.lines) == 50
 
 
 def test_a_result_that_holds_is_kept_and_another_setting_is_not(run):
@@ -171,6 +201,9 @@ def test_pooling_over_seeds():
     (pooled,) = gather.over_seeds(frame, by=("k",)).itertuples()
     assert (pooled.value, pooled.n_seeds) == (2.0, 3)
     assert pooled.sem == pytest.approx(math.sqrt(0.09 + 1.0 / 3))
+    assert pooled.sem_df == pytest.approx(2 * ((0.09 + 1.0 / 3) * 3) ** 2)  # Satterthwaite's, rows without end
+    (single,) = gather.over_seeds(frame[:1], by=("k",)).itertuples()
+    assert (single.sem, single.sem_df) == (0.3, math.inf)
 
 
 def test_looks_of_known_methods_never_change_and_differ():
@@ -180,7 +213,7 @@ def test_looks_of_known_methods_never_change_and_differ():
 
 
 def test_every_figure_says_what_it_is_drawn_from():
-    from harness.analyses.plan import analysis_names
+    from harness.analyses.listing import analysis_names
 
     for name in write.figure_names():
         assert set(write.analyses_behind(name)) <= set(analysis_names())

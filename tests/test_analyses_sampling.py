@@ -129,7 +129,7 @@ def test_what_does_not_fit_has_its_reason(folder, tmp_path):
     asked = analyses_of(
         {**SETTINGS, "analyses": {"inpainting": {"*": {**ANALYSES["inpainting"], "masks": ["lft"]}}}}, here
     )
-    with pytest.raises(ConfigError, match=r"analyses.inpainting: masks: expected some of left half.*found 'lft'"):
+    with pytest.raises(ConfigError, match=r"analyses\.inpainting: masks\.0: expected one of left half.*found 'lft'"):
         analyse_cell(copy, here, asked, square, CPU, strict=False)
     asked = analyses_of(SETTINGS, replace(here, method="rws"))
     lacks = {each.name: each.lacks for each in asked}

@@ -77,7 +77,7 @@ def test_an_ensemble_is_the_mean_probability_over_different_orderings(case):
 def test_evaluation_reports_one_ordering_and_the_ensemble(n_orders, metrics):
     model, x = small_model("eonade", n_visible=5, hidden=[4], n_orders=n_orders).float(), random_rows(50, 5).float()
     rows = Rows(x.byte().numpy(), None, grey=False, device=x.device)
-    measured = {row["metric"]: row["value"] for row in evaluation.measure_orderings(model, rows)}
+    measured = {row.facts["metric"]: row.facts["value"] for row in evaluation.measure_orderings(model, rows)}
     assert set(measured) == metrics
     assert measured["-log p"] == pytest.approx(-model.log_prob(x).mean().item(), rel=1e-12)
     if n_orders > 1:  # by Jensen's inequality

@@ -125,7 +125,7 @@ def test_the_command_line_names_a_word_that_is_no_device(tmp_path, capsys):
     settings = '{"data": {"cache": "%s", "mirrors": [], "download": false}}' % (tmp_path / "cache")
     assert main(["datasets", "--fetch", "connect4", "--settings", settings]) == 0
     cell = ["--dataset", "connect4", "--method", "factorised", "--run", str(tmp_path / "run")]
-    assert main(["run", *cell, "--settings", settings, "--device", "gpu"]) == 1
+    assert main(["run", *cell, "--settings", settings, "--device", "gpu"]) == 3
     assert "device: expected auto, cpu, cuda, cuda:1 ..., found 'gpu'" in capsys.readouterr().err
 
 
@@ -213,3 +213,35 @@ def test_snakemake_counts_the_slots_of_the_cards_in_use(device, n_gpus, slots):
     resources, total = workflow.gpu_resources(settings, n_gpus)
     assert total == slots
     assert resources == ({"gpu_slots": 1, "gres": "gpu:1"} if slots else {})
+
+
+@pytest.mark.parametrize("kind", ["a link", "a hard link", "a pipe", "a folder"])
+def test_a_lock_is_no_way_to_another_file(tmp_path, kind, caplog):
+    """What lies in the place of a lock file is left alone, and the card is shared uncounted, with a word about it."""
+    precious = tmp_path / "precious"
+    precious.write_text("years of work")
+    with acquire("cuda:0", 1, lambda: TWO, tmp_path / "gpu"):
+        (lock,) = (tmp_path / "gpu").iterdir()
+    lock.unlink()
+    if kind == "a link":
+        lock.symlink_to(precious)
+    elif kind == "a hard link":
+        lock.hardlink_to(precious)
+    elif kind == "a pipe":
+        os.mkfifo(lock)
+    else:
+        lock.mkdir()
+    with acquire("cuda:0", 1, lambda: TWO, tmp_path / "gpu") as device:
+        assert device == "cuda:0"
+    assert "sharing GPUs uncounted" in caplog.text
+    assert precious.read_text() == "years of work"
+
+
+def test_a_link_to_nothing_makes_no_file(tmp_path):
+    with acquire("cuda:0", 1, lambda: TWO, tmp_path / "gpu"):
+        (lock,) = (tmp_path / "gpu").iterdir()
+    lock.unlink()
+    lock.symlink_to(tmp_path / "new")
+    with acquire("cuda:0", 1, lambda: TWO, tmp_path / "gpu"):
+        pass
+    assert not (tmp_path / "new").exists()

@@ -6,7 +6,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from harness import listing, registry
+from harness import registry, sources
 from harness.errors import ConfigError, HarnessError
 from harness.listing import Listed, listed
 from harness.method import capabilities
@@ -35,7 +35,7 @@ def _publish(tmp_path, monkeypatch):
         monkeypatch.syspath_prepend(str(tmp_path))
         entry = EntryPoint("mine", target, registry.ENTRY_POINT_GROUP)
         monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
-        listing._tree.cache_clear()
+        sources._parsed.cache_clear()
 
     return publish
 

@@ -1,6 +1,7 @@
 """Methods in files that the configuration names: found everywhere by the file's name, refused with a reason."""
 
 import json
+import sys
 
 import pytest
 from test_workflow import Workflow, only
@@ -67,7 +68,7 @@ def test_settings_read_later_replace_the_files(mine, tmp_path):
 
 
 def test_relative_files_count_from_the_root_of_the_repository():
-    settings = config.load_settings({"methods": ["plugins/mine.py", "/there/mine.py"]})
+    settings = {"methods": ["plugins/mine.py", "/there/mine.py"]}
     assert [str(path) for path in config.method_files(settings)] == [f"{config.ROOT}/plugins/mine.py", "/there/mine.py"]
 
 
@@ -153,7 +154,8 @@ def test_one_unreadable_method_does_not_hide_the_others(mine, capsys):
 def test_a_grid_with_a_method_that_does_not_exist_is_refused():
     with pytest.raises(ConfigError, match=r"grid\.nonesuch: expected one of .*bihm.*, found 'nonesuch'"):
         config.cells(config.load_settings({"grid": {"nonesuch": {"adult": {}}}}))
-    config.cells(config.load_settings({"grid": {"nonesuch": None, "absent": {"adult": None}}}))
+    with pytest.raises(ConfigError, match=r"grid\.nonesuch: expected one of"):  # what is to be taken out is misspelt
+        config.load_settings({"grid": {"nonesuch": None}})
 
 
 @pytest.mark.parametrize(
@@ -184,5 +186,66 @@ def test_jobs_of_the_workflow_know_it(mine, tmp_path):
 
 
 def test_missing_files_are_one_line_of_error(tmp_path, capsys):
-    assert main(["methods", "--settings", settings_naming(tmp_path / "none.py")]) == 1
+    assert main(["methods", "--settings", settings_naming(tmp_path / "none.py")]) == 3
     assert "none.py: expected a Python file, found none" in capsys.readouterr().err
+
+
+BESIDE = METHOD.replace("import torch\n", "import torch\n\nfrom helpers import START, Base\n", 1).replace(
+    "class Mine(Method)", "class Mine(Base)"
+)
+HELPERS = """
+from harness.method import Method
+
+START = {start}
+
+
+class Base(Method):
+    def sample(self, n, generator):
+        return START * self.bias.expand(n, -1)
+"""
+
+
+def test_a_file_may_import_a_module_beside_it(tmp_path):
+    classes = []
+    for number, name in enumerate(("mine", "yours"), start=1):  # two folders, each with a module of the same name
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "helpers.py").write_text(HELPERS.format(start=number))
+        (folder / f"{name}.py").write_text(BESIDE.replace('"mine"', f'"{name}"'))
+        use_files([folder / f"{name}.py"])
+        assert listed(name).capabilities == ("loss", "exact log p", "sampling")
+        classes.append(method_class(name))
+        assert str(folder) not in sys.path
+    assert [cls(2, start=1.0).sample(1, None).tolist() for cls in classes] == [[[1.0, 1.0]], [[2.0, 2.0]]]
+
+
+def test_hyperparameters_of_a_file_are_checked_when_settings_are_read(mine):
+    with pytest.raises(
+        ConfigError, match=r"settings: grid\.mine\.adult\.model: unknown key 'stat'; expected one of start"
+    ):
+        config.load_settings({"methods": [str(mine)], "grid": {"mine": {"adult": {"model": {"stat": 1.0}}}}})
+
+
+@pytest.mark.parametrize("name", ["a b.py", "größe.py", "a;b.py", "-x.py", "x" * 101 + ".py"])
+def test_names_of_files_that_no_path_should_have_are_refused(name, tmp_path):
+    (tmp_path / name).write_text(METHOD)
+    with pytest.raises(ConfigError, match=r"methods: .*expected"):
+        use_files([tmp_path / name])
+
+
+@pytest.mark.parametrize("code", ["0", "3", "'bye'", ""])
+@pytest.mark.parametrize("place", ["    def __init__", "class Mine", "        return -self.log_prob"])
+def test_a_method_that_ends_the_process_has_failed(place, code, mine, tmp_path, capsys):
+    quit_there = {"    def __init__": "        super().__init__", "class Mine": "class Mine"}.get(place, place)
+    indent = " " * (len(quit_there) - len(quit_there.lstrip()))
+    text = METHOD.replace(quit_there, f"{indent}raise SystemExit({code})\n{quit_there}", 1)
+    mine.write_text(text)
+    data = {"cache": str(tmp_path / "cache"), "mirrors": [], "download": False}
+    settings = settings_naming(mine, preset="smoke", data=data, grid={"mine": {"connect4": {}}})
+    assert main(["verify", "mine", "--settings", settings]) == 1
+    assert main(["datasets", "--fetch", "connect4", "--settings", settings]) == 0
+    run = tmp_path / "run"
+    cell = ["--dataset", "connect4", "--method", "mine", "--run", str(run), "--settings", settings]
+    assert main(["run", *cell]) == 1
+    assert "found sys.exit(" in capsys.readouterr().err
+    assert not (run / "metrics.json").exists()

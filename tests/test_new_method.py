@@ -94,7 +94,7 @@ def test_no_file_is_overwritten(suffix, tmp_path):
     assert list(tmp_path.iterdir()) == [there]
 
 
-@pytest.mark.parametrize("name", ["two words", "class", "1st", "a-b", "", "null", "yes", "a/b"])
+@pytest.mark.parametrize("name", ["two words", "class", "1st", "a-b", "", "null", "yes", "a/b", "größe"])
 def test_what_cannot_name_a_module_or_a_key_is_refused(name, tmp_path):
     with pytest.raises(ConfigError, match="expected a word that can name a Python module, found"):
         write_new_method(name, tmp_path / "none")
@@ -107,7 +107,7 @@ def test_taken_names_are_refused(written, tmp_path):
             write_new_method(name, tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", ["x", "_x", "__", "größe"])
+@pytest.mark.parametrize("name", ["x", "_x", "__"])
 def test_odd_names_give_methods_as_well(name, tmp_path):
     code, _ = write_new_method(name, tmp_path)
     use_files([code])

@@ -8,9 +8,9 @@ import torch
 from cells import cell, patterns
 
 from harness import runs
-from harness.collect import NUMBERS
 from harness.errors import ConfigError
 from harness.evaluation import evaluate
+from harness.measurements import NUMBERS
 from harness.registry import use_files
 from harness.tables import PlannedCell, write_tables
 from harness.training import train

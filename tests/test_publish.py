@@ -1,7 +1,13 @@
 """Publishing: what is kept of a run, and that it leads back to the cells."""
 
+import itertools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -39,12 +45,12 @@ def published(run, output, *options):
 
 
 def test_what_is_published_leads_back_to_the_cells(run, tmp_path):
-    (tmp_path / "p").mkdir()
-    (tmp_path / "p/stale.csv").write_text("")
+    assert published(run, tmp_path / "p") == 0
+    (tmp_path / "p/figures/figure_99.csv").write_text("")  # of another time
     assert published(run, tmp_path / "p") == 0
     found = {str(path.relative_to(tmp_path / "p")) for path in (tmp_path / "p").rglob("*") if path.is_file()}
     assert {"metrics.parquet", "runs.csv", "settings.json", "tables/table_3_1.md", "figures/figure_9.csv"} <= found
-    assert not {"stale.csv", "figures/figure_9.pdf", "figures/figure_10.csv"} & found
+    assert not {"figures/figure_99.csv", "figures/figure_9.pdf", "figures/figure_10.csv"} & found
     assert not any("safetensors" in name for name in found)
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
 
@@ -58,6 +64,14 @@ def test_what_is_published_leads_back_to_the_cells(run, tmp_path):
         parts = {part: json.loads(getattr(line, part)) for part in ("model", "training", "evaluation")}
         named = {"dataset": line.dataset, "method": line.method, "variant": line.variant, "seed": line.seed}
         assert Cell.from_dict({**named, **parts}) == cell
+    rows = pd.read_parquet(tmp_path / "p/rows.parquet").astype({"method": str, "metric": str})
+    assert rows["value"].dtype == "float32"
+    whole = pd.read_parquet(run[1] / "rows.parquet").astype({"method": str})
+    for method in CELLS:  # 26,147 test rows, of which all methods keep the same ones
+        kept, of_cell = (frame[frame["method"] == method].set_index("row") for frame in (rows, whole))
+        assert (len(kept), len(of_cell)) == (2000, 26_147)
+        assert set(kept.index) == set(rows["row"])
+        assert kept["value"].tolist() == of_cell["value"][kept.index].astype("float32").tolist()
     again = pd.read_parquet(tmp_path / "p/metrics.parquet")
     pd.testing.assert_frame_equal(again, pd.read_parquet(run[1] / "metrics.parquet"))
 
@@ -90,6 +104,121 @@ def contents(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+STRANGERS = {
+    "a file of somebody": lambda folder: (folder / "thesis.tex").write_text("years of work"),
+    "a publication with notes": lambda folder: (folder / "notes.md").write_text("mine"),
+    "a folder of somebody": lambda folder: (folder / "photos").mkdir(),
+    "a folder in the tables": lambda folder: (folder / "tables/mine").mkdir(),
+    "a file among the tables": lambda folder: (folder / "tables/plan.docx").write_text(""),
+    "a link": lambda folder: (folder / "home").symlink_to("/"),
+    "half a publication": lambda folder: (folder / "runs.csv").unlink(),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+@pytest.mark.parametrize("add", [(), ("--add",)])
+def test_a_folder_of_anything_else_is_refused_and_left_alone(run, tmp_path, capsys, stranger, add):
+    folder = tmp_path / "p"
+    if stranger == "a file of somebody":
+        folder.mkdir()
+    else:
+        assert published(run, folder) == 0
+    STRANGERS[stranger](folder)
+    before = sorted(folder.rglob("*")), contents(folder)
+    assert published(run, folder, *add) == 1
+    assert "expected an earlier publication" in capsys.readouterr().err
+    assert (sorted(folder.rglob("*")), contents(folder)) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+@pytest.mark.parametrize("place", [".", "..", "runs", "published", "../r/../r", "link"])
+def test_results_are_never_what_is_replaced(run, tmp_path, capsys, place):
+    """Neither the results themselves nor a folder that holds them or lies in them, whatever the path is called."""
+    text, folder = run
+    shutil.copytree(folder, tmp_path / "r")
+    (tmp_path / "r/link").symlink_to(tmp_path / "r")
+    before = contents(tmp_path)
+    assert published((text, tmp_path / "r"), tmp_path / "r" / place) == 1
+    assert "expected a folder apart from the results" in capsys.readouterr().err
+    assert contents(tmp_path) == before
+
+
+def test_a_publication_that_was_checked_is_still_one(run, tmp_path):
+    """``harness check results/published/x`` writes into that folder, and the next publication replaces it."""
+    assert published(run, tmp_path / "p") == 0
+    assert main(["check", str(tmp_path / "p"), str(tmp_path / "p")]) == 0
+    assert (tmp_path / "p/check/check.md").exists()
+    assert published(run, tmp_path / "p", "--add") == 0
+    assert not (tmp_path / "p/check").exists()
+
+
+def test_an_empty_folder_is_filled(run, tmp_path):
+    (tmp_path / "p").mkdir()
+    assert published(run, tmp_path / "p") == 0
+
+
+STEPS = ("Path.mkdir", "Path.rename", "shutil.rmtree", "os.unlink", "os.rmdir", "shutil.copyfile", "Path.replace")
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["before it", "after it"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_kill_at_any_step_loses_nothing_and_the_next_call_heals(run, tmp_path, step, late):
+    """Killed for real at every single call of a step, with the old publication in place; then added to what is left."""
+    assert published(run, tmp_path / "p") == 0
+    whole = contents(tmp_path / "p")
+    text, folder = run
+    command = ["publish", "--settings", text, "--results", str(folder), "--output", str(tmp_path / "p")]
+    count = 0
+    while True:
+        count += 1
+        child = os.fork()
+        if child == 0:
+            _die_at(step, count, late)
+            os._exit(main(command))
+        _, ended = os.waitpid(child, 0)
+        left = {path.name: contents(path) for path in tmp_path.iterdir() if contents(path) == whole}
+        assert left, f"{step} number {count}: no whole publication is left"
+        if os.WIFEXITED(ended):
+            assert os.WEXITSTATUS(ended) == 0
+            break
+        empty = ["--results", str(tmp_path / "nothing")]
+        if count % 5 == 1 or step in ("Path.rename", "shutil.rmtree"):
+            assert main([*command[:3], *empty, "--output", str(tmp_path / "p"), "--add"]) == 0
+            assert contents(tmp_path / "p") == whole
+            assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert count > 1
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+
+
+def _die_at(step, count, late):
+    """Let this process be killed at the call of this number of a function."""
+    owner, name = {"Path": Path, "shutil": shutil, "os": os}[step.split(".")[0]], step.split(".")[1]
+    original, calls = getattr(owner, name), itertools.count(1)
+
+    def dying(*arguments, **options):
+        last = next(calls) == count
+        if last and not late:
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            return original(*arguments, **options)
+        finally:
+            if last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(owner, name, dying)
+
+
+def test_two_that_publish_at_once_take_turns(run, tmp_path):
+    text, folder = run
+    command = [sys.executable, "-m", "harness", "publish", "--settings", text, "--results", str(folder)]
+    processes = [
+        subprocess.Popen([*command, "--output", str(tmp_path / "p")], stdout=subprocess.DEVNULL) for _ in range(3)
+    ]
+    assert [process.wait(300) for process in processes] == [0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["p"]
+    assert {"metrics.parquet", "runs.csv", "settings.json"} <= {path.name for path in (tmp_path / "p").iterdir()}
+
+
 def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys):
     text, folder = run
     whole, grown = tmp_path / "whole", tmp_path / "grown"
@@ -102,6 +231,13 @@ def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys):
     assert "adult/factorised/default/0/metrics.json" in capsys.readouterr().err
     assert published(elsewhere, grown, "--add") == 0
     assert contents(grown) == contents(whole)
+    assert b"factorised" in (grown / "rows.parquet").read_bytes()  # of the cell that this run lacks
+    before = {path: path.read_bytes() for path in grown.rglob("*") if path.is_file()}
+    (grown / "rows.parquet").unlink()  # as published by an earlier version
+    assert published(elsewhere, grown, "--add") == 0
+    assert set(pd.read_parquet(grown / "rows.parquet")["method"].astype(str)) == {"nade"}
+    for path, content in before.items():
+        path.write_bytes(content)
 
     other = json.dumps({**json.loads(text), "defaults": {"training": {"batch_size": 7}}})
     assert published((other, tmp_path / "nothing"), grown, "--add") == 1  # a cell of other settings is another cell

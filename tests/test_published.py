@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 
 from harness.check.audit import audit_run
-from harness.check.summary import summarize
+from harness.check.read import read_summary
 from harness.check.verdict import REPRODUCED
-from harness.check.write import PUBLISHED, read_run, write_check
+from harness.check.write import PUBLISHED, write_check
+from harness.cli import main
 from harness.config import ROOT, Cell
-from harness.report.claims import FAILS, HOLDS, UNDECIDED, claims_of
+from harness.report.claims import HOLDS, UNDECIDED, claims_of
 from harness.runs import UNAVAILABLE
 from harness.tables import PlannedCell, write_tables
 
@@ -24,10 +25,12 @@ CLAIMS = {  # judged from the csv data of the published quick figures; what does
     "2 log Z moves toward 0": HOLDS,
     "change of the squared maximum mean discrepancy": UNDECIDED,
     "change of the entropy of a classifier's labels": HOLDS,
-    "Removing any layer": FAILS,  # thousands of updates hardly bring the upper layers into use
+    # thousands of updates hardly bring the upper layers into use, and what the others lose has an error of unknown
+    # degrees of freedom here, so that those of three seeds are taken, for the least of four
+    "Removing any layer": UNDECIDED,
     "The lowest layer of BiHM tells more": HOLDS,
     "errs less than logistic regression": HOLDS,
-    "errs less than the best small network": UNDECIDED,
+    "errs less than a small network": UNDECIDED,
 }
 
 
@@ -46,9 +49,22 @@ def test_checked_against_itself_everything_is_reproduced(run, tmp_path):
     assert outcome.regressions == 0
 
 
+def test_the_summary_says_how_many_numbers_could_have_been_called_different(tmp_path, capsys):
+    run = PUBLISHED / "long"
+    assert main(["check", str(run), "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "check.csv", keep_default_na=False, na_values=[""])
+    against_run = table[table["against"] == "earlier run"]
+    able = int((against_run["smallest"] <= against_run["size"]).sum())
+    assert f"against the earlier run: {len(against_run)} reproduced" in printed
+    assert f"{able} of {len(against_run)} could have been called different" in printed
+    assert len(against_run) * 0.8 < able < len(against_run)
+    assert not table[table["verdict"].isin(["not comparable", "cannot tell"])]["reason"].isna().any()
+
+
 @runs
 def test_no_number_contradicts_another(run):
-    assert audit_run(summarize(read_run(run), run)) == []
+    assert audit_run(read_summary(run)) == []
 
 
 @runs

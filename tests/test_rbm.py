@@ -26,7 +26,7 @@ KINDS = {"pcd": 7, "cd": 0}  # number of persistent chains
 
 @pytest.fixture(autouse=True)
 def _short_looks(monkeypatch):
-    monkeypatch.setattr("harness.training.VALIDATION_TEMPERATURES", 30)
+    monkeypatch.setattr("harness.validation.TEMPERATURES", 30)
 
 
 def rbm(chains=7, seed=0, n_visible=N_VISIBLE, **hyperparameters):

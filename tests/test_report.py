@@ -2,12 +2,17 @@
 
 import base64
 import math
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import numpy as np
 import pandas as pd
 import pytest
+from cells import cell
 from test_tables import BIHM, LIKELIHOODS, MNIST, row
 
+from harness import runs
 from harness.errors import DataError
 from harness.report import claims, write_report
 from harness.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
@@ -88,6 +93,15 @@ def test_every_number_has_a_line_of_provenance(page):
     assert "cpu: Testor 3000" in page
 
 
+def test_biases_stand_beside_errors_and_may_be_unknown(tmp_path):
+    known = metrics().assign(bias=1.171875, bias_error=0.25)
+    for frame, n in ((known, len(known)), (metrics(), 0)):  # the second as an earlier version measured it
+        write_report(frame, CELLS, "quick", [], tmp_path / "report.html")
+        text = (tmp_path / "report.html").read_text(encoding="utf-8")
+        assert text.count("<td>1.17188</td>") == n
+        assert "bias_error" in text
+
+
 @pytest.mark.parametrize("missing", [".rst", ".png"])
 def test_a_figure_without_its_files_is_an_error_naming_it(tmp_path, missing):
     path = figure(tmp_path)
@@ -153,12 +167,19 @@ def test_the_course_of_z(tmp_path, last, verdict):
 @pytest.mark.parametrize(("spread", "verdict"), [(0.01, HOLDS), (0.5, FAILS), (0.09, UNDECIDED)], ids=str)
 def test_the_best_split_of_samples(tmp_path, spread, verdict):
     found = [(1, 100, 9.0), (1, 1000, spread), (10, 1000, 0.1), (10, 10_000, 0.01)]
-    csv(
-        tmp_path,
-        "figure_3_6",
-        *({"k_inner": k, "k_total": total, "sd": sd, "n_repeats": 10} for k, total, sd in found),
-    )
+    splits_of_samples(tmp_path, found)
     assert claims.one_inner_sample_is_best(tmp_path).verdict == verdict
+
+
+def splits_of_samples(folder, found, n_repeats=10):
+    rows = ({"k_inner": k, "k_total": total, "sd": sd, "n_repeats": n_repeats} for k, total, sd in found)
+    csv(folder, "figure_3_6", *rows)
+
+
+def test_the_best_split_must_beat_every_other_not_the_lowest_of_them(tmp_path):
+    """Of K_inner = 10 it is sure; K_inner = 100 is no lower, but its larger error leaves it open."""
+    splits_of_samples(tmp_path, [(1, 1000, 0.01), (10, 1000, 0.05), (100, 1000, 0.012)])
+    assert claims.one_inner_sample_is_best(tmp_path).verdict == UNDECIDED
 
 
 @pytest.mark.parametrize(("rws", "verdict"), [(1.0, HOLDS), (3.0, FAILS), (2.0, UNDECIDED)], ids=str)
@@ -186,16 +207,45 @@ def test_few_samples_against_many(tmp_path):
     assert claims.ten_samples_suffice(tmp_path).verdict == FAILS
 
 
+def depth(folder, *losses, **columns):
+    rows = [{"metric": "log p", "variant": f"without layer {n}", "value": v, "sem": e} for n, v, e in losses]
+    rows.append({"metric": "log p~*", "variant": "without layer 1", "value": -5.0, "sem": 0.1})
+    csv(folder, "figure_depth", *({**row, **columns} for row in rows))
+
+
 @pytest.mark.parametrize(("loss", "verdict"), [(0.4, HOLDS), (-0.4, FAILS), (0.1, UNDECIDED)], ids=str)
 def test_the_least_useful_layer(tmp_path, loss, verdict):
-    found = [("log p", 1, 0.9), ("log p", 2, loss), ("log p~*", 1, -5.0)]
-    csv(
-        tmp_path,
-        "figure_depth",
-        *({"metric": m, "variant": f"without layer {n}", "value": v, "sem": 0.1} for m, n, v in found),
-    )
+    depth(tmp_path, (1, 0.9, 0.1), (2, loss, 0.1))
     claim = claims.every_layer_helps(tmp_path)
-    assert (claim.verdict, claim.measured) == (verdict, f"{loss:+.2f} ± 0.10 nats without layer 2, on {MNIST}")
+    assert claim.verdict == verdict
+    assert claim.measured == f"least {loss:+.2f} ± 0.10 nats without layer 2, the lowest of 2, on {MNIST}"
+
+
+def test_every_layer_must_be_sure_to_help(tmp_path):
+    """The lowest loss is sure, a larger one with a larger error is not."""
+    depth(tmp_path, (1, 0.4, 0.1), (2, 0.5, 0.5))
+    assert claims.every_layer_helps(tmp_path).verdict == UNDECIDED
+
+
+@pytest.mark.parametrize(("columns", "verdict"), [({}, FAILS), ({"n_seeds": 3}, UNDECIDED)], ids=["rows", "seeds"])
+def test_the_spread_over_three_seeds_has_two_degrees_of_freedom(tmp_path, columns, verdict):
+    depth(tmp_path, (1, -0.4, 0.1), **columns)
+    assert claims.every_layer_helps(tmp_path).verdict == verdict
+    depth(tmp_path, (1, -0.4, 0.1), **columns, sem_df=200.0)  # where the figure tells them
+    assert claims.every_layer_helps(tmp_path).verdict == FAILS
+
+
+@pytest.mark.parametrize("n_layers", [1, 4, 12])
+def test_a_claim_that_is_true_is_seldom_said_not_to_hold(tmp_path, n_layers):
+    """Layers whose loss is exactly zero: the most that the stated level allows, whatever their number."""
+    rng = np.random.default_rng(0)
+    n = 4000
+    drawn = rng.standard_normal((n, n_layers))
+    said = [claims._verdict([claims.Number(value, 1.0) for value in losses]) for losses in drawn]
+    fails, holds = (sum(each == verdict for each in said) / n for verdict in (FAILS, HOLDS))
+    slack = 3 * math.sqrt(claims.LEVEL / n)
+    assert fails <= claims.LEVEL + slack
+    assert holds <= claims.LEVEL + slack
 
 
 @pytest.mark.parametrize(("highest", "verdict"), [(0.9, HOLDS), (0.02, FAILS), (0.11, UNDECIDED)], ids=str)
@@ -210,15 +260,65 @@ def test_the_lowest_layer_against_the_highest(tmp_path, highest, verdict):
     )
 
 
+def label_errors(results, *found):
+    """A run with Table 4.1: (method, variant, test error, validation loss)."""
+    (results / "tables").mkdir()
+    rows = [{"method": m, "variant": v, "metric": "error", "value": f"{x}", "status": "ok"} for m, v, x, _ in found]
+    rows += [{"method": "ssl_bihm_low", "variant": "b", "metric": "layers", "value": "3-2", "status": "ok"}]
+    csv(results / "tables", "table_4_1", *({**row, "sem": 0.003} for row in rows))
+    for method, variant, _, loss in found:
+        for seed in range(2):
+            chosen = replace(cell(method), dataset=MNIST, variant=variant, seed=seed)
+            run = results / "runs" / chosen.path
+            runs.write_config(run, chosen)
+            facts = {"best_validation": loss + 0.01 * seed, "training_digest": chosen.training_digest}
+            runs.write_status(run, runs.OK, **facts)
+
+
 @pytest.mark.parametrize(("alone", "verdict"), [(0.09, HOLDS), (0.05, FAILS), (0.072, UNDECIDED)], ids=str)
 def test_labels_alone_against_labels_and_images(tmp_path, alone, verdict):
-    (tmp_path / "tables").mkdir()
-    found = [("ssl_bihm", "", 0.01), ("ssl_bihm_low", "a", 0.14), ("ssl_bihm_low", "b", 0.07), ("label_mlp", "", alone)]
-    rows = [{"method": m, "variant": v, "metric": "error", "value": f"{x}", "status": "ok"} for m, v, x in found]
-    rows += [{"method": "ssl_bihm_low", "variant": "b", "metric": "layers", "value": "3-2", "status": "ok"}]
-    csv(tmp_path / "tables", "table_4_1", *({**row, "sem": 0.003} for row in rows))
+    found = [("ssl_bihm", "", 0.01, 0), ("ssl_bihm_low", "a", 0.14, 9), ("ssl_bihm_low", "b", 0.07, 8)]
+    label_errors(tmp_path, *found, ("label_mlp", "", alone, 1))
     claim = claims.labels_alone_do_worse(tmp_path / "figures", "label_mlp", "a network")
     assert claim.verdict == verdict
-    assert claim.measured == f"semi-supervised 0.070 ± 0.003, labels alone {alone:.3f} ± 0.003"
+    assert claim.measured.startswith(f"semi-supervised 0.070 ± 0.003 (b), labels alone {alone:.3f} ± 0.003;")
     other = claims.labels_alone_do_worse(tmp_path / "figures", "label_logistic", "logistic regression")
     assert other.verdict == NOT_MEASURED
+
+
+def test_columns_that_other_versions_lack_are_left_blank(tmp_path):
+    frame = metrics().drop(columns=["torch", "numpy", "data_digest", "estimator", "mc_error"])
+    write_report(frame, CELLS, "quick", [figure(tmp_path)], tmp_path / "report.html")
+    Page((tmp_path / "report.html").read_text())
+    assert "not recorded" in (tmp_path / "report.html").read_text()
+
+
+def test_a_title_is_no_markup(tmp_path):
+    frame = metrics().assign(title="<script>alert(1)</script>", message="<script>", device="<script>")
+    write_report(frame, CELLS, "quick", [figure(tmp_path, caption="<script>x</script>")], tmp_path / "report.html")
+    assert "script" not in Page((tmp_path / "report.html").read_text()).tags
+
+
+@pytest.mark.parametrize("published", [False, True], ids=["run", "published"])
+def test_variants_are_chosen_on_the_validation_set_never_by_test_error(tmp_path, published):
+    """On both sides the variant with the lower test error has the higher validation loss."""
+    found = [("ssl_bihm_low", "a", 0.05, 9.0), ("ssl_bihm_low", "b", 0.08, 8.0)]
+    found += [("label_mlp", "a", 0.04, 0.5), ("label_mlp", "b", 0.10, 0.4)]
+    label_errors(tmp_path, *found)
+    if published:
+        columns = ["method", "variant", "error", "best_validation"]
+        pd.DataFrame(found, columns=columns).assign(dataset=MNIST).to_csv(tmp_path / "runs.csv", index=False)
+        shutil.rmtree(tmp_path / "runs")
+    claim = claims.labels_alone_do_worse(tmp_path / "figures", "label_mlp", "a network")
+    assert claim.measured.startswith("semi-supervised 0.080 ± 0.003 (b), labels alone 0.100 ± 0.003 (b);")
+    assert claim.verdict == HOLDS
+
+
+def test_without_validation_losses_no_variant_is_chosen(tmp_path):
+    label_errors(tmp_path, ("ssl_bihm_low", "a", 0.05, 9.0), ("label_mlp", "a", 0.04, 1), ("label_mlp", "b", 0.1, 1))
+    shutil.rmtree(tmp_path / "runs")
+    claim = claims.labels_alone_do_worse(tmp_path / "figures", "label_mlp", "a network")
+    assert (claim.verdict, claim.measured) == (
+        NOT_MEASURED,
+        "no validation losses to choose a variant of label_mlp by",
+    )

@@ -104,9 +104,8 @@ def test_groups_of_data_sets_have_searches():
 
 @pytest.mark.parametrize("axis", ["training.rate", "model.width", "evaluation.rows", "phases"])
 def test_an_axis_that_is_no_setting_is_named(axis):
-    settings = load_settings({**TINY, "searches": {"rws": {"adult": {axis: [1]}}}})
     with pytest.raises(ConfigError, match=f"expected axes out of learning_rate.*found '{axis}'"):
-        trials(settings)
+        load_settings({**TINY, "searches": {"rws": {"adult": {axis: [1]}}}})
 
 
 def test_a_trial_that_nobody_asked_for_is_an_error():
@@ -181,3 +180,21 @@ def test_what_the_grid_has_is_not_trained_as_a_trial_and_as_a_run(tmp_path, monk
 
 def test_no_searches_no_rows(tmp_path):
     assert findings(trials(load_settings({"preset": "smoke"})), tmp_path).empty
+
+
+def test_a_cell_that_is_taken_out_of_the_grid_takes_its_search_along():
+    long = load_settings({"preset": "long", "grid": {"rbm": {"adult": None}, "bihm": {"adult": None}}})
+    left = {(trial.cell.method, trial.cell.dataset) for trial in trials(long)}
+    all_of_them = {(trial.cell.method, trial.cell.dataset) for trial in trials(load_settings({"preset": "long"}))}
+    assert all_of_them - left == {(method, "adult") for method in ("bihm", "rbm") if (method, "adult") in all_of_them}
+    assert all_of_them - left
+
+
+def test_a_search_without_axes_or_with_names_too_long_for_a_file_system_is_refused():
+    def of(search):
+        return trials(load_settings({**TINY, "searches": {"rws": {"adult": search}}}))
+
+    with pytest.raises(ConfigError, match="searches: adult/rws/default/0: expected axes beside updates and finer"):
+        of({"updates": 5})
+    with pytest.raises(ConfigError, match=r"expected values that make a shorter name, found training\.phases=30x"):
+        of({"training.phases": [PHASES * 20]})

@@ -288,6 +288,44 @@ def test_a_reservation_is_marked_and_told(tmp_path):
     assert "`-2 log Z` of BiHM on mushrooms (not reliable: 0.1% effective samples)" in note
 
 
+def test_a_bias_above_the_error_is_marked_and_told(tmp_path):
+    """Over seeds biases are averaged; they are not averaged away, as Monte-Carlo errors are."""
+    biased = ("dna", "bihm", "-log p~")
+
+    def of_seed(seed, bias):
+        return [
+            {**r, "seed": seed, "bias": bias if (r["dataset"], r["method"], r["metric"]) == biased else 0.049}
+            for r in rows_of()
+        ]
+
+    texts = write(tmp_path, [*of_seed(0, 1.25), *of_seed(1, 1.15)])
+    found = cells(texts["table_3_1.csv"])[(*biased[:2], "", biased[2])]
+    assert float(found["bias"]) == pytest.approx(1.2)
+    assert float(found["mc_error"]) == pytest.approx(0.01 / math.sqrt(2))
+    assert markdown_row(texts["table_3_1.md"], "`-log p~`")[2].endswith("⋄")
+    assert texts["table_3_1.md"].count("⋄") == 2  # the number and the note
+    assert r"$\diamond$" in texts["table_3_1.tex"]
+    (note,) = (note for note in notes(texts["table_3_1.md"]) if note.startswith("- ⋄"))
+    assert "`-log p~` of BiHM on dna (+1.20)" in note
+    unknown = [{**r, "bias": math.nan if r["seed"] else 1.25} for r in [*of_seed(0, 1.25), *of_seed(1, 1.15)]]
+    texts = write(tmp_path, unknown)
+    assert cells(texts["table_3_1.csv"])[(*biased[:2], "", biased[2])]["bias"] == ""  # of one seed nothing is known
+    assert "⋄" not in texts["table_3_1.md"]
+
+
+def test_one_number_that_diverged_leaves_the_architecture(tmp_path):
+    rows = [
+        {**r, "status": "diverged", "value": math.nan, "message": "-log p* came out as inf"}
+        if r["metric"] == "-log p*"
+        else r
+        for r in rows_of()
+    ]
+    texts = write(tmp_path, rows)
+    assert cells(texts["table_3_1.csv"])["adult", "bihm", "", "-log p*"]["status"] == "diverged"
+    assert cells(texts["table_3_1.csv"])["adult", "bihm", "", "-log p~"]["status"] == "ok"
+    assert cells(texts["table_3_2.csv"])["adult", "bihm", "", "layers"]["value"] == "100-70-50-25"
+
+
 def test_a_model_that_failed_once_keeps_one_row(tmp_path):
     gone = PlannedCell("adult", "factorised", "")
     rows = [*without(rows_of(), gone), ended(gone, "failed", kind="", title="")]
@@ -459,3 +497,16 @@ def test_importing_does_not_need_torch():
 def test_difference_of_a_zero_has_no_sign():
     entry = Entry(Key("adult", "nade", "", "-log p"), "13.19", Measured("ok", 13.1899, 0.05, 1))
     assert difference_text(entry, official=True) == "0.00"
+
+
+EVIL = "<script>alert(1)</script> & <b>bold</b> &lt; <!-- * --> $x$ ![](http://x.invalid)"
+
+
+def test_a_title_is_no_markup_in_any_form(tmp_path):
+    rows = [{**each, "title": EVIL} for each in measured(PlannedCell(MNIST, "mine", ""))]
+    write_tables(pd.DataFrame(rows), [PlannedCell(MNIST, "mine", "")], "quick", tmp_path)
+    for path in tmp_path.glob("*.md"):
+        assert not re.search(r"(?<!\\)<[A-Za-z/!?]", path.read_text())
+    shown = (tmp_path / "table_3_3.md").read_text()
+    assert "&lt;script>alert(1)&lt;/script> & &lt;b>bold&lt;/b> &amp;lt;" in shown
+    assert r"\textless{}script" in (tmp_path / "table_3_3.tex").read_text()

@@ -16,6 +16,7 @@ import pytest
 import torch
 from cells import MODELS, WITH_LABELS, cell, patterns
 from enumerable import zero_gradients
+from safetensors.torch import load_file
 from torch import nn
 
 from harness import checkpoint, runs, snapshots
@@ -264,10 +265,11 @@ def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(
         train(cell(), patterns(), run, CPU)
     path = run / checkpoint.FILE_NAME
     other = cell(l1=2e-3)
-    assert checkpoint.load(path, f"{cell().training_digest} 0 cpu") is not None
-    assert checkpoint.load(path, f"{other.training_digest} 0 cpu") is None
+    like = load_file(path)
+    assert checkpoint.load(path, f"{cell().training_digest} 0 cpu", like, ("update",)) is not None
+    assert checkpoint.load(path, f"{other.training_digest} 0 cpu", like, ("update",)) is None
     path.write_bytes(path.read_bytes()[:100])
-    assert checkpoint.load(path, f"{cell().training_digest} 0 cpu") is None
+    assert checkpoint.load(path, f"{cell().training_digest} 0 cpu", like, ("update",)) is None
     monkeypatch.setattr(StoppingRun, "stop_after", -1)
     assert train(cell(), patterns(), run, CPU) == runs.OK
     fresh, _ = trained(tmp_path / "fresh")
@@ -375,7 +377,7 @@ class TooSure(nn.Module):
 
 
 def test_a_probability_of_a_label_above_one_is_told():
-    found = {row["metric"]: row for row in measure(TooSure(), cell("label_mlp"), patterns(), CPU)}
+    found = {row.facts["metric"]: row.facts for row in measure(TooSure(), cell("label_mlp"), patterns(), CPU)}
     assert found["-log p~*(y|x)"]["message"] == "log p(y|x) of a label up to 0.9, above 0"
 
 

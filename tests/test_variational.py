@@ -306,7 +306,7 @@ class TestHamiltonianVAE:
         assert not warm.capturable
 
     def test_wrong_sizes_are_refused(self):
-        with pytest.raises(ConfigError, match="expected at least one each"):
+        with pytest.raises(ConfigError, match="iterations: expected at least 1, found 0"):
             small_model("vae_hmc", **{**HMC, "iterations": 0})
 
 

@@ -200,5 +200,5 @@ def test_the_verb_prints_a_table_and_its_exit_code_tells(capsys, monkeypatch):
 
 
 def test_the_verb_names_unknown_methods(capsys):
-    assert main(["verify", "nonesuch"]) == 1
+    assert main(["verify", "nonesuch"]) == 3
     assert "method: expected one of" in capsys.readouterr().err

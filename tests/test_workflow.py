@@ -157,6 +157,21 @@ def test_a_second_call_does_nothing(done):
     assert "Nothing to be done" in done("tables")
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "status.json"])
+def test_damaged_records_are_told_and_made_again(done, name):
+    run = done.run("connect4/nade/default/0")
+    weights = (run / "model.safetensors").read_bytes()
+    content = bytearray((run / name).read_bytes())
+    content[content.index(b"connect4" if name == "metrics.json" else b"best_update") + 1] ^= 1
+    (run / name).write_bytes(content)
+    output = done("train", "tables")
+    assert f"{(run / name).relative_to(done.folder)}: expected the content that was written" in output
+    assert "made again" in output
+    assert runs.read_status(run)["status"] == runs.read_rows(run)[0]["status"] == "ok"
+    assert (run / "model.safetensors").read_bytes() == weights
+    assert "Nothing to be done" in done("train", "tables")
+
+
 def test_changing_one_hyperparameter_reruns_that_cell_alone(done):
     before = done.settings
     changed = json.loads(json.dumps(before))
@@ -230,28 +245,102 @@ def test_every_step_can_be_repeated_by_hand(done, tmp_path):
     assert values[0] == values[1]
 
 
+CRASHING = """
+from pathlib import Path
+import torch
+from harness.method import Method
+
+class Crashing(Method):
+    name, title, kind, source = "crashing", "Crashing", "control", "a test"
+
+    def __init__(self, n_visible: int):
+        super().__init__(n_visible)
+        self.bias = torch.nn.Parameter(torch.zeros(n_visible))
+
+    def fit(self, train):
+        assert Path("{mended}").exists(), "cannot train"
+
+    def log_prob(self, x):
+        return -0.7 * torch.ones_like(x).sum(-1)
+"""
+
+
 def test_a_crash_becomes_a_status_and_is_tried_again(tmp_path):
     flow = Workflow(tmp_path)
-    flow.settings["grid"] = only(factorised={"connect4": {}}, vae={"connect4": {"model": {"latent": 2, "hidden": [3]}}})
-    # training.labels without labelled data is a mistake that only the job can notice: it ends with exit code 1
-    flow.settings["budgets"] = {
-        "vae": {"*": {"training": {**BUDGET["training"], "labels": {"rows": 10, "per_batch": 2}}}}
-    }
+    (tmp_path / "crashing.py").write_text(CRASHING.format(mended=tmp_path / "mended"))
+    flow.settings["methods"] = [str(tmp_path / "crashing.py")]
+    flow.settings["grid"] = only(factorised={"connect4": {}}) | {"crashing": {"connect4": {}}}
+    flow.settings["budgets"] = {}
+    path = "connect4/crashing/default/0"
     flow("tables")
-    row = flow.table().loc["connect4", "vae", "", "-log p"]
+    row = flow.table().loc["connect4", "crashing", "", "-log p"]
     assert (row.status, row.value) == ("failed", "")
     assert flow.table().loc["connect4", "factorised", "", "-log p"].status == "ok"
-    assert flow.status("connect4/vae/default/0")["status"] == "failed"
-    assert "training ended with exit code 1, see " in flow.status("connect4/vae/default/0")["message"]
-    assert runs.crashes(flow.run("connect4/vae/default/0")) == 1
+    assert flow.status(path)["status"] == "failed"
+    assert "training ended with exit code 1, see " in flow.status(path)["message"]
+    assert runs.crashes(flow.run(path)) == 1
     assert flow.jobs("tables")["run_model"] == 1
     flow("tables")
-    assert runs.crashes(flow.run("connect4/vae/default/0")) == 2
+    assert runs.crashes(flow.run(path)) == 2
     assert flow.jobs("tables")["run_model"] == 1
-    flow.settings["budgets"]["vae"]["*"]["training"]["labels"] = None
+    (tmp_path / "mended").touch()
     flow("tables")
-    assert flow.table().loc["connect4", "vae", "", "-log p"].status == "ok"
+    assert flow.table().loc["connect4", "crashing", "", "-log p"].status == "ok"
     assert "Nothing to be done" in flow("tables")
+
+
+def test_a_mistake_that_only_a_cell_can_find_stops_the_run_with_its_line(tmp_path):
+    flow = Workflow(tmp_path)
+    # how many sizes there are for how many layers is for the method to know
+    flow.settings["grid"] = only(iwae={"connect4": {"model": {"layers": [3, 2], "hidden": [[4]]}}})
+    flow.settings["budgets"] = {}
+    output = flow("tables", code=1)
+    expected = "connect4/iwae: harness: hidden: expected one list for each of 2 layers, found 1"
+    assert expected in output.splitlines()
+    run = flow.run("connect4/iwae/default/0")
+    assert not (run / "metrics.json").exists()
+    assert runs.crashes(run) == 0
+    flow.settings["grid"]["iwae"]["connect4"]["model"]["hidden"] = [[4], [4]]
+    flow.settings["budgets"] = {"iwae": {"*": BUDGET}}
+    flow("tables")
+    assert flow.table().loc["connect4", "iwae", "", "-log p"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "expected"),
+    [
+        ("grid: {bimh: null}", (), "{file}: grid.bimh: expected one of "),
+        ("strict: true\nstrict: false", (), "{file}: strict: expected a key that is given once, found it twice"),
+        ("1: 2", (), "{file}: expected keys that are words, found '1' in line 1"),
+        ("{}", ("--config", "defaults={training: {l1: -1e-3}}"), "--config: defaults.training.l1: expected at least 0"),
+        ("searches: {vae: {adult: {learning_rate: [0.1]}}}", (), "cell vae/adult/default: expected method/data set"),
+    ],
+)
+def test_wrong_settings_are_one_line(tmp_path, settings, arguments, expected):
+    flow = Workflow(tmp_path)
+    file = tmp_path / "wrong.yaml"
+    file.write_text(settings)
+    command = [sys.executable, "-m", "snakemake", "tables", "--dry-run", "--configfile", str(file), *arguments]
+    done = subprocess.run(command, cwd=flow.folder, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("harness: ")]
+    assert line.startswith("harness: " + expected.format(file=file))
+    assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_numbers_of_a_file_and_of_arguments_are_numbers(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["grid"] = only(nade={"connect4": {"model": {"hidden": 4}}})
+    file = flow.folder / "numbers.yaml"
+    file.write_text("defaults: {training: {l1: 1e-3, batch_size: 5.0e1}}")
+    files = ("--configfile", str(flow.folder / "mine.yaml"), str(file))
+    arguments = (*files, "--config", "defaults={evaluation: {rows: 1e1}}")
+    command = [*flow.command("tables", "--dry-run")[:-2], *arguments]
+    done = subprocess.run(command, cwd=flow.folder, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (recorded,) = (runs.read_json(path) for path in (flow.results / "settings").iterdir())
+    training, evaluation = recorded["defaults"]["training"], recorded["defaults"]["evaluation"]
+    assert (training["l1"], training["batch_size"], evaluation["rows"]) == (0.001, 50, 10)
 
 
 def test_data_that_turn_up_later_are_used(tmp_path, small_mirror):
@@ -337,7 +426,7 @@ class Fragile(Method):
         pass
 
     def log_prob(self, x):
-        assert self.training or Path("{mended}").exists(), "cannot measure"
+        assert not torch.is_inference_mode_enabled() or Path("{mended}").exists(), "cannot measure"
         return -0.7 * torch.ones_like(x).sum(-1)
 """
 

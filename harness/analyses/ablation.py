@@ -8,12 +8,13 @@ from harness.analyses.subject import Subject
 from harness.estimators import importance_estimates
 from harness.evaluation import CHUNK
 from harness.method import Partitioned
+from harness.ranges import Size
 
 NEEDS = ("importance weights",)
 ABLATIONS = True
 
 
-def analyse(subject: Subject, rows: int | None, n_samples: int) -> pd.DataFrame:
+def analyse(subject: Subject, rows: Size | None, n_samples: Size) -> pd.DataFrame:
     """Columns metric, row, value, k; nats.
 
     rows: of the test set, drawn at random, the same for all cells of a data set. Metrics: ``log p`` (equation 3.6), and

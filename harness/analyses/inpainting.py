@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated, Literal
 
 import pandas as pd
 import torch
@@ -11,26 +12,25 @@ from torch import Tensor
 
 from harness.analyses.subject import LeftOutError, Subject
 from harness.blocks.bernoulli import sample_bernoulli
-from harness.errors import ConfigError
 from harness.pixels import as_table, is_square
+from harness.ranges import Count, Range, Size
 
 NEEDS = ("inpainting",)
+Mask = Literal["left half", "right half", "top half", "bottom half", "centre", "random pixels"]  # keys of MASKS
+Masks = Annotated[list[Mask], Range(items=1)]
 
 
 def analyse(
-    subject: Subject, images: int, masks: list[str], reconstructions: int, sweeps: int, proposals: int
+    subject: Subject, images: Size, masks: Masks, reconstructions: Size, sweeps: Count, proposals: Size
 ) -> pd.DataFrame:
     """Columns mask, image, sweeps, proposals, role, copy, pixel_0 .. pixel_{D-1}.
 
     images: of the test set, as many others for every mask. masks: names out of ``MASKS``, of what is hidden.
     reconstructions: independent chains an image. sweeps, proposals: of Algorithm 2. Roles: original; masked, where
     hidden pixels are empty; reconstruction, where expected values E[x | h_1] stand for them. Chains start with hidden
-    pixels drawn by the means of the training images, with grey ones at these. Raises ConfigError for a mask that does
-    not exist, LeftOutError where rows are no square images.
+    pixels drawn by the means of the training images, with grey ones at these. Raises LeftOutError where rows
+    are no square images.
     """
-    for mask in masks:
-        if mask not in MASKS:
-            raise ConfigError(f"analyses.inpainting: masks: expected some of {', '.join(MASKS)}, found {mask!r}")
     n_pixels = subject.data.n_features
     if not is_square(n_pixels):
         raise LeftOutError(f"{subject.cell.dataset}: {n_pixels} columns are no square image")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
@@ -20,14 +21,16 @@ from harness.batches import Rows, balanced_rows, labels_seed
 from harness.evaluation import CHUNK
 from harness.linear_classifier import LinearClassifier
 from harness.method import Batch
+from harness.ranges import Positive, Range, Size
 from harness.seeds import seed_for
 
 NEEDS = ("layer features",)
+Penalties = Annotated[list[Positive], Range(items=1)]
 SMALLEST = 1e-12  # standard deviation of a layer that does vary
 
 
 def analyse(
-    subject: Subject, few: int, many: int | None, penalties: list[float], n_samples: int, validation_rows: int | None
+    subject: Subject, few: Size, many: Size | None, penalties: Penalties, n_samples: Size, validation_rows: Size | None
 ) -> pd.DataFrame:
     """Columns layer, units, labels, value, sem, penalty, n_rows: error rates on all test rows, with binomial error.
 

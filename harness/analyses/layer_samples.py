@@ -9,11 +9,12 @@ import pandas as pd
 
 from harness.analyses.subject import Subject
 from harness.pixels import as_table
+from harness.ranges import Size
 
 NEEDS = ("layer sampling", "joint sampling")  # of the models whose layers the thesis looks at
 
 
-def analyse(subject: Subject, ancestors: int, draws: int) -> pd.DataFrame:
+def analyse(subject: Subject, ancestors: Size, draws: Size) -> pd.DataFrame:
     """Columns level, ancestor, draw, pixel_0 .. pixel_{D-1}: expected values E[x | h_1].
 
     ancestors: ancestral draws. draws: images from each of their layers. Level 0 holds the ancestral images themselves.

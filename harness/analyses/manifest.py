@@ -7,13 +7,18 @@ the workflow has it as a parameter, so that the next call tries again (see ``har
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness import runs
 from harness.errors import DataError
 
+if TYPE_CHECKING:  # the workflow reads the manifest without pandas
+    import pandas as pd
+
 MANIFEST = "analyses.json"
+RECORD = "analyses/analyses.json"  # the same, kept up to date while analyses are under way, and never deleted
 OK, LEFT_OUT, NO_MODEL, FAILED = "ok", "left out", "no model", "failed"
 
 
@@ -22,13 +27,23 @@ def table_of(run: Path, name: str) -> Path:
     return run / "analyses" / f"{name}.csv"
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
+def read_manifest(run: Path, name: str = MANIFEST) -> dict[str, Any]:
     """``analyses`` (name -> how it ended) and ``failures``; raises DataError without a readable ``analyses.json``."""
-    path = run / MANIFEST
+    path = run / name
     found = runs.read_json(path)
     if not isinstance(found.get("analyses"), dict) or not isinstance(found.get("failures"), int):
         raise DataError(path, "a mapping analyses and a number failures", sorted(found))
     return found
+
+
+def read_table(run: Path, name: str, how: Mapping[str, Any]) -> pd.DataFrame:
+    """The result of an analysis that ended as ``how`` says; raises DataError for a file that it did not write."""
+    import pandas as pd
+
+    path = table_of(run, name)
+    if "table_sha256" in how:  # not by earlier versions
+        runs.check_file(path, how["table_sha256"])
+    return pd.read_csv(path)
 
 
 def failures(run: Path) -> int:

@@ -1,6 +1,9 @@
 """Doing the analyses that a cell is due, each one once: a result on disk that still holds is kept.
 
 ``analyses.json`` is the only declared output of the workflow's rule, so Snakemake never deletes the tables themselves.
+It does delete ``analyses.json`` before it runs the rule again, so what is known of each table lies beside it as well,
+written when the table is: of several analyses that take hours, a kill costs one at most, and of that one no more than
+the last few seconds of estimates (see ``harness.pieces``).
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from typing import Any
 
 import torch
 
-from harness import atomic, runs
-from harness.analyses.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK, read_manifest, table_of
+from harness import atomic, pieces, runs
+from harness.analyses.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK, RECORD, read_manifest, table_of
 from harness.analyses.plan import Planned
 from harness.analyses.subject import LeftOutError, Subject
 from harness.config import Cell
 from harness.data import Dataset
-from harness.errors import DataError, HarnessError
+from harness.errors import DataError, HarnessError, InterruptedMeasuringError
+from harness.evaluation import measuring_facts
+from harness.records import write_json
 from harness.registry import build
 from harness.schema import arguments_schema, check
 
@@ -40,7 +45,7 @@ def analyse_cell(
     """
     for each in planned:
         check_settings(each)
-    status = runs.read_json(run / "status.json")
+    status = runs.read_status(run)
     subject = cache(lambda: _subject(run, cell, load(), device, status["model_sha256"]))
     earlier = _earlier(run)
     found = {}
@@ -48,13 +53,30 @@ def analyse_cell(
         facts = {"digest": each.digest, "model_sha256": status.get("model_sha256"), "status": OK, "message": ""}
         facts["snapshots"] = cell.training.snapshots
         kept = earlier["analyses"].get(each.name, {})
-        if table_of(run, each.name).is_file() and all(kept.get(key) == value for key, value in facts.items()):
+        if _is_unharmed(run, each.name, kept) and all(kept.get(key) == value for key, value in facts.items()):
             found[each.name] = kept
         else:
             found[each.name] = {**facts, **_one(run, each, cell, status, subject, strict)}
+            together = {**earlier["analyses"], **found}
+            write_json(run / RECORD, {"analyses": together, "failures": earlier["failures"]})
     crashed = any(each["status"] == FAILED for each in found.values())
-    atomic.write_json(run / MANIFEST, {"analyses": found, "failures": earlier["failures"] + crashed})
+    manifest = {"analyses": found, "failures": earlier["failures"] + crashed}
+    write_json(run / RECORD, manifest)
+    write_json(run / MANIFEST, manifest)
     return found
+
+
+def _is_unharmed(run: Path, name: str, kept: Mapping[str, Any]) -> bool:
+    """Whether the table of an earlier analysis is there as it was written; a damaged one is told in one line."""
+    path = table_of(run, name)
+    if not path.is_file():
+        return False
+    try:
+        runs.check_file(path, kept.get("table_sha256", runs.file_digest(path)))
+    except DataError as error:
+        log.warning(f"{error}; analysed again")
+        return False
+    return True
 
 
 def check_settings(planned: Planned) -> None:
@@ -64,10 +86,13 @@ def check_settings(planned: Planned) -> None:
 
 
 def _earlier(run: Path) -> dict[str, Any]:
-    try:
-        return read_manifest(run)
-    except DataError:
-        return {"analyses": {}, "failures": 0}
+    for name in (RECORD, MANIFEST):
+        try:
+            return read_manifest(run, name)
+        except DataError as error:
+            if (run / name).exists():
+                log.warning(f"{error}; analysed again")
+    return {"analyses": {}, "failures": 0}
 
 
 def _module(name: str) -> ModuleType:
@@ -84,23 +109,28 @@ def _one(
         return {"status": NO_MODEL, "message": f"{status['status']}: {status['message']}"}
     started = time.perf_counter()
     try:
-        with torch.inference_mode():
+        facts = {"analysis": each.digest, **measuring_facts(cell, subject().data.digest, status["model_sha256"])}
+        file, device = table_of(run, each.name).with_suffix(".safetensors"), subject().device
+        facts["measured"] = [[row["metric"], row["value"], row.get("sem")] for row in subject().measured]
+        with torch.inference_mode(), pieces.kept(file, facts, device):
             frame = _module(each.name).analyse(subject(), **each.settings)
     except LeftOutError as reason:
         return {"status": LEFT_OUT, "message": str(reason)}
-    except HarnessError:
+    except (HarnessError, InterruptedMeasuringError):
         raise
-    except Exception as error:  # a method's code may raise anything, and the other analyses do not depend on it
+    except (Exception, SystemExit) as error:  # a method may raise anything, and other analyses do not depend on it
         if strict:
             raise
         log.exception("%s: %s", cell.path, each.name)
         return {"status": FAILED, "message": f"{type(error).__name__}: {error}"}
     atomic.write(table_of(run, each.name), lambda temporary: frame.to_csv(temporary, index=False))
-    return {"seconds": round(time.perf_counter() - started, 3)}
+    file.unlink(missing_ok=True)  # the table is not made again
+    facts = {"table_sha256": runs.file_digest(table_of(run, each.name))}
+    return {"seconds": round(time.perf_counter() - started, 3), **facts}
 
 
 def _subject(run: Path, cell: Cell, data: Dataset, device: torch.device, model_sha256: str) -> Subject:
     model = build(cell.method, data.n_features, dict(cell.model)).to(device)
     runs.load_model(run / "model.safetensors", model, model_sha256)
-    measured = runs.read_json(run / "metrics.json")["rows"]
+    measured = runs.read_rows(run)
     return Subject(cell, model.eval(), data, device, measured, run)

@@ -14,17 +14,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.analyses.subject import Subject
+from harness.analyses.subject import LeftOutError, Subject
 from harness.linear_classifier import LinearClassifier, entropy
 from harness.method import Batch, JointSampler
+from harness.ranges import AscendingCounts, Draws, Size
 from harness.seeds import seed_for
-from harness.two_sample import mean_of_pairs, median_distance, mmd_terms
+from harness.two_sample import FEWEST, mean_of_pairs, median_distance, mmd_terms
 
 NEEDS = ("sampling",)
 BANDWIDTH_ROWS = 1000  # of the training set
 
 
-def analyse(subject: Subject, rows: int, sweeps: list[int], proposals: int, classifier_rows: int) -> pd.DataFrame:
+def analyse(
+    subject: Subject, rows: Draws, sweeps: AscendingCounts, proposals: Size, classifier_rows: Size
+) -> pd.DataFrame:
     """Columns distribution, sweeps, metric, value, sem, change, change_sem, n_rows.
 
     rows: samples, and test rows that they are compared with. sweeps: after how many to look, ascending; 0 is p, which
@@ -91,13 +94,20 @@ class _Judge:
         self.test = subject.rows("test", rows)
         self.n = len(self.test.x)
         self.train = _shuffled(subject, max(self.n, BANDWIDTH_ROWS, classifier_rows))
-        self.distance = median_distance(self.train.x[:BANDWIDTH_ROWS])
+        looked_at = self.train.x[:BANDWIDTH_ROWS]
+        self.distance = median_distance(looked_at)
+        if self.n < FEWEST:
+            raise LeftOutError(f"{self.n} test rows, where samples are compared with at least {FEWEST}")
+        if self.distance == 0.0:
+            raise LeftOutError(f"all of {len(looked_at)} training rows are alike: there is no scale to compare on")
         self.classifier = None
         if self.train.y is not None:
             self.classifier = LinearClassifier(self.train.x[:classifier_rows], self.train.y[:classifier_rows])
 
     def of(self, x: Tensor) -> dict[str, _Mean]:
-        """What there is to say of rows x [n, D]."""
+        """What there is to say of rows x [n, D]; LeftOutError where they are no numbers."""
+        if not torch.isfinite(x).all():
+            raise LeftOutError("samples of the model are not finite")
         terms = mmd_terms(x, self.test.x, self.distance)
         return {"mmd2": _Mean(mean_of_pairs(terms)[0], terms), **self._labels(x)}
 

@@ -6,11 +6,12 @@ import pandas as pd
 
 from harness.analyses.subject import Subject
 from harness.pixels import as_table
+from harness.ranges import AscendingCounts, Size
 
 NEEDS = ("joint sampling",)
 
 
-def analyse(subject: Subject, n: int, sweeps: list[int], proposals: int) -> pd.DataFrame:
+def analyse(subject: Subject, n: Size, sweeps: AscendingCounts, proposals: Size) -> pd.DataFrame:
     """Columns layers, proposals, sweeps, chain, pixel_0 .. pixel_{D-1}: expected values E[x | h_1] of n chains.
 
     layers: sizes of the latent layers, as 300-200-100. sweeps: after how many to look, ascending; 0 are draws from p,

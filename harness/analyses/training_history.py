@@ -19,12 +19,13 @@ from harness.analyses.subject import LeftOutError, Subject
 from harness.estimators import importance_curve, log_z2
 from harness.evaluation import CHUNK
 from harness.method import Method, Partitioned
+from harness.ranges import Ascending, Draws, Size
 from harness.registry import build
 
 NEEDS = ("importance weights",)
 
 
-def analyse(subject: Subject, rows: int | None, ks: list[int], z_outer: int) -> pd.DataFrame:
+def analyse(subject: Subject, rows: Size | None, ks: Ascending, z_outer: Draws) -> pd.DataFrame:
     """Columns update, seconds, metric, k, value, sem, n_rows, doubt; nats.
 
     rows: of the validation set, drawn at random. ks: numbers of samples, ascending. z_outer: draws for Z, one inner
@@ -35,9 +36,9 @@ def analyse(subject: Subject, rows: int | None, ks: list[int], z_outer: int) -> 
     cell = subject.cell
     if cell.training.snapshots == 0:
         raise LeftOutError("no weights on the way, as training.snapshots is 0")
-    status = runs.read_json(subject.run / "status.json")
+    status = runs.read_status(subject.run)
     kept = [update for update in snapshots.updates(cell.training) if update <= status["n_updates"]]
-    curve = pd.read_csv(subject.run / "curve.csv")
+    curve = pd.read_csv(runs.checked(subject.run, status, "curve.csv"))
     seconds = np.interp(kept, curve["update"], curve["seconds"])
     x = subject.rows("valid", rows).x
     model = build(cell.method, subject.data.n_features, dict(cell.model)).to(subject.device).eval()

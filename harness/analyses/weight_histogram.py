@@ -33,6 +33,7 @@ from torch import Tensor
 from harness import parallel
 from harness.analyses.subject import Subject
 from harness.evaluation import CHUNK
+from harness.ranges import Size
 
 NEEDS = ("importance weights", "partition function")
 LOWEST = 0.005  # share of draws with weights so small that the bins leave them out
@@ -40,7 +41,7 @@ POSTERIOR, JOINT = "q(h|x) for p*(h|x)", "p(x,h) for p*(x,h)"
 
 
 def analyse(
-    subject: Subject, rows: int | None, n_samples: int, n_draws: int, n_inner: int, n_bins: int
+    subject: Subject, rows: Size | None, n_samples: Size, n_draws: Size, n_inner: Size, n_bins: Size
 ) -> pd.DataFrame:
     """Columns proposal, low, high, share, weight, ess, n; one row a bin of log w, nats.
 

@@ -10,20 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 
 import pandas as pd
 import torch
 
+from harness import pieces
 from harness.analyses.subject import Subject
 from harness.evaluation import CHUNK
 from harness.pareto import Tail, threshold
+from harness.ranges import Draws, Size, Sizes
 from harness.z_prefixes import z2_log_sums
 
 NEEDS = ("partition function",)
 FIRST = 100  # the smallest K_outer
 
 
-def analyse(subject: Subject, n_samples: int, k_inners: list[int], repeats: int) -> pd.DataFrame:
+def analyse(subject: Subject, n_samples: Size, k_inners: Sizes, repeats: Draws) -> pd.DataFrame:
     """One row for each K_inner and K_outer; nats, effective sample sizes in percent of K_outer.
 
     n_samples: K_inner K_outer in the end, the same for every K_inner. repeats: independent streams. Columns: k_inner,
@@ -48,14 +51,23 @@ def _below(n: int) -> Iterator[int]:
         power *= 10
 
 
+def _stream(
+    subject: Subject, k_outers: list[int], k_inner: int, repeat: int, n_total: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of one stream [2, prefixes], and its log-weights that may belong to the tail of all n_total."""
+    tail = Tail(n_total)
+    generator = subject.generator(f"z {k_inner} {repeat}")
+    return z2_log_sums(subject.model, k_outers, k_inner, generator, CHUNK, tail), tail.kept
+
+
 def _curve(subject: Subject, k_inner: int, n_outer: int, repeats: int) -> pd.DataFrame:
     k_outers, tail = prefixes(n_outer), Tail(n_outer * repeats)
-    sums = torch.stack(
-        [
-            z2_log_sums(subject.model, k_outers, k_inner, subject.generator(f"z {k_inner} {repeat}"), CHUNK, tail)
-            for repeat in range(repeats)
-        ]
-    ).cpu()  # [repeats, 2, prefixes]
+    streams = []
+    for repeat in range(repeats):
+        sums, largest = pieces.run_one(partial(_stream, subject, k_outers, k_inner, repeat, n_outer * repeats))
+        streams.append(sums)
+        tail.add(largest)
+    sums = torch.stack(streams).cpu()  # [repeats, 2, prefixes]
     k = torch.tensor(k_outers, dtype=torch.float64)
     single = sums[:, 0] - k.log()  # [repeats, prefixes]
     log_sum, log_squares = torch.logsumexp(sums, dim=0)  # [prefixes]

@@ -17,6 +17,7 @@ from torch import Tensor
 from harness.bench import ours
 from harness.bench.contenders import Workload
 from harness.bench.rivals import textbook
+from harness.bias import root
 from harness.estimators import LogZ2
 from harness.evaluation import CHUNK
 from harness.seeds import generator_for
@@ -107,5 +108,5 @@ def _log_mean(log_values: Tensor) -> tuple[float, float, bool]:
     log_sum, log_squares = torch.logsumexp(values, 0).item(), torch.logsumexp(2.0 * values, 0).item()
     n = len(values)
     ess = math.exp(2.0 * log_sum - log_squares)
-    estimate = LogZ2(log_sum - math.log(n), math.sqrt(max(0.0, (n / ess - 1.0) / (n - 1))), 100.0 * ess / n, n, 1)
+    estimate = LogZ2(log_sum - math.log(n), root((n / ess - 1.0) / (n - 1)), 100.0 * ess / n, n, 1)
     return estimate.value, estimate.standard_error, estimate.reliable

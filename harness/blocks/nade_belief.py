@@ -22,6 +22,7 @@ from harness.blocks.scratch import Scratch
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.errors import ConfigError
 from harness.method import Method
+from harness.ranges import Sizes
 
 DRAWS_A_MEAN = 100  # behind an expected value
 
@@ -50,7 +51,7 @@ class NadeBeliefStack(BeliefStack):
     variables, x, h_1 .. h_L; p and q have as many. Raises ConfigError unless there is one more of these.
     """
 
-    def __init__(self, n_visible: int, layers: list[int], hidden: list[int]):
+    def __init__(self, n_visible: int, layers: Sizes, hidden: Sizes):
         Method.__init__(self, n_visible)
         if len(hidden) != len(layers) + 1:
             raise ConfigError(f"hidden: expected {len(layers) + 1} sizes, for x and each layer, found {len(hidden)}")

@@ -30,6 +30,7 @@ from harness.blocks.bernoulli import draw, log_likelihood, pooled_residual, resi
 from harness.blocks.scratch import Scratch
 from harness.blocks.single_layers import SingleLayers
 from harness.method import Method
+from harness.ranges import Sizes
 
 
 def initial_weight(n_out: int, n_in: int) -> nn.Parameter:
@@ -71,7 +72,7 @@ class BeliefStack(SingleLayers, Method):
 
     product_dtype: torch.dtype | None = None  # of the matrix products that training makes; None: as the parameters
 
-    def __init__(self, n_visible: int, layers: list[int]):
+    def __init__(self, n_visible: int, layers: Sizes):
         super().__init__(n_visible)
         sizes = [n_visible, *layers]
         pairs = list(pairwise(sizes))

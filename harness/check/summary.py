@@ -2,41 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from harness.check import columns
+from harness.check.rows import ROUNDING, RowKey, RowValues, check_mean
+from harness.check.rules import ROWS_OF
 from harness.errors import DataError
 from harness.tables.pooling import FAILURES, OK, TIMEOUT, is_finite, pooled_error
 from harness.tables.reported import Key
 
-COLUMNS = (
-    *("dataset", "method", "variant", "metric", "seed", "value", "sem", "mc_error", "k", "n_rows", "status"),
-    *("message", "data_official", "data_digest", "preset", "n_updates"),
-)
+TEXT = ("dataset", "method", "variant", "metric", "status", "data_digest", "preset")
+NUMBERS = ("value", "sem", "mc_error", "k", "n_rows")
+COLUMNS = (*TEXT, "seed", *NUMBERS, "data_official")
+OPTIONAL_TEXT = ("message", "kind", "model_sha256")  # not known of a run that lacks them
+OPTIONAL_NUMBERS = ("n_updates", "n_test", "bias")
+UNNORMALISED = "log Z"  # a metric whose methods estimate it for their likelihood
 
 
 @dataclass(frozen=True)
 class Number:
     """A metric of a cell over its seeds.
 
-    values: one a seed that ended well. sems: standard errors over the test rows. mc_errors: parts of them that come
-    from sampling.
+    seeds: those that ended well, ascending; of each its value, its standard error over the test rows (``sems``), the
+    part of that from sampling (``mc_errors``), the estimated bias (``biases``), the digest of the trained weights
+    (``models``, '' for unknown) and, where known, the values of the rows (``rows``; those of the metric that it differs
+    from by a number, where it has none of its own). k: samples a row, 0 for exact values. kind: of method, to tell
+    apart how much seeds vary.
     """
 
     key: Key
+    seeds: tuple[int, ...]
     values: tuple[float, ...]
     sems: tuple[float, ...]
     mc_errors: tuple[float, ...]
+    biases: tuple[float, ...]
+    models: tuple[str, ...]
     k: int
     n_rows: int
+    n_test: int
     official: bool
     data_digest: str
     n_updates: float
+    kind: str
+    rows: Mapping[int, RowValues] = field(default_factory=dict, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.values)
 
     @property
     def mean(self) -> float:
@@ -45,12 +64,28 @@ class Number:
     @property
     def spread(self) -> float:
         """Variance between the seeds; NaN of one."""
-        return variance(self.values) if len(self.values) > 1 else float("nan")
+        return float(np.var(self.values, ddof=1)) if len(self.values) > 1 else math.nan
 
     @property
     def sem(self) -> float:
         """Standard error of the mean, as the tables have it: test rows, sampling, seeds."""
         return pooled_error(self.values, self.sems)
+
+    @property
+    def mc_variance(self) -> float:
+        """Square of one seed's error of sampling, the mean over the seeds; NaN where none is known."""
+        known = [error**2 for error in self.mc_errors if math.isfinite(error)]
+        return fmean(known) if known else math.nan
+
+    @property
+    def exact(self) -> bool:
+        """Whether it was computed without sampling."""
+        return self.mc_variance == 0.0
+
+    @property
+    def constant(self) -> bool:
+        """Whether it is exact and several seeds have the same value to rounding."""
+        return self.exact and len(self) > 1 and equal(min(self.values), max(self.values))
 
 
 @dataclass(frozen=True)
@@ -62,49 +97,96 @@ class Summary:
     failures: Mapping[tuple[str, str, str], str]
 
 
-def summarize(metrics: pd.DataFrame, name: str | Path) -> Summary:
-    """The run whose measurements these are.
+def equal(a: float, b: float) -> bool:
+    """Whether two values are the same to the rounding of single precision."""
+    return abs(a - b) <= ROUNDING * max(1.0, abs(a), abs(b))
 
-    Raises DataError, naming the run, for missing columns, more than one preset, or a number measured twice.
+
+def summarize(
+    metrics: pd.DataFrame,
+    name: str | Path,
+    rows: Mapping[RowKey, RowValues] | None = None,
+    models: Mapping[tuple[str, str, str, int], str] | None = None,
+    rows_name: str | Path = "rows",
+) -> Summary:
+    """The run whose measurements these are, with its per-row values and the digests of its weights where known.
+
+    ``models`` gives digests that the measurements lack. Raises DataError, naming the run, for missing columns, values
+    of the wrong type, more than one preset, a number measured twice, or rows that contradict their number.
     """
-    missing = [column for column in COLUMNS if column not in metrics]
-    if missing:
-        raise DataError(name, f"columns {', '.join(COLUMNS)}", f"none named {', '.join(missing)}")
-    presets = sorted(metrics["preset"].unique())
+    columns.require(metrics, COLUMNS, name)
+    frame = pd.DataFrame(
+        {
+            **{column: columns.text(metrics, column, name) for column in (*TEXT, *OPTIONAL_TEXT)},
+            **{column: columns.numbers(metrics, column, name) for column in (*NUMBERS, *OPTIONAL_NUMBERS)},
+            "seed": columns.integers(metrics, "seed", name),
+            "data_official": columns.booleans(metrics, "data_official", name),
+        }
+    )
+    presets = sorted(frame["preset"].unique())
     if len(presets) != 1:
-        raise DataError(name, "measurements of one preset", ", ".join(map(str, presets)) or "none")
-    frame = metrics.fillna({"variant": "", "metric": "", "message": "", "data_digest": ""})
+        raise DataError(name, "measurements of one preset", ", ".join(presets) or "none")
     axes = [*Key._fields, "seed"]
     twice = frame[frame["metric"].ne("") & frame.duplicated(axes)]
     if len(twice):
         raise DataError(name, "one row a number", f"several for {'/'.join(map(str, twice[axes].iloc[0]))}")
     numbers, failures = {}, {}
-    for cell, rows in frame.groupby(list(Key._fields[:3]), sort=False):
-        healthy = rows[rows["status"].isin((OK, TIMEOUT)) & rows["metric"].ne("") & rows["value"].map(is_finite)]
+    for cell, lines in frame.sort_values("seed", kind="stable").groupby(list(Key._fields[:3]), sort=False):
+        healthy = lines[lines["status"].isin((OK, TIMEOUT)) & lines["metric"].ne("") & lines["value"].map(is_finite)]
+        kind = "".join(healthy["kind"].head(1)) + (" with log Z" if UNNORMALISED in set(healthy["metric"]) else "")
         for metric, group in healthy.groupby("metric", sort=False):
             key = Key(*cell, metric)
-            numbers[key] = _number(key, group.to_dict("records"))
+            numbers[key] = _number(key, group.to_dict("records"), kind, rows or {}, models or {}, rows_name)
         if healthy.empty:
-            bad = rows[rows["status"].isin(FAILURES)]
+            bad = lines[lines["status"].isin(FAILURES)]
             failures[cell] = "; ".join(dict.fromkeys(bad["status"] + ": " + bad["message"])) or "no numbers"
-    return Summary(presets[0], numbers, failures)
+    order = dict.fromkeys(Key(*line) for line in frame[list(Key._fields)].itertuples(index=False, name=None))
+    return Summary(presets[0], {key: numbers[key] for key in order if key in numbers}, failures)
 
 
-def _number(key: Key, rows: list[dict[str, Any]]) -> Number:
+def _number(
+    key: Key,
+    lines: list[dict[str, Any]],
+    kind: str,
+    rows: Mapping[RowKey, RowValues],
+    models: Mapping[tuple[str, str, str, int], str],
+    rows_name: str | Path,
+) -> Number:
     def floats(column: str) -> tuple[float, ...]:
-        return tuple(float(row[column]) if is_finite(row[column]) else float("nan") for row in rows)
+        return tuple(line[column] if math.isfinite(line[column]) else math.nan for line in lines)
 
     def least(column: str) -> int:
-        return int(min((row[column] for row in rows if is_finite(row[column])), default=0))
+        return int(min((line[column] for line in lines if math.isfinite(line[column])), default=0))
 
     return Number(
         key,
+        tuple(line["seed"] for line in lines),
         floats("value"),
         floats("sem"),
         floats("mc_error"),
+        floats("bias"),
+        tuple(line["model_sha256"] or models.get((*key[:3], line["seed"]), "") for line in lines),
         k=least("k"),
         n_rows=least("n_rows"),
-        official=all(bool(row["data_official"]) for row in rows),
-        data_digest=" ".join(dict.fromkeys(row["data_digest"] for row in rows)),
-        n_updates=fmean(u) if (u := [row["n_updates"] for row in rows if is_finite(row["n_updates"])]) else 0.0,
+        n_test=least("n_test"),
+        official=all(line["data_official"] for line in lines),
+        data_digest=" ".join(dict.fromkeys(line["data_digest"] for line in lines)),
+        n_updates=fmean(u) if (u := [line["n_updates"] for line in lines if math.isfinite(line["n_updates"])]) else 0.0,
+        kind=kind,
+        rows=dict(_rows_of(key, lines, rows, rows_name)),
     )
+
+
+def _rows_of(
+    key: Key, lines: list[dict[str, Any]], rows: Mapping[RowKey, RowValues], name: str | Path
+) -> Iterator[tuple[int, RowValues]]:
+    """Seed and row values; a metric's own have to agree with its value."""
+    for line in lines:
+        own = RowKey(*key[:3], line["seed"], key.metric)
+        other = own._replace(metric=ROWS_OF.get(key.metric, key.metric))
+        found = rows.get(own) or rows.get(other)
+        if found is None:
+            continue
+        if own in rows:
+            check_mean(own, found, line["value"], int(line["n_rows"]) if math.isfinite(line["n_rows"]) else 0, name)
+        yield line["seed"], found

@@ -1,25 +1,29 @@
-"""The check's files: a tidy csv and a readable table of both comparisons, the audit, and a plot."""
+"""The check's files: tidy csv tables and a readable page of both comparisons, the audit, and plots."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pandas as pd
-from tabulate import tabulate
 
 from harness import atomic
-from harness.check.against_run import ALPHA, compare_runs
+from harness.check import draw
+from harness.check.against_run import compare_runs
 from harness.check.against_thesis import compare_with_thesis
 from harness.check.audit import Violation, audit_run, audit_thesis
-from harness.check.summary import Summary, summarize
-from harness.check.verdict import REGRESSIONS, REPRODUCED, WORSE, Verdict
-from harness.config import ROOT
-from harness.errors import DataError
+from harness.check.calibration import Calibration
+from harness.check.curves import curves
+from harness.check.page import page
+from harness.check.read import metrics_file, read_summary
+from harness.check.rules import Rules
+from harness.check.summary import Summary
+from harness.check.verdict import REGRESSIONS, WORSE, Verdict
+from harness.config import ROOT, load_settings
 
 THESIS, RUN = "thesis", "earlier run"
 PUBLISHED = ROOT / "results" / "published"
@@ -27,147 +31,89 @@ PUBLISHED = ROOT / "results" / "published"
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many verdicts there are of each word, by what was compared with, and whether anything got worse."""
+    """How many verdicts there are of each word, by what was compared with, and whether anything got worse.
 
-    counts: dict[str, dict[str, int]]
+    could_differ: of how many numbers a difference of the size that matters would have been found; retrained: of how
+    many it would between models that were trained independently.
+    """
+
+    counts: Mapping[str, Mapping[str, int]]
+    could_differ: Mapping[str, int]
+    retrained: Mapping[str, int]
     regressions: int  # against the earlier run
     worse_than_thesis: int
 
-
-def read_run(place: Path) -> pd.DataFrame:
-    """The measurements of a run: ``metrics.parquet``, or the folder it is in. Raises DataError naming the file."""
-    path = place / "metrics.parquet" if place.is_dir() else place
-    if not path.is_file():
-        raise DataError(path, "the measurements of a run", "no such file")
-    try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(path, "a parquet file", error) from error
+    def lines(self) -> list[str]:
+        """What to print, a line or two a comparison."""
+        return [
+            line
+            for name, counts in self.counts.items()
+            for line in _lines(name, counts, self.could_differ[name], self.retrained[name])
+        ]
 
 
-def write_check(run: Path, earlier: Path | None, folder: Path) -> Outcome:
+def _lines(name: str, counts: Mapping[str, int], could_differ: int, retrained: int) -> list[str]:
+    total = sum(counts.values())
+    lines = [
+        f"against the {name}: " + ", ".join(f"{n} {word}" for word, n in counts.items()),
+        f"  {could_differ} of {total} could have been called different: a difference that matters would have shown",
+    ]
+    if name == RUN:
+        lines.append(f"  {retrained} of {total} could have been, had the models been trained independently")
+    return lines
+
+
+def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | None = None) -> Outcome:
     """Compare ``run`` with the thesis and with an ``earlier`` run; write everything to ``folder``.
 
-    Without an ``earlier`` one it is the published run of the same preset, if there is one. Files: ``check.csv`` (one
-    row a number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``.
+    Without an ``earlier`` one it is the published run of the same preset, if there is one. All published runs tell how
+    much numbers vary from seed to seed. Without ``rules``, those of ``workflows/config.yaml``. Files: ``check.csv``
+    (one row a number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``, and size and power of the
+    tests as ``check_power.csv``, ``.png`` and ``.pdf``.
     """
-    ours = summarize(read_run(run), run)
-    comparisons = {THESIS: compare_with_thesis(ours)}
-    published = PUBLISHED / ours.preset
-    if earlier is None and (published / "metrics.parquet").is_file():
-        earlier = published
-    if earlier is not None:
-        comparisons[RUN] = compare_runs(ours, summarize(read_run(earlier), earlier))
+    rules = rules or Rules.from_settings(load_settings())
+    ours = read_summary(run)
+    known = {metrics_file(run).resolve(): ours}
+    published = {path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}
+    others = list(published.values())
+    theirs = published.get(ours.preset) if earlier is None else _read_once(earlier, known)
+    comparisons = {THESIS: compare_with_thesis(ours, rules, others)}
+    if theirs is not None:
+        comparisons[RUN] = compare_runs(ours, theirs, rules, others)
     violations = [*audit_thesis(), *audit_run(ours)]
-    frame = _frame(comparisons)
-    atomic.write(folder / "check.csv", lambda temporary: frame.to_csv(temporary, index=False))
-    audit = pd.DataFrame([dataclasses.asdict(each) for each in violations], columns=_fields(Violation))
-    atomic.write(folder / "audit.csv", lambda temporary: audit.to_csv(temporary, index=False))
-    atomic.write_text(folder / "check.md", _page(ours, comparisons, violations))
-    _plot(comparisons, folder)
-    counts = {name: dict(Counter(each.verdict for each in verdicts)) for name, verdicts in comparisons.items()}
-    regressions = sum(each.verdict in REGRESSIONS for each in comparisons.get(RUN, ()))
-    return Outcome(counts, regressions, sum(each.verdict == WORSE for each in comparisons[THESIS]))
+    measured = curves(ours, theirs, comparisons.get(RUN, ()), Calibration([ours, *others]), rules)
+    for name, frame in (
+        ("check.csv", _frame(comparisons)),
+        ("audit.csv", pd.DataFrame([dataclasses.asdict(each) for each in violations], columns=_fields(Violation))),
+        ("check_power.csv", measured),
+    ):
+        atomic.write(folder / name, lambda temporary, frame=frame: frame.to_csv(temporary, index=False))
+    atomic.write_text(folder / "check.md", page(ours.preset, comparisons, violations, measured, rules))
+    draw.write(comparisons, measured, rules, folder)
+    return Outcome(
+        {name: dict(Counter(each.verdict for each in verdicts)) for name, verdicts in comparisons.items()},
+        {name: sum(each.could_differ for each in verdicts) for name, verdicts in comparisons.items()},
+        {name: sum(each.retrained <= each.size for each in verdicts) for name, verdicts in comparisons.items()},
+        sum(each.verdict in REGRESSIONS for each in comparisons.get(RUN, ())),
+        sum(each.verdict == WORSE for each in comparisons[THESIS]),
+    )
+
+
+def _read_once(place: Path, known: dict[Path, Summary]) -> Summary:
+    path = metrics_file(place).resolve()
+    if path not in known:
+        known[path] = read_summary(place)
+    return known[path]
 
 
 def _fields(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-def _frame(comparisons: dict[str, list[Verdict]]) -> pd.DataFrame:
+def _frame(comparisons: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
     rows = [
         {"against": name, **each.key._asdict(), **{f: getattr(each, f) for f in _fields(Verdict) if f != "key"}}
         for name, verdicts in comparisons.items()
         for each in verdicts
     ]
-    return pd.DataFrame(rows)
-
-
-def _page(ours: Summary, comparisons: dict[str, list[Verdict]], violations: Sequence[Violation]) -> str:
-    parts = [
-        "# Check\n",
-        f"Preset {ours.preset}. A number is reproduced unless its difference is significant at {ALPHA:g} for all "
-        "numbers of a comparison together (Holm); differences are ours minus theirs, ± their standard errors.\n",
-    ]
-    for name, verdicts in comparisons.items():
-        counts = Counter(each.verdict for each in verdicts)
-        parts.append(f"## Against the {name}\n")
-        parts.append(", ".join(f"{n} {word}" for word, n in counts.most_common()) + ".\n")
-        parts.append(_table(verdicts) + "\n")
-    parts.append("## Numbers that contradict each other\n")
-    if violations:
-        rows = [
-            (v.whose, "/".join(part for part in (v.table, v.dataset, v.method, v.variant) if part), v.identity, v.found,
-             f"{v.size:.2g}")
-            for v in violations
-        ]  # fmt: skip
-        headers = ("whose", "where", "identity", "found", "missed by")
-        parts.append(tabulate(rows, headers, tablefmt="pipe", disable_numparse=True) + "\n")
-    else:
-        parts.append("None.\n")
-    return "\n".join(parts)
-
-
-def _table(verdicts: Sequence[Verdict]) -> str:
-    """All but the reproduced ones first, the largest differences in standard errors on top."""
-    order = sorted(verdicts, key=lambda v: (v.verdict == REPRODUCED, v.verdict, -_standardised(v)))
-    rows = [
-        (
-            *("/".join(part for part in v.key[:3] if part), f"`{v.key.metric}`", v.verdict),
-            *(_number(v.ours), _number(v.theirs)),
-            _number(v.difference, "+") + (f" ± {_number(v.error)}" if math.isfinite(v.error) else ""),
-            f"{v.p_value:.2g}" if math.isfinite(v.p_value) else "",
-            v.reason,
-        )
-        for v in order
-    ]
-    headers = ("cell", "metric", "verdict", "ours", "theirs", "difference", "adjusted p", "remark")
-    align = ("left", "left", "left", "right", "right", "right", "right", "left")
-    return tabulate(rows, headers, tablefmt="pipe", disable_numparse=True, colalign=align)
-
-
-def _standardised(verdict: Verdict) -> float:
-    return abs(verdict.difference) / verdict.error if verdict.error > 0 else 0.0
-
-
-def _number(value: float, sign: str = "") -> str:
-    return f"{value:{sign}.4g}" if math.isfinite(value) else ""
-
-
-def _plot(comparisons: dict[str, list[Verdict]], folder: Path) -> None:
-    from harness.figures import style
-
-    style.use_theme()
-    figure = _drawn(comparisons)
-    for form in ("png", "pdf"):
-        style.save(figure, folder / f"check.{form}")
-
-
-def _drawn(comparisons: dict[str, list[Verdict]]) -> Any:
-    """A panel a comparison: differences with two standard errors, from ours being better to worse."""
-    import matplotlib.pyplot as plt
-
-    shown = {name: [v for v in verdicts if v.error > 0] for name, verdicts in comparisons.items()}
-    height = 1.2 + 0.15 * max(1, *(len(verdicts) for verdicts in shown.values()))
-    figure, panels = plt.subplots(
-        1, len(shown), figsize=(7.0 * len(shown), height), layout="constrained", squeeze=False
-    )
-    for axes, (name, verdicts) in zip(panels.flat, shown.items(), strict=True):
-        order = sorted(verdicts, key=_standardised)
-        signed = [math.copysign(_standardised(v), v.difference) for v in order]
-        for word in dict.fromkeys(v.verdict for v in order):
-            chosen = [i for i, v in enumerate(order) if v.verdict == word]
-            axes.errorbar([signed[i] for i in chosen], chosen, xerr=2.0, fmt=_MARKS.get(word, "o"), ms=4, lw=0.8,
-                          label=word)  # fmt: skip
-        axes.axvline(0.0, color="0.3", linewidth=1.0)
-        labels = ["/".join(part for part in v.key[:3] if part) + f"  {v.key.metric}" for v in order]
-        axes.set_yticks(range(len(order)), labels, fontsize=6)
-        axes.set_ylim(-1, len(order))
-        axes.set_xscale("symlog", linthresh=5)
-        axes.set_xlabel(f"ours minus the {name}'s, in standard errors of the difference (bars: two)")
-        if order:
-            axes.legend(loc="lower right")
-    return figure
-
-
-_MARKS = {"reproduced": "o", "better": "^", "worse": "v", "not comparable": "s"}
+    return pd.DataFrame(rows).replace({"df": {math.inf: np.nan}})

@@ -14,6 +14,7 @@ from harness.errors import DataError
 
 N_MNIST = mnist_order.N_TRAIN + mnist_order.N_VALID
 N_TFD_UNLABELLED = 98_058
+MOST_CLASSES = 256  # labels are kept as bytes
 RCV1_STAND_IN_CUTS = (2_000, 2_500)
 
 
@@ -28,9 +29,14 @@ def from_bundle(files: list[Raw], columns: int) -> Content:
     """One .npz in the mirror's form: packed parts, perhaps labels."""
     (file,) = files
     arrays = readers.read_npz(file.name, file.content, (*PARTS, "n_features"))
-    if int(arrays["n_features"]) != columns:
-        raise DataError(file.name, f"{columns} columns", f"{int(arrays['n_features'])} columns")
+    n_features = arrays["n_features"]
+    if n_features.shape or n_features.dtype.kind not in "iu":
+        raise DataError(f"{file.name}, n_features", "a whole number", f"{n_features.dtype} of shape {n_features.shape}")
+    if n_features != columns:
+        raise DataError(file.name, f"{columns} columns", f"{n_features} columns")
     for part in PARTS:
+        if arrays[part].dtype != np.uint8:
+            raise DataError(f"{file.name}, {part}", "packed bits as uint8 (numpy.packbits)", str(arrays[part].dtype))
         readers.check_shape(f"{file.name}, {part}", arrays[part], (columns + 7) // 8)
     return Content(*(unpack(arrays[part], columns, grey=False) for part in PARTS), _bundled_labels(file.name, arrays))
 
@@ -46,12 +52,27 @@ def from_grey_bundle(files: list[Raw], columns: int) -> Content:
     return Content(*(arrays[part] for part in PARTS), _bundled_labels(file.name, arrays))
 
 
-def _bundled_labels(name: str, arrays: dict[str, np.ndarray]) -> tuple:
-    labels = tuple(arrays.get(f"{part}_labels") for part in PARTS)
-    for part, values in zip(PARTS, labels, strict=True):
-        if values is not None and values.shape != arrays[part].shape[:1]:
-            raise DataError(f"{name}, {part}_labels", f"{len(arrays[part])} labels", f"shape {values.shape}")
-    return labels
+def _bundled_labels(name: str, arrays: dict[str, np.ndarray]) -> tuple[np.ndarray | None, ...]:
+    """Labels of all parts, or of none: classes 0 .. n-1, each of them among the training rows."""
+    keys = [f"{part}_labels" for part in PARTS]
+    if not any(key in arrays for key in keys):
+        return (None, None, None)
+    if missing := [key for key in keys if key not in arrays]:
+        raise DataError(name, "labels for all three parts, or for none", f"no {', '.join(missing)}")
+    for part, key in zip(PARTS, keys, strict=True):
+        values = arrays[key]
+        if values.shape != arrays[part].shape[:1]:
+            raise DataError(f"{name}, {key}", f"{len(arrays[part])} labels", f"shape {values.shape}")
+        if values.dtype.kind not in "iu":
+            raise DataError(f"{name}, {key}", "labels as whole numbers", str(values.dtype))
+    n_classes = len(np.unique(arrays[keys[0]]))
+    if n_classes > MOST_CLASSES:
+        raise DataError(f"{name}, {keys[0]}", f"at most {MOST_CLASSES} classes", f"{n_classes}")
+    for key in keys:
+        if strange := sorted(set(np.unique(arrays[key]).tolist()) - set(range(n_classes))):
+            expected = f"labels 0 .. {n_classes - 1}, as the training rows have {n_classes} classes"
+            raise DataError(f"{name}, {key}", expected, f"{strange[0]}")
+    return tuple(arrays[key].astype(np.uint8) for key in keys)
 
 
 def from_comma_texts(files: list[Raw], columns: int) -> Content:

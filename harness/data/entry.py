@@ -66,6 +66,7 @@ class Entry:
     how_to_get: str
     grey: bool = False
     unordered: tuple[str, ...] = ()  # the parts whose official order of rows is unknown
+    classes: int | None = None  # of the labels that training rows have; None: they have none
     from_user: Route | None = None  # how to read a file that only users have; None: a bundle like the mirror's
 
     @property

@@ -5,7 +5,7 @@ from pathlib import Path
 from harness.data import cache
 from harness.data.catalogue import CATALOGUE
 from harness.data.entry import Entry, Route, user_route
-from harness.data.retrieval import find, local_file
+from harness.data.retrieval import find, local_file, route_of
 from harness.data.settings import DataSettings
 
 
@@ -19,6 +19,15 @@ def is_local(name: str, settings: DataSettings, official: bool = False) -> bool:
 def describe(settings: DataSettings) -> list[dict]:
     """One record a data set: name, columns, rows of train, valid and test, status, available, licence, source."""
     return [_record(entry, settings) for entry in CATALOGUE.values()]
+
+
+def cached_route(name: str, settings: DataSettings, digest: str | None = None) -> Route | None:
+    """How what the cache has of a data set came there, by the digest that it claims; None where it has none.
+
+    digest: None too where it claims another one.
+    """
+    claim = cache.claim(settings.cached(name))
+    return route_of(find(name), claim) if claim is not None and digest in (None, claim.digest) else None
 
 
 def _record(entry: Entry, settings: DataSettings) -> dict:
@@ -40,11 +49,11 @@ def _where(entry: Entry, settings: DataSettings) -> tuple[str, Route | None]:
     if entry.name in settings.paths:
         path = Path(settings.paths[entry.name])
         return ("user", user_route(entry, path)) if path.is_file() else (f"unavailable: no file {path}", None)
-    stored = cache.status(settings.cached(entry.name))
+    stored = cached_route(entry.name, settings)
     for official in (True, False):
         routes = [route for route in entry.routes if route.status.official == official]
-        if stored is not None and stored.official == official:
-            return "cache", next((route for route in routes if route.status == stored), None)
+        if stored is not None and stored.status.official == official:
+            return "cache", stored
         for folder in settings.mirrors:
             for route in routes:
                 if route.files and all(local_file(folder, file) for file in route.files):

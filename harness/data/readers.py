@@ -5,6 +5,7 @@ number of columns or a value that is neither 0 nor 1. Nothing here knows about d
 """
 
 import io
+import math
 import struct
 import warnings
 import zipfile
@@ -13,12 +14,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from harness.data import forms
 from harness.errors import DataError
 
 IDX_UINT8 = 8
+ZIP_MAGIC = b"PK"
+MOST_BYTES = 2**31  # of arrays in one file, unpacked; the largest public set takes a tenth
 ZERO, NEWLINE = b"0"[0], b"\n"[0]
-# What numpy and zipfile raise for a damaged file, or (TypeError) for one that holds a single array.
-_NPZ_TROUBLE = (ValueError, EOFError, OSError, KeyError, TypeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+# What numpy and zipfile raise for a damaged file, or (RuntimeError) for one that is encrypted or packed in another way.
+_NPZ_TROUBLE = (ValueError, EOFError, OSError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def read_comma_text(file: object, content: bytes, columns: int) -> np.ndarray:
@@ -66,10 +70,16 @@ def _read_irregular_digits(file: object, content: bytes, columns: int, separator
 
 
 def read_npz(file: object, content: bytes, keys: Iterable[str]) -> dict[str, np.ndarray]:
-    """The named arrays of an .npz file (and any others it has); never unpickles."""
-    if not content:
-        raise DataError(file, "an .npz file", "an empty file")
+    """The named arrays of an .npz file (and any others it has); never unpickles.
+
+    What its headers declare is checked before room is made for it: DataError for more than MOST_BYTES, or other than
+    the file holds.
+    """
+    keys = tuple(keys)
+    if not content.startswith(ZIP_MAGIC):
+        raise DataError(file, f"an .npz file (numpy.savez) with the arrays {', '.join(keys)}", forms.found(content))
     try:
+        _check_declared(file, content)
         with warnings.catch_warnings(), np.load(io.BytesIO(content), allow_pickle=False) as archive:
             # Headers written by Python 2 say (1186L, 180L); numpy reads them and warns.
             warnings.filterwarnings("ignore", message=".*created on Python 2.*", category=UserWarning)
@@ -78,6 +88,27 @@ def read_npz(file: object, content: bytes, keys: Iterable[str]) -> dict[str, np.
             return {key: archive[key] for key in archive.files}
     except _NPZ_TROUBLE as error:
         raise DataError(file, "a whole .npz file", f"one that cannot be read ({error})") from error
+
+
+def _check_declared(file: object, content: bytes) -> None:
+    """DataError where the members of a .npz declare more than MOST_BYTES, or arrays of other sizes than they have."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        members = archive.infolist()
+        if (declared := sum(member.file_size for member in members)) > MOST_BYTES:
+            raise DataError(file, f"at most {MOST_BYTES} bytes of arrays", f"{declared} declared")
+        for member in members:
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                header = (
+                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+                )
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", message=".*created on Python 2.*", category=UserWarning)
+                    shape, _, dtype = header(stream)
+                held, wanted = member.file_size - stream.tell(), math.prod(shape) * dtype.itemsize
+            if wanted != held and not dtype.hasobject:
+                what = f"{file}, {member.filename.removesuffix('.npy')}"
+                raise DataError(what, f"{wanted} bytes for {dtype} of shape {shape}", f"{held}")
 
 
 def read_made_npz(file: object, content: bytes, columns: int) -> list[np.ndarray]:
@@ -107,13 +138,18 @@ def check_shape(file: object, values: np.ndarray, columns: int) -> None:
 
 def read_mat(file: object, content: bytes, keys: Iterable[str]) -> dict[str, np.ndarray]:
     """The named variables of a MATLAB v5 file."""
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     if not content:
         raise DataError(file, "a MATLAB v5 file", "an empty file")
     keys = tuple(keys)
     try:
+        sizes = {name: math.prod(shape) for name, shape, _ in whosmat(io.BytesIO(content)) if name in keys}
+        if sum(sizes.values()) > MOST_BYTES:
+            raise DataError(file, f"at most {MOST_BYTES} values", f"{sum(sizes.values())} declared")
         variables = loadmat(io.BytesIO(content), variable_names=keys)
+    except DataError:
+        raise
     except Exception as error:  # scipy raises what its C code happens to meet: TypeError, zlib.error, IndexError...
         raise DataError(file, "a whole MATLAB v5 file", f"one that cannot be read ({error})") from error
     if missing := [key for key in keys if key not in variables]:
@@ -130,6 +166,6 @@ def read_idx(file: object, content: bytes) -> np.ndarray:
         raise DataError(file, "an idx file of unsigned bytes", f"a file that starts with {content[:4].hex()}")
     shape = struct.unpack(f">{n_axes}I", content[4 : 4 + 4 * n_axes])
     values = np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes)
-    if values.size != int(np.prod(shape)):
-        raise DataError(file, f"{int(np.prod(shape))} values, of shape {shape}", f"{values.size} values")
+    if values.size != math.prod(shape):
+        raise DataError(file, f"{math.prod(shape)} values, of shape {shape}", f"{values.size} values")
     return values.reshape(shape)

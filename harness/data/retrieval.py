@@ -1,7 +1,8 @@
 """Obtaining a data set: the sources in their order, each file verified before it is read, the result kept in the cache.
 
-Order: a file that the user supplied; an official copy from the cache, the mirror folders, the public homes, the
-package; only then a stand-in from the same places. A damaged copy is logged and the next source is tried.
+Order: a file that the user supplied, which is read each time and kept nowhere; an official copy from the cache, the
+mirror folders, the public homes, the package; only then a stand-in from the same places. A damaged copy is logged and
+the next source is tried.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ def fetch(name: str, settings: DataSettings) -> Dataset:
     """
     entry = find(name)
     if name in settings.paths:
-        return _from_user(entry, Path(settings.paths[name]), settings)
+        return _from_user(entry, Path(settings.paths[name]))
     problems = _Problems()
     cached = _usable_cache(entry, settings, problems)
     if cached is not None and cached.status.official:
@@ -72,13 +73,37 @@ class _Problems:
 
 
 def load(name: str, settings: DataSettings) -> Dataset:
-    """The data set from the cache alone; DataUnavailableError when it is not there, DataError when it is damaged."""
+    """The data set from the user's file or the cache alone.
+
+    Raises DataUnavailableError when it is not in the cache, DataError when it is damaged.
+    """
     entry = find(name)
+    if name in settings.paths:
+        return _from_user(entry, Path(settings.paths[name]))
     cached = _read_cache(entry, settings)
     if cached is None:
         where = settings.cached(name).parent
         raise DataUnavailableError(f"{name} is not in the cache {where}: run `harness datasets --fetch {name}`")
-    return cached[0]
+    return cached
+
+
+def obtain(name: str, settings: DataSettings, digest: str | None, told_by: object) -> Dataset:
+    """The data set of this digest (None: of any), which ``told_by`` names, fetched again where the cache has it not.
+
+    Raises DataError where what is found is other data, and what ``fetch`` raises.
+    """
+    try:
+        data = load(name, settings)
+        problem = None if digest in (None, data.digest) else f"the cache has content of digest {data.digest}"
+    except (DataError, DataUnavailableError) as error:
+        problem = str(error)
+    if problem is None:
+        return data
+    logger.warning("%s: fetched again: %s", name, problem)
+    data = fetch(name, settings)
+    if digest not in (None, data.digest):
+        raise DataError(f"{name} (from {data.origin})", f"content of digest {digest}, as {told_by} says", data.digest)
+    return data
 
 
 def find(name: str) -> Entry:
@@ -132,6 +157,8 @@ def _names(route: Route) -> str:
 
 def _read_local(path: Path, file: RawFile) -> Raw:
     try:
+        if (size := path.stat().st_size) > verify.MOST_BYTES:
+            raise DataError(path, f"at most {verify.MOST_BYTES} bytes", f"{size}")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(path, "a file that can be read", error.strerror) from error
@@ -176,23 +203,33 @@ def _usable_cache(entry: Entry, settings: DataSettings, problems: _Problems) -> 
     except DataError as error:
         problems.add_damage("cache", error)
         return None
-    if stored is None:
-        return None
-    dataset, stamp = stored
-    # A file of unknown content counts while the user points at it, no longer.
-    return None if stamp and not dataset.status.official else dataset
+    return stored
 
 
-def _read_cache(entry: Entry, settings: DataSettings) -> tuple[Dataset, str] | None:
+def _read_cache(entry: Entry, settings: DataSettings) -> Dataset | None:
     path = settings.cached(entry.name)
-    stored = cache.read(path, entry.name, entry.columns, entry.grey, entry.unordered)
-    if stored is None:
+    dataset = cache.read(path, entry.name, entry.columns, entry.grey, entry.unordered)
+    if dataset is None:
         return None
-    dataset, stamp = stored
-    routes = [route for route in entry.routes if route.status.official == dataset.status.official]
-    if not stamp and not any(route.digest in (dataset.digest, None) for route in routes):
+    route = route_of(entry, cache.Claim(dataset.status, dataset.digest))
+    rows = tuple(len(getattr(dataset, part)) for part in PARTS)
+    expected = (route.rows or entry.rows) if route else (None, None, None)
+    if route is None or any(n not in (None, m) for n, m in zip(expected, rows, strict=True)):
         raise DataError(path, f"content that the catalogue knows for {entry.name}", f"digest {dataset.digest}")
-    return dataclasses.replace(dataset, status=_status_of(entry, dataset)), stamp
+    return dataclasses.replace(dataset, status=route.status)
+
+
+def route_of(entry: Entry, claim: cache.Claim) -> Route | None:
+    """The route that ends in the content of a file in the cache, which decides what the content is.
+
+    Where no route is known to end in this digest, one to content that nobody here has seen, if that is what the file
+    claims to be.
+    """
+    known = (route for route in entry.routes if route.digest == claim.digest)
+    unseen = (
+        route for route in entry.routes if route.digest is None and route.status.official == claim.status.official
+    )
+    return next(known, None) or next(unseen, None)
 
 
 def _status_of(entry: Entry, dataset: Dataset) -> Status:
@@ -201,23 +238,13 @@ def _status_of(entry: Entry, dataset: Dataset) -> Status:
     return next(known, dataset.status)
 
 
-def _from_user(entry: Entry, path: Path, settings: DataSettings) -> Dataset:
-    """The file the user points at; the cached copy of it while that file has not changed."""
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise DataError(path, f"the file configured for {entry.name}", error.strerror) from error
-    stamp = f"{path.name} {state.st_size} {state.st_mtime_ns}"
-    try:
-        cached = _read_cache(entry, settings)
-    except DataError as error:
-        logger.warning("the cached copy is not used: %s", error)
-        cached = None
-    if cached is not None and cached[1] == stamp:
-        return cached[0]
+def _from_user(entry: Entry, path: Path) -> Dataset:
+    """The file the user points at."""
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "No such file or directory"
+        raise DataError(path, f"the file configured for {entry.name}", found)
     file = _read_local(path, RawFile(path.name))
     dataset = _assembled(entry, user_route(entry, path), f"user: {path.name}", [file])
     dataset = dataclasses.replace(dataset, status=_status_of(entry, dataset))
     logger.info("%s: read from %s, digest %s", entry.name, path, dataset.digest)
-    cache.write(settings.cached(entry.name), dataset, stamp)
     return dataset

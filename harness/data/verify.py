@@ -2,10 +2,12 @@
 
 import gzip
 import hashlib
+import io
 import zlib
 
 from harness.errors import DataError
 
+MOST_BYTES = 2**31  # unpacked
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -14,9 +16,13 @@ def unzipped(file: object, content: bytes) -> bytes:
     if not content.startswith(GZIP_MAGIC):
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.open(io.BytesIO(content)) as stream:
+            found = stream.read(MOST_BYTES + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise DataError(file, "a whole gzip file", f"{len(content)} bytes that end or break early ({error})") from error
+    if len(found) > MOST_BYTES:
+        raise DataError(file, f"at most {MOST_BYTES} bytes, unpacked", f"more, of {len(content)} packed ones")
+    return found
 
 
 def git_blob_id(content: bytes) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness import runs
-from harness.analyses.manifest import LEFT_OUT, OK, read_manifest, table_of
+from harness.analyses.manifest import LEFT_OUT, OK, read_manifest, read_table
 from harness.analyses.plan import analyses_of
 from harness.config import Cell
 from harness.listing import listed
@@ -36,7 +36,7 @@ def gather(
         run = runs_folder / cell.path
         found = read_manifest(run)["analyses"][name]
         if found["status"] == OK:
-            frames.append(_with_facts(pd.read_csv(table_of(run, name)), cell))
+            frames.append(_with_facts(read_table(run, name, found), cell))
         else:
             who = cell.method if found["status"] == LEFT_OUT else f"{cell.method} on {cell.dataset}"
             absent.setdefault(found["message"], []).append(who)
@@ -50,7 +50,7 @@ def stand_ins(data: pd.DataFrame, cells: Sequence[Cell], runs_folder: Path) -> l
     found = {}
     for cell in cells:
         if (cell.dataset, cell.method) in shown:
-            facts = runs.read_json(runs_folder / cell.path / "metrics.json")["rows"][0]
+            facts = runs.read_rows(runs_folder / cell.path)[0]
             if facts["data_official"] is False:
                 found[cell.dataset] = f"{cell.dataset} is a stand-in: {facts['data_note']}"
     return list(found.values())
@@ -64,16 +64,18 @@ def _with_facts(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], errors: Sequence[str] = ("sem",)) -> pd.DataFrame:
-    """Mean ``value`` of the seeds, its ``errors``, and ``n_seeds``; one row a cell and value of ``by``.
+    """Mean ``value`` of the seeds, its ``errors``, their degrees of freedom, ``n_seeds``; one row a cell and ``by``.
 
-    A standard error is sqrt(mean_s sem_s^2 + var_s / n), as in the tables: all seeds share one test set.
+    A standard error is sqrt(mean_s sem_s^2 + var_s / n), as in the tables: all seeds share one test set. Its degrees of
+    freedom (``sem_df`` of ``sem``, infinite for one seed) are Satterthwaite's, where the test rows are many.
     """
 
     def pooled(group: pd.DataFrame) -> pd.Series:
         n = len(group)
         between = group["value"].var() / n if n > 1 else 0.0
         sems = {error: math.sqrt((group[error] ** 2).mean() + between) for error in errors}
-        return pd.Series({"value": group["value"].mean(), **sems, "n_seeds": n})
+        dfs = {f"{error}_df": (n - 1) * (sem**2 / between) ** 2 if between else math.inf for error, sem in sems.items()}
+        return pd.Series({"value": group["value"].mean(), **sems, **dfs, "n_seeds": n})
 
     keys = [*CELL, *by]
     found = frame.groupby(keys, sort=False)[["value", *errors]].apply(pooled).reset_index()

@@ -6,6 +6,7 @@ figure can be read in grey, and no two of the first ninety methods share both.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ DARKENED = 0.55
 
 
 def use_theme() -> None:
-    """Set up matplotlib for files on light paper."""
+    """Set up matplotlib for files on light paper, whatever the environment asks for."""
+    os.environ["MPLBACKEND"] = "Agg"  # read when matplotlib is imported, which fails for one that is not there
     import matplotlib as mpl
 
     mpl.use("Agg")

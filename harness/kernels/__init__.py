@@ -11,7 +11,8 @@ import hashlib
 from pathlib import Path
 
 import numba
-import platformdirs
+
+from harness.cache_folder import cache_folder
 
 
 def sources_digest(folder: Path) -> str:
@@ -24,4 +25,4 @@ def sources_digest(folder: Path) -> str:
 
 if not numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR in the environment has the last word
     _own = Path(__file__).parent
-    numba.config.CACHE_DIR = str(Path(platformdirs.user_cache_dir("bihm-harness")) / "kernels" / sources_digest(_own))
+    numba.config.CACHE_DIR = str(cache_folder("kernels") / sources_digest(_own))

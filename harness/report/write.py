@@ -17,8 +17,19 @@ from harness.report.markup import embedded_png, prose
 from harness.tables import PlannedCell, pages
 
 PROVENANCE = (  # columns of the last section: what it took to make a number
-    *("dataset", "method", "variant", "seed", "metric", "value", "sem", "mc_error", "estimator", "k", "n_rows"),
-    *("n_updates", "train_seconds", "seconds", "status", "message", "config_digest", "data_digest"),
+    *("dataset", "method", "variant", "seed", "metric", "value", "sem", "mc_error", "bias", "bias_error"),
+    *(
+        "estimator",
+        "k",
+        "n_rows",
+        "n_updates",
+        "train_seconds",
+        "seconds",
+        "status",
+        "message",
+        "config_digest",
+        "data_digest",
+    ),
 )
 SHARED = ("preset", "git_commit", "device", "harness", "python", "torch", "numpy")  # told once where all agree
 
@@ -40,6 +51,7 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters["prose"] = prose
+    metrics = metrics.reindex(columns=list(dict.fromkeys([*metrics.columns, *PROVENANCE, *SHARED])))
     shared = {name: sorted({str(value) for value in metrics[name].dropna()}) for name in SHARED}
     text = environment.get_template("report.html").render(
         preset=preset,
@@ -48,7 +60,7 @@ def write_report(
         figures=[_figure(each) for each in figures],
         claims=claims_of(figures[0].parent) if figures else [],
         columns=PROVENANCE,
-        rows=[_shown(row) for row in metrics[list(PROVENANCE)].to_dict("records")],
+        rows=[_shown(row) for row in metrics.reindex(columns=PROVENANCE).to_dict("records")],
     )
     atomic.write_text(path, text)
 
@@ -57,8 +69,8 @@ def _figure(path: Path) -> dict[str, Any]:
     caption = path.with_suffix(".rst")
     try:
         text = caption.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise DataError(caption, "the caption of a figure", error.strerror) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(caption, "the caption of a figure", error) from error
     words = path.stem.split("_")
     is_numbered = words[1:] and all(word.isdigit() for word in words[1:])
     title = f"Figure {'.'.join(words[1:])}" if is_numbered else " ".join(words[1:]).capitalize()

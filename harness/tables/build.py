@@ -21,7 +21,7 @@ from harness.tables.reported import Key, PlannedCell, reported
 NOT_PLANNED = "not planned"  # the thesis has the number, the configuration no such cell
 CSV_COLUMNS = (
     *("dataset", "method", "variant", "metric", "value", "sem", "reported", "n_seeds", "n_updates", "k"),
-    *("seconds", "status"),
+    *("seconds", "status", "mc_error", "bias"),
 )
 
 
@@ -157,6 +157,8 @@ def tidy(grid: Grid) -> pd.DataFrame:
                 _or_empty(m.k, whole=True),
                 _or_empty(round(m.seconds, 3)),
                 m.status,
+                _or_empty(m.mc_error),
+                _or_empty(m.bias),
             )
         )
     return pd.DataFrame(records, columns=list(CSV_COLUMNS), dtype=object)

@@ -10,7 +10,7 @@ import math
 from harness.tables.build import Entry
 from harness.tables.pooling import OK, TIMEOUT
 
-STAND_IN, NOTED, STOPPED, FEWER, REMARKED = "†", "§", "‡", "¶", "‖"
+STAND_IN, NOTED, STOPPED, FEWER, REMARKED, BIASED = "†", "§", "‡", "¶", "‖", "⋄"
 NOTHING = "–"
 NOT_COMPARABLE = "n/c"
 DECIMALS = {"error": 3}  # at most; nats and percent have MOST_DECIMALS
@@ -52,8 +52,19 @@ def ours_text(entry: Entry) -> str:
     if m.value is None:
         return m.status
     text = m.value if isinstance(m.value, str) else with_error(m.value, m.sem, _most_decimals(entry))
-    marks = {STOPPED: m.status == TIMEOUT, FEWER: bool(m.others), REMARKED: m.status == OK and bool(m.message)}
+    marks = {
+        STOPPED: m.status == TIMEOUT,
+        FEWER: bool(m.others),
+        REMARKED: m.status == OK and bool(m.message),
+        BIASED: m.bias_dominates,
+    }
     return text + "".join(mark for mark, holds in marks.items() if holds)
+
+
+def bias_text(entry: Entry) -> str:
+    """The estimated bias, signed, to two digits."""
+    bias = entry.measured.bias
+    return number(bias, max(decimals_for(abs(bias), 4), _most_decimals(entry)), sign="+")
 
 
 def difference_text(entry: Entry, official: bool) -> str:

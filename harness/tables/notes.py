@@ -9,7 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from harness.tables.build import NOT_PLANNED, Grid, display_name
-from harness.tables.cell_text import FEWER, NOT_COMPARABLE, NOTED, REMARKED, STAND_IN, STOPPED
+from harness.tables.cell_text import (
+    BIASED,
+    FEWER,
+    NOT_COMPARABLE,
+    NOTED,
+    REMARKED,
+    STAND_IN,
+    STOPPED,
+    bias_text,
+)
 from harness.tables.pooling import FAILURES, OK, TIMEOUT
 
 
@@ -61,7 +70,7 @@ def _data_notes(data: Mapping[str, DataStatus]) -> Iterator[str]:
 
 def _mark_notes(grid: Grid) -> Iterator[str]:
     """One note a sign, with the cells that carry it."""
-    said: dict[str, dict[str, None]] = {STOPPED: {}, FEWER: {}, REMARKED: {}}
+    said: dict[str, dict[str, None]] = {STOPPED: {}, FEWER: {}, REMARKED: {}, BIASED: {}}
     for entry in grid.entries():
         m = entry.measured
         if m.value is None:
@@ -74,10 +83,13 @@ def _mark_notes(grid: Grid) -> Iterator[str]:
             said[FEWER][f"{place}: seeds used: {m.n_seeds}; {', '.join(m.others)}"] = None
         if m.status == OK and why:
             said[REMARKED][f"`{entry.key.metric}` of {place}{why}"] = None
+        if m.bias_dominates:
+            said[BIASED][f"`{entry.key.metric}` of {place} ({bias_text(entry)})"] = None
     meanings = {
         STOPPED: "stopped by the time limit and measured as it then was",
         FEWER: "not every seed ended well, and the value is of those that did",
         REMARKED: "measured, with a reservation",
+        BIASED: "with so few samples, biased by more than its standard error (by about as much as stands in brackets)",
     }
     for mark, meaning in meanings.items():
         if said[mark]:

@@ -31,8 +31,8 @@ FAILURES = (
 LAYERS = "layers"
 REQUIRED = ("preset", "dataset", "method", "variant", "seed", "metric", "value", "status")
 OPTIONAL = (  # absent where no run got far enough to have any
-    *("title", "kind", "split", "sem", "mc_error", "k", "n_rows", "n_test", "seconds", "train_seconds", "n_updates"),
-    *("layers", "device", "data_official", "data_note", "message"),
+    *("title", "kind", "split", "sem", "mc_error", "bias", "k", "n_rows", "n_test"),
+    *("seconds", "train_seconds", "n_updates", "layers", "device", "data_official", "data_note", "message"),
 )
 TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message")
 
@@ -43,19 +43,27 @@ Row = Mapping[str, Any]
 class Measured:
     """A cell of a table.
 
-    message: why there is no value, or what to know about the one there is. others: what became of the seeds that are
-    not in the value.
+    mc_error: the part of sem that comes from the estimator's random numbers. bias: what the value is above that of
+    infinitely many samples, as estimated. message: why there is no value, or what to know about the one there is.
+    others: what became of the seeds that are not in the value.
     """
 
     status: str
     value: float | str | None = None
     sem: float = math.nan
+    mc_error: float = math.nan
+    bias: float = math.nan
     n_seeds: int = 0
     n_updates: float = math.nan
     k: float = math.nan
     seconds: float = math.nan
     message: str = ""
     others: tuple[str, ...] = ()
+
+    @property
+    def bias_dominates(self) -> bool:
+        """Whether the bias is larger than the standard error; False where either is not known."""
+        return abs(self.bias) > self.sem
 
 
 def rows_by_cell(metrics: pd.DataFrame, preset: str) -> dict[PlannedCell, list[Row]]:
@@ -99,10 +107,14 @@ def _combined(status: str, used: Sequence[Row], rows: Sequence[Row]) -> Measured
     values = [row["value"] for row in used]
     seeds = {row["seed"] for row in used}
     textual = isinstance(values[0], str)
+    mc_errors, biases = ([row[column] for row in used] for column in ("mc_error", "bias"))
     return Measured(
         status,
         value=" / ".join(dict.fromkeys(values)) if textual else fmean(values),
         sem=math.nan if textual else pooled_error(values, [_error(row) for row in used]),
+        # each seed has random numbers of its own, and the same bias
+        mc_error=math.hypot(*mc_errors) / len(used) if not textual and all(map(is_finite, mc_errors)) else math.nan,
+        bias=fmean(biases) if not textual and all(map(is_finite, biases)) else math.nan,
         n_seeds=len(used),
         n_updates=_mean(row["n_updates"] for row in used),
         k=math.nan if textual else max(row["k"] if is_finite(row["k"]) else 0 for row in used),
@@ -121,7 +133,8 @@ def pooled_error(values: Sequence[float], errors: Sequence[float]) -> float:
 
 def _layer_rows(rows: Sequence[Row]) -> list[Row]:
     """A row a seed whose value is the architecture; seconds and remarks of a measurement are not its own."""
-    by_seed = {row["seed"]: row for row in rows if row["layers"] and row["metric"]}
+    last_ok = sorted(rows, key=lambda row: row["status"] == OK)  # one number may have diverged, and the others not
+    by_seed = {row["seed"]: row for row in last_ok if row["layers"] and row["metric"]}
     return [
         {**row, "value": row["layers"], "seconds": math.nan, "message": "" if row["status"] == OK else row["message"]}
         for row in by_seed.values()

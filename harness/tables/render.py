@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 
 from tabulate import tabulate
@@ -34,9 +35,11 @@ TEX_TEXT = {
     "§": r"\textsection{}",
     "¶": r"\textparagraph{}",
     "‖": r"$\Vert$",
+    "⋄": r"$\diamond$",
     "\n": " ",
 }
 MARKDOWN_TEXT = {"*": r"\*", "\\": r"\\", "\n": " "}
+MARKDOWN_TAG = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")  # what opens HTML in Markdown; a mere < does not
 CODE = re.compile(r"`([^`]*)`")
 
 
@@ -44,7 +47,8 @@ def _markdown(text: str) -> str:
     """Prose; text between backticks stays code, in which nothing needs an escape."""
     parts = CODE.split(text)  # text, code, text, ...
     for i, part in enumerate(parts):
-        parts[i] = f"`{part}`" if i % 2 else part.translate(str.maketrans(MARKDOWN_TEXT))
+        plain = MARKDOWN_TAG.sub(lambda found: html.escape(found[0]), part.translate(str.maketrans(MARKDOWN_TEXT)))
+        parts[i] = f"`{part}`" if i % 2 else plain
     return "".join(parts)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from harness.blocks.bernoulli import log_bernoulli, sample_bernoulli
 from harness.method import Batch, Method
+from harness.ranges import Size
 
 
 class NewMethod(Method):
@@ -18,7 +19,7 @@ class NewMethod(Method):
     source = "not published yet"
     small = {"latent": 2, "hidden": 3}  # for `harness verify`
 
-    def __init__(self, n_visible: int, latent: int, hidden: int):
+    def __init__(self, n_visible: int, latent: Size, hidden: Size):
         super().__init__(n_visible)
         self.encoder = nn.Sequential(nn.Linear(n_visible, hidden), nn.Tanh(), nn.Linear(hidden, 2 * latent))
         self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.Tanh(), nn.Linear(hidden, n_visible))

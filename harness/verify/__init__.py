@@ -3,29 +3,66 @@
 Every check runs on a model so small that all 2^D rows can be enumerated (``Method.small`` has its hyperparameters),
 with parameters far from their initial values, and compares what the method says with sums that leave no doubt: random
 quantities by z-scores over repeats, exact ones to rounding. Which checks apply follows from the capabilities; the rest
-say why they do not. All randomness is seeded, so a verdict is the same whenever it is asked for.
+say why they do not. A capability that nothing can verify is NOT CHECKED. All randomness is seeded, so a verdict is the
+same whenever it is asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from harness.registry import build, method_class
-from harness.verify import conduct, likelihoods, sampling, updates
-from harness.verify.subject import N_VISIBLE, FailedCheckError, NotApplicableError, Result, Subject
+from harness.verify import (
+    closed_form,
+    conduct,
+    gradients,
+    independence,
+    labels,
+    likelihoods,
+    modes,
+    rows,
+    sampling,
+    updates,
+)
+from harness.verify.plugin import parametrize_with_checks
+from harness.verify.subject import (
+    N_VISIBLE,
+    FailedCheckError,
+    NotApplicableError,
+    NotCheckedError,
+    Result,
+    Subject,
+)
 
+__all__ = ["CHECKS", "Result", "Subject", "parametrize_with_checks", "run_check", "summary", "verify"]
+
+VERDICTS = ("passed", "failed", "NOT CHECKED", "not applicable")
 CHECKS: dict[str, Callable[[Subject], str]] = {
     "interface": conduct.interface,
     "normalisation": likelihoods.normalisation,
+    "orderings": likelihoods.orderings,
+    "closed form": closed_form.closed_form,
     "importance weights": likelihoods.importance_weights,
     "partition function": likelihoods.partition_function,
+    "rows alone": rows.rows_alone,
+    "no memory": rows.no_memory,
+    "batch untouched": rows.batch_untouched,
+    "independence": independence.independence,
+    "modes": modes.modes,
     "loss is a bound": updates.loss_is_a_bound,
-    "gradient": updates.gradient,
+    "loss is a mean over rows": updates.loss_is_a_mean,
+    "gradient": gradients.gradient,
+    "gradient with labels": gradients.gradient_with_labels,
+    "label probabilities": labels.label_probabilities,
+    "label weights": labels.label_weights,
+    "labels in learning": labels.labels_in_learning,
+    "validation loss": labels.validation_loss,
     "samples": sampling.samples,
     "layer samples": sampling.layer_samples,
     "joint samples": sampling.joint_samples,
     "inpainting": sampling.inpainting,
+    "layer features": sampling.layer_features,
     "determinism": conduct.determinism,
     "checkpoint": conduct.checkpoint,
     "single precision": likelihoods.single_precision,
@@ -41,9 +78,11 @@ def run_check(name: str, subject: Subject) -> Result:
         return Result(name, "passed", CHECKS[name](subject))
     except NotApplicableError as reason:
         return Result(name, "not applicable", str(reason))
+    except NotCheckedError as reason:
+        return Result(name, "NOT CHECKED", str(reason))
     except FailedCheckError as failure:
         return Result(name, "failed", str(failure))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a method that ends the process has failed, whatever its exit code
         return Result(name, "failed", f"{type(error).__name__}: {error}")
 
 
@@ -52,3 +91,13 @@ def verify(name: str) -> Iterator[Result]:
     subject = Subject(method_class(name))
     build(name, N_VISIBLE, subject.hyperparameters)  # says what is wrong with ``small``
     yield from map(partial(run_check, subject=subject), CHECKS)
+
+
+def summary(results: Sequence[Result]) -> str:
+    """One line: how many checks passed and failed, and the names of those that failed or were NOT CHECKED."""
+    named = {verdict: [each.check for each in results if each.verdict == verdict] for verdict in VERDICTS}
+    parts = [f"{len(named['passed'])} passed"]
+    for verdict, word in (("failed", "failed"), ("NOT CHECKED", "not checked")):
+        names = f" ({', '.join(named[verdict])})" if named[verdict] else ""
+        parts.append(f"{len(named[verdict])} {word}{names}")
+    return ", ".join([*parts, f"{len(named['not applicable'])} not applicable"])

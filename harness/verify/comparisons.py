@@ -4,6 +4,8 @@ rounding."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from scipy import stats
@@ -16,6 +18,7 @@ from harness.verify.subject import N_VISIBLE, Subject, generator, require
 LEVEL = 1e-5
 REPEATS = 200
 ROUNDING = 1e-8  # of double-precision sums of a few hundred terms
+SINGLE_ROUNDING = 1e-4  # of the same in single precision
 
 
 def compare(repeats: Tensor, expected: Tensor, what: str) -> str:
@@ -37,6 +40,21 @@ def compare(repeats: Tensor, expected: Tensor, what: str) -> str:
     text = f"{what}: |z| = {worst:.2f} at most, of {len(z)} (limit {limit:.2f})"
     require(worst < limit, text)
     return text
+
+
+def t_scores(a: Tensor, b: Tensor, draws_ratio: float, n_tests: int) -> tuple[Tensor, float]:
+    """t of the difference of the means of calls a [R, W, F] and b [R', W, F], and what none may reach.
+
+    draws_ratio: how many draws a call of a averages for one of b. What never varies must be the same to rounding. The
+    variance of a's is not trusted to be less than half of what b's says: few values of a binary quantity may all agree.
+    """
+    variance = torch.maximum(a.var(0), 0.5 * b.var(0) / draws_ratio) / len(a) + b.var(0) / len(b)
+    difference = a.mean(0) - b.mean(0)
+    constant = variance <= ROUNDING**2
+    z = torch.where(constant, difference / ROUNDING, difference / variance.sqrt().clamp(min=ROUNDING**2))
+    z = torch.where(constant & (difference.abs() <= 100 * ROUNDING), torch.zeros_like(z), z)
+    limit = stats.t.isf(LEVEL / 2 / z.numel() / n_tests, min(len(a), len(b)) - 1)
+    return torch.nan_to_num(z, nan=math.inf), float(limit)
 
 
 def _text(values: Tensor) -> str:
@@ -62,18 +80,36 @@ def _position(rows: Tensor) -> Tensor:
     return (rows.long() * 2 ** torch.arange(rows.shape[1] - 1, -1, -1)).sum(1)
 
 
+@contextmanager
+def evaluating(model: Method) -> Iterator[None]:
+    """Evaluation mode until the block is left."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 def likelihood(subject: Subject, model: Method, x: Tensor) -> tuple[Tensor, Tensor]:
-    """p(x) [B] as exactly as the method can tell it, and its standard error."""
-    with torch.no_grad():
+    """p(x) [B] as exactly as the method can tell it, in evaluation mode, and its standard error."""
+    with torch.no_grad(), evaluating(model):
         if isinstance(model, Tractable):
             exact = model.log_prob(x).double().exp()
         elif isinstance(model, Unnormalised):
-            total = torch.logsumexp(model.log_unnormalised(subject.rows).double(), dim=0)
+            total = torch.logsumexp(model.log_unnormalised(subject.rows.to(x)).double(), dim=0)
             exact = (model.log_unnormalised(x).double() - total).exp()
         else:
             weights = model.log_weights(x, 20_000, generator(9)).double().exp()
             return weights.mean(1), weights.std(1) / math.sqrt(weights.shape[1])
     return exact, torch.zeros_like(exact)
+
+
+def telling_likelihood(subject: Subject) -> tuple[Tensor, Tensor]:
+    """p(x) of ``telling_model`` [2^D] and its standard error, computed once."""
+    if "telling likelihood" not in subject.kept:
+        subject.kept["telling likelihood"] = likelihood(subject, subject.telling_model(), subject.rows)
+    return subject.kept["telling likelihood"]
 
 
 def negative_log_p(subject: Subject, model: Method, x: Tensor) -> tuple[float, float]:

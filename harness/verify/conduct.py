@@ -11,22 +11,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from harness.method import (
+    Batch,
     ClosedForm,
     Differentiable,
+    Discriminative,
     ImportanceWeighted,
-    Inpainter,
-    JointSampler,
-    LayerSampler,
     Method,
     OwnGradients,
-    Partitioned,
-    Sampler,
     Tractable,
     Unnormalised,
 )
 from harness.registry import hyperparameter_schema
 from harness.step import UpdateStep
-from harness.verify.likelihoods import N_TEMPERATURES
+from harness.verify.gradients import loss_and_gradients
+from harness.verify.questions import draws_of, scores
 from harness.verify.subject import (
     N_SAMPLES,
     N_VISIBLE,
@@ -37,8 +35,8 @@ from harness.verify.subject import (
     global_seed,
     has,
     require,
+    trainable,
 )
-from harness.verify.updates import loss_and_gradients
 
 
 def interface(subject: Subject) -> str:
@@ -50,7 +48,9 @@ def interface(subject: Subject) -> str:
     hyperparameter_schema(cls)
     trained = any(has(cls, protocol) for protocol in (Differentiable, OwnGradients, ClosedForm))
     require(trained, "expected loss, accumulate_gradients or fit, found none of them")
-    measured = any(has(cls, protocol) for protocol in (Tractable, ImportanceWeighted, Unnormalised))
+    if not has(cls, ClosedForm):
+        require(bool(trainable(subject.new(0))), "expected parameters that learn (requires_grad), found none")
+    measured = any(has(cls, protocol) for protocol in (Tractable, ImportanceWeighted, Unnormalised, Discriminative))
     return "can be trained and measured" if measured else "can be trained, but has no likelihood to measure"
 
 
@@ -62,24 +62,13 @@ def determinism(subject: Subject) -> str:
     if isinstance(model, (Differentiable, OwnGradients)):
         asked["loss"] = lambda draws: loss_and_gradients(model, batch, N_SAMPLES, draws)
         asked["gradient"] = lambda draws: torch.cat(
-            [loss_and_gradients(model, batch, N_SAMPLES, draws)[None], *(p.grad.flatten() for p in model.parameters())]
+            [loss_and_gradients(model, batch, N_SAMPLES, draws)[None], *(p.grad.flatten() for p in trainable(model))]
         )
-    if isinstance(model, ImportanceWeighted):
-        asked["log_weights"] = lambda draws: model.log_weights(batch.x, N_SAMPLES, draws).detach()
-    if isinstance(model, Partitioned):
-        asked["log_z2_weights"] = lambda draws: model.log_z2_weights(50, 2, draws).detach()
-    if isinstance(model, Unnormalised):
-        asked["log_partition_samples"] = lambda draws: model.log_partition_samples(50, N_TEMPERATURES, draws)
-    if isinstance(model, Sampler):
-        asked["sample"] = lambda draws: model.sample(50, draws)
-    if isinstance(model, LayerSampler):
-        asked["sample_layers"] = lambda draws: torch.cat(model.sample_layers(50, draws), dim=1)
-    if isinstance(model, JointSampler):
-        asked["sweep"] = lambda draws: torch.cat(model.sweep(model.sample_layers(50, draws), 5, draws), dim=1)
-    if isinstance(model, Inpainter):
-        unknown = torch.zeros_like(batch.x, dtype=torch.bool)
-        asked["inpaint"] = lambda draws: model.inpaint(batch.x, unknown, 2, 5, draws)[0]
-    always_random = {"log_weights", "log_z2_weights", "log_partition_samples", "sample", "sample_layers", "sweep"}
+    for score in scores(subject.cls):
+        asked[score.name] = lambda draws, s=score: s.ask(model, subject.batch().x, N_SAMPLES, draws).detach()
+    for draw in draws_of(subject.cls):
+        asked[draw.name] = lambda draws, d=draw: d.ask(model, 50, draws).detach()
+    always_random = {"log_weights", *(draw.name for draw in draws_of(subject.cls))}
     for name, ask in asked.items():
         found = []
         for seed, other in ((1, 7), (1, 8), (2, 7)):
@@ -93,44 +82,70 @@ def determinism(subject: Subject) -> str:
 
 
 def checkpoint(subject: Subject) -> str:
-    """What a file of ``state_dict`` brings back computes and learns as the model that was saved."""
-    model = subject.model()
-    if not isinstance(model, ClosedForm):
-        model = model.float()
-        step = UpdateStep(model, "float32")
-        batch, draws = subject.batch(torch.float32), generator(6)
-        for _ in range(3):
-            step.run(batch, N_SAMPLES, draws, 0.05, 0.0)
+    """What ``state_dict`` brings back, from a file or after more updates, computes and learns as what was saved."""
+    dtype = torch.float64 if has(subject.cls, ClosedForm) else torch.float32
+    model = subject.model(dtype)
+    learn = _learner(subject, model, dtype)
+    learn(subject.batch(dtype), 6)
+    answers = _answers(subject, dtype)
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    expected = {name: ask(model).clone() for name, ask in answers.items()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        save_file({name: tensor.clone() for name, tensor in model.state_dict().items()}, path)
-        with global_seed(99):
-            other = subject.cls(N_VISIBLE, **subject.hyperparameters).to(next(iter(model.state_dict().values())).dtype)
+        save_file(state, path)
+        other = subject.new(99).to(dtype)
         other.load_state_dict(load_file(path))
-    for name, ask in _answers(subject).items():
-        with torch.no_grad() if name != "update" else torch.enable_grad():
-            found = [ask(each) for each in (model, other)]
-        require(torch.equal(*found), f"{name}: expected the same values as before saving, found others")
-    return ", ".join(_answers(subject))
+    _require_same(answers, other, expected, "after loading it from a file")
+    # training ends so: with the weights of the best look, in a model that has gone on since
+    learn(Batch(subject.rows[[0, 31, 17]].to(dtype), torch.full((3,), -1)), 7)
+    model.load_state_dict(state)
+    _require_same(answers, model, expected, "after going back to it from later updates")
+    return ", ".join(answers)
 
 
-def _answers(subject: Subject) -> dict[str, Callable[[Method], Tensor]]:
-    def rows(model: Method) -> Tensor:
-        return subject.rows.to(next(iter(model.state_dict().values())).dtype)
+def _learner(subject: Subject, model: Method, dtype: torch.dtype) -> Callable[[Batch, int], None]:
+    """What teaches a model a batch, by a few updates or by a fit."""
+    if isinstance(model, ClosedForm):
+        return lambda batch, seed: model.fit(subject.uneven_rows(100, seed))
+    if not trainable(model):
+        return lambda batch, seed: None
+    step = UpdateStep(model, "float32")
+
+    def learn(batch: Batch, seed: int) -> None:
+        model.train()
+        draws = generator(seed)
+        for _ in range(3):
+            step.run(batch, N_SAMPLES, draws, 0.05, 0.0)
+        model.eval()
+
+    return learn
+
+
+def _require_same(
+    answers: dict[str, Callable[[Method], Tensor]], model: Method, expected: dict[str, Tensor], when: str
+) -> None:
+    for name, ask in answers.items():
+        same = torch.equal(ask(model), expected[name])
+        require(same, f"{name}: expected the same values {when}, found others: what is not in state_dict?")
+
+
+def _answers(subject: Subject, dtype: torch.dtype) -> dict[str, Callable[[Method], Tensor]]:
+    """What a model says of rows and draws, in evaluation mode, and last what it would learn, in training mode."""
 
     def update(model: Method) -> Tensor:
-        loss = loss_and_gradients(model, subject.batch(rows(model).dtype), N_SAMPLES, generator(7))
-        return torch.cat([loss.flatten().double(), *(p.grad.flatten().double() for p in model.parameters())])
+        model.train()
+        with global_seed(3):  # dropout's
+            loss = loss_and_gradients(model, subject.batch(dtype), N_SAMPLES, generator(7))
+        model.eval()
+        return torch.cat([loss.flatten().double(), *(p.grad.flatten().double() for p in trainable(model))])
 
     answers: dict[str, Callable[[Method], Tensor]] = {}
-    if has(subject.cls, Tractable):
-        answers["log_prob"] = lambda model: model.log_prob(rows(model))
-    if has(subject.cls, ImportanceWeighted):
-        answers["log_weights"] = lambda model: model.log_weights(rows(model), N_SAMPLES, generator(8))
-    if has(subject.cls, Unnormalised):
-        answers["log_unnormalised"] = lambda model: model.log_unnormalised(rows(model))
-    if has(subject.cls, Sampler):
-        answers["sample"] = lambda model: model.sample(50, generator(8))
+    for score in scores(subject.cls):
+        answers[score.name] = lambda model, s=score: s.ask(
+            model, subject.rows.to(dtype), N_SAMPLES, generator(8)
+        ).detach()
+    for draw in draws_of(subject.cls):
+        answers[draw.name] = lambda model, d=draw: d.ask(model, 50, generator(8)).detach()
     if has(subject.cls, Differentiable) or has(subject.cls, OwnGradients):
         answers["update"] = update
     return answers
@@ -138,23 +153,19 @@ def _answers(subject: Subject) -> dict[str, Callable[[Method], Tensor]]:
 
 def bad_input(subject: Subject) -> str:
     """Rows with a column too many are refused, not scored."""
-    asked = {
-        "log_prob": lambda model, x: model.log_prob(x),
-        "log_weights": lambda model, x: model.log_weights(x, N_SAMPLES, generator(12)),
-        "log_unnormalised": lambda model, x: model.log_unnormalised(x),
-    }
     wrong = torch.zeros(3, N_VISIBLE + 1, dtype=torch.float64)
     refused = []
-    for name, ask in asked.items():
-        if hasattr(subject.cls, name):
-            try:
-                ask(subject.model(), wrong)
-            except Exception:
-                refused.append(name)
-            else:
-                raise FailedCheckError(
-                    f"{name}: expected an error for {N_VISIBLE + 1} columns of {N_VISIBLE}, found none"
-                )
+    for score in scores(subject.cls):
+        if score.name in ("encode", "inpaint", "validation_loss"):
+            continue
+        try:
+            score.ask(subject.model(), wrong, N_SAMPLES, generator(12))
+        except Exception:
+            refused.append(score.name)
+        else:
+            raise FailedCheckError(
+                f"{score.name}: expected an error for {N_VISIBLE + 1} columns of {N_VISIBLE}, found none"
+            )
     if not refused:
         raise NotApplicableError("scores no rows")
     return ", ".join(refused)

@@ -1,121 +1,240 @@
-"""Checks of what a method learns from: the loss, its gradient, and that updates help."""
+"""Checks of what a method learns from: the loss, and that updates help. Gradients have ``harness.verify.gradients``."""
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
 
 import torch
 from scipy import stats
 from torch import Tensor
 
-from harness.method import Batch, Differentiable, Enumerable, ImportanceWeighted, Method, OwnGradients, Tractable
+from harness.method import (
+    Batch,
+    Classifier,
+    Differentiable,
+    Discriminative,
+    ImportanceWeighted,
+    Method,
+    OwnGradients,
+    Tractable,
+    Unnormalised,
+)
 from harness.step import UpdateStep
-from harness.verify.comparisons import LEVEL, REPEATS, ROUNDING, compare, negative_log_p
-from harness.verify.subject import N_SAMPLES, NotApplicableError, Subject, generator, require
+from harness.verify import causes
+from harness.verify.comparisons import LEVEL, REPEATS, ROUNDING, negative_log_p
+from harness.verify.gradients import Seeded
+from harness.verify.label_batches import log_label_prob, n_classes, takes_labels
+from harness.verify.subject import N_SAMPLES, Subject, generator, global_seed, require
 
-STEP = 1e-5  # of central differences
+BOUND_SAMPLES = 200  # a row, where a loss is compared with -log p
+COPY_REPEATS = 80  # a wrong factor is far larger than the noise of so many
+UPDATES, RATE = 300, 0.02
+WRONG_FACTOR = 1.5  # any loss of twice as many rows that is no mean is further from what it should be
 
 
-def loss_and_gradients(model: Method, batch: Batch, n_samples: int, draws: torch.Generator) -> Tensor:
-    """The loss of one batch (nats a row, no dimensions), detached; its gradients are left in the parameters."""
-    for parameter in model.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    if isinstance(model, OwnGradients):
-        return model.accumulate_gradients(batch, n_samples, draws).detach()
-    loss = model.loss(batch, n_samples, draws)
-    loss.backward()
-    return loss.detach()
+# -- the value of the loss --------------------------------------------------------------------------------------------
 
 
 def loss_is_a_bound(subject: Subject) -> str:
-    """The mean loss lies between -log p and what one sample a row gives, whatever the number of samples."""
+    """The mean loss lies between -log p and what one sample a row gives, however many samples there are.
+
+    In evaluation mode and, where that says something else, in training mode.
+    """
     subject.needs(Tractable, ImportanceWeighted)
     subject.needs(Differentiable, OwnGradients)
-    model, batch = subject.model(), subject.batch()
-    draws, n_samples = generator(3), 200
+    found = {mode: _bound(subject, mode) for mode in ("evaluation mode", "training mode")}
+    if len(set(found.values())) == 1:
+        return found["training mode"]
+    return "; ".join(f"{mode}: {text}" for mode, text in found.items())
+
+
+def _bound(subject: Subject, mode: str) -> str:
+    model, batch = subject.model().train(mode == "training mode"), subject.batch()
+    seeded, draws = Seeded(model, batch, BOUND_SAMPLES), generator(3)
     losses, singles = [], []
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for _ in range(REPEATS):
-        model.load_state_dict(state)
-        losses.append(loss_and_gradients(model, batch, n_samples, draws))
+    for repeat in range(REPEATS):
+        losses.append(seeded.value(repeat, draws))
         if isinstance(model, ImportanceWeighted):
             with torch.no_grad():
-                singles.append(-model.log_weights(batch.x, n_samples, draws).double().mean())
+                singles.append(-model.log_weights(batch.x, BOUND_SAMPLES, draws).double().mean())
     loss = torch.stack(losses).double()
-    error = loss.std().item() / math.sqrt(REPEATS)
+    mean, error = loss.mean().item(), loss.std().item() / math.sqrt(REPEATS)
     limit = stats.norm.isf(LEVEL)
-    exact, exact_error = negative_log_p(subject, model, batch.x)
-    text = f"mean loss {loss.mean().item():.4f} ± {error:.1g}, -log p {exact:.4f}"
-    require(loss.mean().item() > exact - limit * math.hypot(error, exact_error) - ROUNDING, text)
+    with global_seed(0):
+        exact, exact_error = negative_log_p(subject, model, batch.x)
+    text = f"mean loss {mean:.4f} ± {error:.1g}, -log p {exact:.4f}"
+    too_low = limit * math.hypot(error, exact_error) + ROUNDING
+    require(mean > exact - too_low, f"{mode}: {text}{_cause(mean, exact, too_low, batch)}")
     if singles:
         single = torch.stack(singles)
-        both = math.hypot(error, single.std().item() / math.sqrt(REPEATS))
-        text += f", one sample a row {single.mean().item():.4f}"
-        require(loss.mean().item() < single.mean().item() + limit * both + ROUNDING, text)
+        highest, highest_error = single.mean().item(), single.std().item() / math.sqrt(REPEATS)
+        text += f", one sample a row {highest:.4f}"
+        too_high = limit * math.hypot(error, highest_error) + ROUNDING
+        require(mean < highest + too_high, f"{mode}: {text}{_cause(mean, highest, too_high, batch)}")
     return text
 
 
-def gradient(subject: Subject) -> str:
-    """Exact likelihoods: central differences of -log p. Hand-written gradients of latent models: ``exact_loss``."""
+def _cause(found: float, expected: float, allowed: float, batch: Batch) -> str:
+    """The likely cause of a loss outside of its bounds, which would be just outside of the nearer one without it."""
+    cause = causes.likely_value(
+        torch.tensor(expected), lambda value: abs(found - value.item()) < allowed, len(batch.x), BOUND_SAMPLES
+    )
+    return f" ({cause})" if cause else ""
+
+
+def loss_is_a_mean(subject: Subject) -> str:
+    """Copies of the rows change neither the mean loss nor the mean gradient: both are means over rows, whatever B is.
+
+    In evaluation mode exactly; in training mode, where layers may look at the batch's statistics, no factor of two.
+    """
     subject.needs(Differentiable, OwnGradients)
-    model, batch = subject.model(), subject.batch()
-    if isinstance(model, Enumerable):
-        return _gradient_by_enumeration(model, batch)
-    if not isinstance(model, Tractable):
-        why = "automatic differentiation of a random loss" if isinstance(model, Differentiable) else "has no exact_loss"
-        raise NotApplicableError(why)
-    losses = [loss_and_gradients(model, batch, 1, generator(seed)).item() for seed in (1, 2)]
-    found = [parameter.grad.clone() for parameter in model.parameters()]
-    if losses[0] != losses[1]:
-        raise NotApplicableError("automatic differentiation of a random loss")
-
-    def objective() -> float:
-        return -model.log_prob(batch.x).double().mean().item()
-
-    require(abs(losses[0] - objective()) < ROUNDING, f"loss: expected {objective():.8g}, found {losses[0]:.8g}")
-    worst = 0.0
-    with torch.no_grad():
-        for parameter, gradients in zip(model.parameters(), found, strict=True):
-            values = parameter.view(-1)
-            for j, value in enumerate(values.tolist()):
-                sides = []
-                for sign in (1, -1):
-                    values[j] = value + sign * STEP
-                    sides.append(objective())
-                values[j] = value
-                slope = (sides[0] - sides[1]) / (2 * STEP)
-                worst = max(worst, abs(slope - gradients.flatten()[j].item()))
-    text = f"largest difference from central differences: {worst:.1e}"
-    require(worst < 1e-7, text)
-    return text
+    found = []
+    for mode in ("evaluation mode", "training mode"):
+        model = subject.model().train(mode == "training mode")
+        y = torch.arange(3) % n_classes(subject) if takes_labels(subject.cls) else None
+        once, *others = (_moments(model, Batch(subject.rows[[3, 10, 12]], y), copies) for copies in (1, 2, 3))
+        for n_rows, other in zip((6, 9), others, strict=True):
+            for what, ours, theirs in zip(("loss", "gradient"), once, other, strict=True):
+                _same_mean(f"{mode}: mean {what} of {n_rows} rows, copies of 3", ours, theirs, n_rows, mode)
+        found.append(f"{mode}: the same for 3, 6 and 9 rows")
+    return "; ".join(found)
 
 
-def _gradient_by_enumeration(model: Method, batch: Batch) -> str:
-    named = dict(model.named_parameters())
-    exact = torch.autograd.grad(model.exact_loss(batch.x), list(named.values()), allow_unused=True)
-    known = {name: value for name, value in zip(named, exact, strict=True) if value is not None}
-    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    draws, repeats = generator(4), []
-    for _ in range(REPEATS):
-        model.load_state_dict(state)
-        loss_and_gradients(model, batch, 3000, draws)  # the bias of self-normalised weights falls as 1 / K
-        repeats.append(torch.cat([named[name].grad.flatten() for name in known]))
-    expected = torch.cat([value.flatten() for value in known.values()])
-    return compare(torch.stack(repeats), expected, "mean gradient, against that of exact_loss")
+def _moments(model: Method, batch: Batch, copies: int) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Mean and standard error of loss [1] and gradient [n] on copies of the batch."""
+    y = None if batch.y is None else batch.y.repeat(copies)
+    seeded, draws = Seeded(model, Batch(batch.x.repeat(copies, 1), y), N_SAMPLES), generator(20 + copies)
+    losses, gradients = [], []
+    for repeat in range(COPY_REPEATS):
+        losses.append(seeded.value(repeat + copies * COPY_REPEATS, draws).double().view(1))
+        gradients.append(seeded.gradient())
+    both = torch.stack(losses), torch.stack(gradients)
+    return tuple((each.mean(0), each.std(0) / math.sqrt(COPY_REPEATS)) for each in both)
+
+
+def _same_mean(what: str, once: tuple[Tensor, Tensor], copied: tuple[Tensor, Tensor], n_rows: int, mode: str) -> None:
+    (expected, error), (found, other_error) = once, copied
+    both = torch.hypot(error, other_error)
+    allowed = stats.t.isf(LEVEL / 2 / len(expected), COPY_REPEATS - 1) * both + 100 * ROUNDING
+
+    def agrees(value: Tensor, factor: float = 1.0) -> bool:
+        return bool(((found - value).abs() <= max(1.0, factor) * allowed).all())
+
+    if agrees(expected):
+        return
+    ratio = ((found @ expected) / (expected @ expected)).item()
+    if mode == "training mode" and 1 / WRONG_FACTOR < ratio < WRONG_FACTOR:
+        return
+    text = f"{what}: expected that of the 3 rows, found {ratio:.3g} times that"
+    for words, factor in {"a sum over rows instead of a mean?": n_rows / 3, "divided by B twice?": 3 / n_rows}.items():
+        if agrees(factor * expected, factor):
+            text += f" ({words})"
+    require(False, text)
+
+
+# -- learning ---------------------------------------------------------------------------------------------------------
 
 
 def learning(subject: Subject) -> str:
-    """Updates lower the loss on rows that can be learned."""
+    """Updates in training mode better what the method is measured by in evaluation mode, on rows that can be learned.
+
+    Every parameter that this depends on moves, and frozen ones do not.
+    """
     subject.needs(Differentiable, OwnGradients)
-    subject.needs(Tractable, ImportanceWeighted)
-    model = subject.model(dtype=torch.float32)
-    batch = Batch(subject.rows[[3, 3, 3, 12]].float(), torch.full((4,), -1))
-    before, _ = negative_log_p(subject, model, batch.x)
-    step, draws = UpdateStep(model, "float32"), generator(11)
-    for _ in range(300):
-        loss = step.run(batch, N_SAMPLES, draws, 0.02, 0.0)
-        require(math.isfinite(loss.item()), f"loss: expected a number, found {loss.item()}")
-    after, _ = negative_log_p(subject, model, batch.x)
-    text = f"-log p of two kinds of rows: {before:.2f} before 300 updates, {after:.2f} after"
-    require(after < before, text)
-    return text
+    model = subject.model(dtype=torch.float32).train()
+    y = torch.tensor([0, 0, 0, 1]) if takes_labels(subject.cls) else torch.full((4,), -1)
+    batch = Batch(subject.rows[[3, 3, 3, 12]].float(), y)
+    goals = _goals(subject, batch)
+    before, started = {what: goal(model.eval()) for what, goal in goals.items()}, _values(model)
+    train_on(model, batch)
+    found = []
+    for what, goal in goals.items():
+        after = goal(model.eval())
+        text = f"{what}: {before[what]:.2f} before {UPDATES} updates, {after:.2f} after"
+        require(after < before[what], text + (" (the sign of the gradient?)" if after > before[what] else ""))
+        found.append(text)
+    if y.max() > 0:
+        _labels_learned(subject, model, batch)
+    _moved(subject, model, batch, started)
+    return "; ".join(found)
+
+
+def train_on(model: Method, batch: Batch) -> None:
+    """``UPDATES`` updates on one batch, in training mode."""
+    step, draws = UpdateStep(model.train(), "float32"), generator(11)
+    with global_seed(11):
+        for _ in range(UPDATES):
+            loss = step.run(batch, N_SAMPLES, draws, RATE, 0.0)
+            require(math.isfinite(loss.item()), f"loss: expected a number, found {loss.item()}")
+
+
+def _goals(subject: Subject, batch: Batch) -> dict[str, Callable[[Method], float]]:
+    """What updates must lower; the loss itself where a method is measured by nothing else."""
+    goals: dict[str, Callable[[Method], float]] = {}
+    model = subject.model()
+    if isinstance(model, (Tractable, ImportanceWeighted, Unnormalised)):
+        goals["-log p of two kinds of rows"] = lambda trained: negative_log_p(subject, trained, batch.x)[0]
+    if isinstance(model, (Discriminative, Classifier)):
+        goals["-log p of their labels"] = lambda trained: -_of_label(log_label_prob(trained, batch.x), batch.y).item()
+    if not goals:
+        goals["loss of two kinds of rows"] = lambda trained: _mean_loss(trained, batch)
+    return goals
+
+
+def _mean_loss(model: Method, batch: Batch) -> float:
+    seeded = Seeded(model, batch, N_SAMPLES)
+    return sum(seeded.value(seed).item() for seed in range(50)) / 50
+
+
+def _of_label(log_probs: Tensor, y: Tensor) -> Tensor:
+    return log_probs.gather(1, y[:, None]).mean()
+
+
+def _labels_learned(subject: Subject, model: Method, batch: Batch) -> None:
+    """Of all ways to shift the labels, that of training is the likeliest afterwards."""
+    if not isinstance(model, (Discriminative, Classifier)):
+        return
+    count = n_classes(subject)
+    by_shift = [_of_label(log_label_prob(model, batch.x), (batch.y + shift) % count) for shift in range(count)]
+    best = int(torch.stack(by_shift).argmax())
+    require(
+        best == 0, f"labels: expected those of training to be the likeliest afterwards, found those shifted by {best}"
+    )
+
+
+def _values(model: Method) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def _moved(subject: Subject, model: Method, batch: Batch, before: dict[str, Tensor]) -> None:
+    """Parameters that stayed must be frozen, or of no influence; frozen ones must have stayed."""
+    for name, parameter in model.named_parameters():
+        same = torch.equal(parameter.detach(), before[name])
+        if not parameter.requires_grad:
+            require(same, f"{name}: expected a frozen parameter to stay as it is, found that updates change it")
+        elif same:
+            require(
+                not _matters(subject, model, batch, name),
+                f"{name}: expected updates to change it, as what the method computes depends on it, found it unchanged "
+                "(no gradient reaches it?)",
+            )
+
+
+def _matters(subject: Subject, model: Method, batch: Batch, name: str) -> bool:
+    """Whether loss, likelihood or label probabilities are others for another value of a parameter."""
+    answers = []
+    for shift in (0.0, 0.5):
+        shifted = copy.deepcopy(model).eval()
+        with torch.no_grad():
+            parameter = dict(shifted.named_parameters())[name]
+            parameter += shift * torch.randn(parameter.shape, generator=generator(12))
+        found = [Seeded(shifted, batch, N_SAMPLES).value(1).view(1).double()]
+        with torch.no_grad():
+            if isinstance(model, (Tractable, ImportanceWeighted, Unnormalised)):
+                found.append(torch.tensor([negative_log_p(subject, shifted, batch.x)[0]], dtype=torch.float64))
+            if isinstance(model, (Discriminative, Classifier)):
+                found.append(log_label_prob(shifted, batch.x).flatten().double())
+        answers.append(torch.cat(found))
+    return not torch.equal(*answers)

@@ -1,7 +1,7 @@
 """The cache: complete or absent, whatever goes wrong while it is written, and never trusted unread."""
 
-import dataclasses
 import errno
+import json
 import logging
 import multiprocessing
 import os
@@ -9,13 +9,14 @@ import resource
 import signal
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from loopback import STAND_IN, TINY_PARTS, in_child
 
-from harness.data import Dataset, DataSettings, Status, cache, fetch, load, retrieval
+from harness.data import Dataset, DataSettings, Status, cache, fetch, is_local, load, obtain, retrieval
 from harness.data.dataset import content_digest, pack
 from harness.errors import DataError, DataUnavailableError
 
@@ -27,23 +28,22 @@ def dataset(**changes) -> Dataset:
     labels = [np.arange(len(rows), dtype=np.uint8) for rows in parts]
     digest = content_digest([pack(rows, grey=False) for rows in parts], labels, 11, False)
     made = Dataset("tiny", *parts, False, *labels, Status(True, "so so"), "mirror: x", digest)
-    return dataclasses.replace(made, **changes)
+    return replace(made, **changes)
 
 
 def test_round_trip(tmp_path):
     path = tmp_path / "deep" / "down" / "tiny.npz"
-    cache.write(path, dataset(), "stamp")
-    found, stamp = cache.read(path, "tiny", 11, False)
-    assert stamp == "stamp"
+    cache.write(path, dataset())
+    found = cache.read(path, "tiny", 11, False)
     assert (found.status, found.origin) == (Status(True, "so so"), "cache: mirror: x")
     np.testing.assert_array_equal(found.test, TINY_PARTS["test"])
     np.testing.assert_array_equal(found.valid_labels, np.arange(15))
-    assert cache.status(path) == found.status
+    assert cache.claim(path) == (found.status, found.digest)
 
 
 def test_nothing_there(tmp_path, tiny):
     assert cache.read(tmp_path / "tiny.npz", "tiny", 11, False) is None
-    assert cache.status(tmp_path / "tiny.npz") is None
+    assert cache.claim(tmp_path / "tiny.npz") is None
     with pytest.raises(DataUnavailableError, match="run `harness datasets --fetch tiny`"):
         load("tiny", tiny.settings())
 
@@ -90,11 +90,67 @@ def test_content_of_another_digest_than_its_header_says(tmp_path):
 
 def test_content_that_the_catalogue_does_not_know(tiny):
     """A stand-in of an earlier version, say."""
-    known = dataclasses.replace(STAND_IN, digest="1" * 64)
+    known = replace(STAND_IN, digest="1" * 64)
     tiny.publish(tiny.texts, extra=(known,))
     cache.write(tiny.settings().cached("tiny"), dataset(status=Status(False, "old")))
     with pytest.raises(DataError, match="expected content that the catalogue knows for tiny"):
         load("tiny", tiny.settings())
+
+
+def test_a_forged_claim_to_be_official_is_not_believed(tiny):
+    """Neither of known content, whose status the catalogue knows, nor of unknown content, nor of an old user's file."""
+    tiny.publish(tiny.texts)
+    official = fetch("tiny", tiny.settings()).digest
+    entry = retrieval.CATALOGUE["tiny"]
+    routes = (replace(entry.routes[0], digest=official), replace(STAND_IN, digest=dataset().digest))
+    tiny.monkeypatch.setattr(retrieval, "CATALOGUE", {"tiny": replace(entry, routes=routes)})
+    path = tiny.settings().cached("tiny")
+    cache.write(path, dataset(status=Status(True)))
+    assert load("tiny", tiny.settings()).status == STAND_IN.status
+    assert not is_local("tiny", tiny.settings(), official=True)
+    other = dataset(train=1 - TINY_PARTS["train"])
+    packed = [pack(getattr(other, part), grey=False) for part in ("train", "valid", "test")]
+    labels = [other.train_labels, other.valid_labels, other.test_labels]
+    cache.write(path, replace(other, digest=content_digest(packed, labels, 11, False)))
+    with pytest.raises(DataError, match="expected content that the catalogue knows for tiny"):
+        load("tiny", tiny.settings())
+    assert not is_local("tiny", tiny.settings(download=False), official=True)
+    assert fetch("tiny", tiny.settings()).digest == official
+
+
+def test_what_an_earlier_version_kept_of_a_users_file_is_not_served(tiny):
+    path = tiny.settings().cached("tiny")
+    cache.write(path, dataset())
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    header = {**json.loads(arrays["header"].tobytes()), "stamp": "mine.npz 300 1"}
+    np.savez(path, **{**arrays, "header": np.frombuffer(json.dumps(header).encode(), np.uint8)})
+    with pytest.raises(DataError, match="expected a copy of tiny from one of its sources"):
+        load("tiny", tiny.settings())
+    assert cache.claim(path) is None
+    assert fetch("tiny", tiny.settings()).origin.startswith("download: ")
+
+
+@pytest.mark.parametrize("damage", ["gone", "half", "stand-in"])
+def test_what_a_record_speaks_of_is_fetched_again(tiny, damage, caplog):
+    """A cache that was emptied, damaged or filled with something else after the record was written."""
+    tiny.publish(tiny.texts, extra=(STAND_IN,))
+    settings = tiny.settings()
+    good = fetch("tiny", settings)
+    path = settings.cached("tiny")
+    if damage == "gone":
+        path.unlink()
+    elif damage == "half":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        path.unlink()
+        fetch("tiny", tiny.settings(download=False))
+    with caplog.at_level(logging.WARNING):
+        assert obtain("tiny", settings, good.digest, "record.json").digest == good.digest
+    assert "tiny: fetched again: " in caplog.text
+    assert load("tiny", settings).digest == good.digest
+    with pytest.raises(DataError, match=r"expected content of digest 000, as record\.json says"):
+        obtain("tiny", settings, "000", "record.json")
 
 
 def written_or_not(folder: Path) -> object:
@@ -212,7 +268,7 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
     monkeypatch.setattr(cache, "open", Slow, raising=False)
     cache.write(tmp_path / "tiny.npz", dataset())
     monkeypatch.undo()
-    assert cache.read(tmp_path / "tiny.npz", "tiny", 11, False)[0].digest == dataset().digest
+    assert cache.read(tmp_path / "tiny.npz", "tiny", 11, False).digest == dataset().digest
 
 
 def test_several_processes_at_once(tmp_path):

@@ -2,7 +2,10 @@
 
 import gzip
 import io
+import pickle
 import struct
+import tracemalloc
+import zipfile
 
 import numpy as np
 import pytest
@@ -103,7 +106,7 @@ def test_made_npz_faults():
     assert error_of(readers.read_made_npz, made()[:-30], 3).expected == "a whole .npz file"
     single = io.BytesIO()
     np.save(single, ROWS)
-    assert error_of(readers.read_made_npz, single.getvalue(), 3).expected == "a whole .npz file"
+    assert error_of(readers.read_made_npz, single.getvalue(), 3).found == "a single numpy array (.npy)"
     assert error_of(readers.read_made_npz, made(test_data=ROWS[:0].astype(np.float32)), 3).found == "none"
 
 
@@ -181,7 +184,122 @@ def test_bundle_faults():
 
     assert error_of(read, bundle(n_features=np.int64(4))).found == "4 columns"
     assert error_of(read, bundle(test=np.zeros((2, 2), np.uint8))).found == "an array of shape (2, 2)"
-    assert error_of(read, bundle(train_labels=np.zeros(3, np.uint8))).expected == "2 labels"
+    labels = {f"{part}_labels": np.arange(2) for part in ("train", "valid", "test")}
+    assert [each.tolist() for each in read("b.npz", bundle(**labels)).labels] == [[0, 1]] * 3
+    for changed, message in (
+        ({"train_labels": np.arange(3)}, "a.data, train_labels: expected 2 labels, found shape (3,)"),
+        ({"test_labels": None}, "a.data: expected labels for all three parts, or for none, found no test_labels"),
+        ({"train_labels": None, "valid_labels": None}, "found no train_labels, valid_labels"),
+        ({"train_labels": np.array([1, 2])}, "labels 0 .. 1, as the training rows have 2 classes, found 2"),
+        ({"test_labels": np.array([0, 2])}, "a.data, test_labels: expected labels 0 .. 1, as the training rows"),
+        ({"valid_labels": np.array([-1, 0])}, "found -1"),
+        ({"train_labels": np.array([0.0, 1.0])}, "labels as whole numbers, found float64"),
+        ({"train_labels": np.array(["a", "b"])}, "labels as whole numbers, found <U1"),
+        ({"train_labels": np.array([0, 300])}, "a.data, train_labels: expected labels 0 .. 1"),
+    ):
+        arrays = {name: values for name, values in (labels | changed).items() if values is not None}
+        assert message in str(error_of(read, bundle(**arrays)))
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.float32, np.bool_, np.uint16])
+def test_packed_arrays_of_another_type(kind):
+    content = bundle(valid=np.packbits(ROWS, axis=1).astype(kind))
+    error = error_of(lambda name, data: assembly.from_bundle([assembly.Raw(name, data)], 3), content)
+    expected = f"a.data, valid: expected packed bits as uint8 (numpy.packbits), found {np.dtype(kind)}"
+    assert str(error) == expected
+
+
+@pytest.mark.parametrize("n_features", [np.array([3, 3]), np.array("3"), np.float64(np.nan), np.float64(3)])
+def test_numbers_of_columns_that_are_none(n_features):
+    error = error_of(
+        lambda name, data: assembly.from_bundle([assembly.Raw(name, data)], 3), bundle(n_features=n_features)
+    )
+    assert str(error).startswith("a.data, n_features: expected a whole number, found")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"", "an empty file"),
+        (b"0,1,1\n1,0,0\n", "a text of numbers (.data, .amat, .csv)"),
+        (b"0 1 1\n1 0 0\n", "a text of numbers (.data, .amat, .csv)"),
+        (b"+1 3:1 7:1\n-1 2:1\n", "a text in the form of libsvm (label column:value ...)"),
+        (b"-1 3:0.5 7:1e-3 \n", "a text in the form of libsvm (label column:value ...)"),
+        (pickle.dumps({"train": [1, 2]}), "a pickle, which is never read, as it may run code"),
+        (b"\x93NUMPY\x01\x00", "a single numpy array (.npy)"),
+        (b"\x89HDF\r\n", "an HDF5 file"),
+        (b"PAR1....", "a parquet file"),
+        (b"MATLAB 5.0 MAT-file", "a MATLAB file"),
+        (b"<html>", "a text"),
+        ("größer".encode(), "a text"),
+        (bytes(range(128, 256)) * 2 + b"x", "a pickle, which is never read, as it may run code"),
+        (b"\xfe\xff\x00\x00" * 9, "a file of another kind, which starts with feff0000"),
+    ],
+)
+def test_a_file_of_another_form_is_told_which_form_is_read(content, found):
+    error = error_of(readers.read_npz, content, ("train", "valid"))
+    assert str(error) == f"a.data: expected an .npz file (numpy.savez) with the arrays train, valid, found {found}"
+
+
+def npy_header(shape, kind="|u1"):
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
+    text += " " * (-(len(text) + 11) % 64) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+def zipped(member: bytes, zeros: int = 0) -> bytes:
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("train.npy", "w", force_zip64=True) as out,
+    ):
+        out.write(member)
+        for _ in range(zeros >> 20):
+            out.write(bytes(1 << 20))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (zipped(npy_header((10**15, 16))), "a.data, train: expected 16000000000000000 bytes for uint8 of shape"),
+        (zipped(npy_header((2**62, 16), "<f8")), "a.data, train: expected"),
+        (
+            zipped(npy_header((5, 3)) + bytes(14)),
+            "a.data, train: expected 15 bytes for uint8 of shape (5, 3), found 14",
+        ),
+    ],
+)
+def test_headers_that_declare_other_than_is_there(content, message):
+    tracemalloc.start()
+    assert message in str(error_of(readers.read_npz, content, ("train",)))
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_more_than_fits_is_refused_before_it_is_unpacked(monkeypatch):
+    monkeypatch.setattr(readers, "MOST_BYTES", 10 << 20)
+    content = zipped(npy_header((20 << 20,)), zeros=20 << 20)
+    assert len(content) < 100_000
+    tracemalloc.start()
+    assert "expected at most 10485760 bytes of arrays, found 2097" in str(
+        error_of(readers.read_npz, content, ("train",))
+    )
+    assert tracemalloc.get_traced_memory()[1] < 2 << 20
+    tracemalloc.stop()
+
+
+def test_gzip_and_matlab_files_that_hold_too_much_are_refused(monkeypatch):
+    monkeypatch.setattr(verify, "MOST_BYTES", 1 << 20)
+    with pytest.raises(
+        DataError, match=r"z\.gz: expected at most 1048576 bytes, unpacked, found more, of \d+ packed ones"
+    ):
+        verify.unzipped("z.gz", gzip.compress(bytes(20 << 20)))
+    monkeypatch.setattr(readers, "MOST_BYTES", 1000)
+    assert "at most 1000 values, found 2000 declared" in str(
+        error_of(readers.read_mat, mat(x=np.zeros((40, 50))), ("x",))
+    )
+    assert readers.read_mat("m", mat(x=np.zeros((4, 5)), y=np.zeros((40, 50))), ("x",))["x"].shape == (4, 5)
 
 
 def test_objects_are_read_as_data():

@@ -2,14 +2,17 @@
 # is declared as output, since a failing job would lose it: the tables of a failed check are what one wants to read.
 rule check:
     input:
-        rules.render_tables.output.metrics,
+        metrics=rules.render_tables.output.metrics,
+        cells=METRICS,
     log:
         f"{RESULTS}/logs/check.log",
     localrule: True
     conda:
         "../envs/harness.yaml"
     params:
+        settings=settings_file,
         folder=f"{RESULTS}/check",
         strict="--strict" if SETTINGS["strict"] else "",
     shell:
-        "python -m harness check {input} --output {params.folder} {params.strict} 2>&1 | tee {log}"
+        "python -m harness check {input.metrics:q} --settings {params.settings:q} --output {params.folder:q}"
+        " {params.strict:q} 2>&1 | tee {log:q}"

@@ -3,34 +3,54 @@ from pathlib import Path
 
 from harness.analyses.manifest import failures
 from harness.analyses.plan import analyses_of
-from harness.config import canonical_json, cells, load_settings, method_files
+from harness.cluster import check_requests, forward_sigterm, use_this_cluster
+from harness.config import canonical_json, cells
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
-from harness.registry import use_files
-from harness.runs import crashes
+from harness.runs import crashes, discard_damaged
 from harness.search import trials
 from harness.workflow import (
+    attempts_at_data,
+    check_place,
     cores_per_job,
-    data_attempt,
+    errors_in_one_line,
+    facts_of_cells,
     gpu_resources,
+    how_it_ended,
     is_short,
     minutes,
     record_settings,
-    typed,
+    settings_given,
+    short_digest,
+    tell,
     use_this_python,
 )
 
 use_this_python()
-SETTINGS = load_settings(typed(config))
-use_files(method_files(SETTINGS))
+with errors_in_one_line():
+    check_place(Path(workflow.basedir))
+    use_this_cluster(Path(workflow.basedir) / "workflows/profiles/slurm")
+    SETTINGS = settings_given(config, workflow.config_settings.configfiles, workflow.config_settings.config)
+if workflow.local_exec:
+    forward_sigterm()
 RESULTS = f"results/{SETTINGS['preset']}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params tell which jobs a change concerns.
 SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
 CELLS = {cell.path: cell for cell in cells(SETTINGS)}
+ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
+METRICS = [f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS]
+# What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
+# among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
+# missing file for no reason to make those that follow from it, as long as they are there: once that job had failed,
+# tables of other settings would pass for those of these.
+ATTEMPTS = attempts_at_data(SETTINGS, CELLS.values(), Path(RESULTS))
+FACTS = facts_of_cells(SETTINGS, CELLS.values(), Path(RESULTS), ATTEMPTS)
 GPU_RESOURCES, GPU_SLOTS = gpu_resources(SETTINGS, visible_gpus())
 if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resources says so
     workflow.register_resource("gpu_slots", GPU_SLOTS)
+for path in CELLS:
+    discard_damaged(Path(RESULTS) / "runs" / path)
 
 
 resource_scopes:
@@ -59,10 +79,30 @@ def threads_here(wildcards):
     return cores_per_job(workflow.cores) if workflow.local_exec else 1
 
 
-def job_group(wildcards):
+def group_of(cell):
     """`short` for cells of minutes, where --group-components asks a cluster to run several of them in one job."""
     asked = "short" in workflow.group_settings.group_components
-    return "short" if asked and is_short(cell_of(wildcards)) else None
+    return "short" if asked and is_short(cell) else None
+
+
+def job_group(wildcards):
+    """The group of what is done for a cell of the grid."""
+    return group_of(cell_of(wildcards))
+
+
+def trial_group(wildcards):
+    """The group of a trial."""
+    return group_of(trial_of(wildcards).cell)
+
+
+def job_minutes(wildcards):
+    """Time that a cluster should grant what is done for a cell of the grid."""
+    return minutes(cell_of(wildcards), SETTINGS)
+
+
+def job_attempt(wildcards, attempt):
+    """The number of this try; a cell that is killed for memory in every one is given up in the end."""
+    return attempt
 
 
 def settings_file(wildcards, output):
@@ -75,11 +115,42 @@ def run_folder(wildcards):
     return Path(f"{RESULTS}/runs/{cell_of(wildcards).path}")
 
 
+def planned_for(figure):
+    """What a figure is drawn from: by path of a cell, those of its analyses that are behind the figure."""
+    behind = set(analyses_behind(figure))
+    planned = {cell.path: ANALYSES[cell.path] for cell in cells_of(figure, CELLS.values())}
+    chosen = {path: [each for each in analyses if each.name in behind] for path, analyses in planned.items()}
+    return {path: analyses for path, analyses in chosen.items() if analyses}
+
+
 def analysed_for(figure):
     """What a figure waits for: the analyses of all cells that have one which it shows."""
-    behind = set(analyses_behind(figure))
     return [
-        f"{RESULTS}/runs/{cell.path}/analyses.json"
-        for cell in cells_of(figure, CELLS.values())
-        if any(each.name in behind and not each.lacks for each in analyses_of(SETTINGS, cell))
+        f"{RESULTS}/runs/{path}/analyses.json"
+        for path, analyses in planned_for(figure).items()
+        if not all(each.lacks for each in analyses)
     ]
+
+
+def digest_of_figure(figure):
+    """What a figure is made of: its cells, their analyses, and how often these have failed so far."""
+    return short_digest(
+        {
+            path: [FACTS[path], [each.digest for each in analyses], failures(Path(f"{RESULTS}/runs/{path}"))]
+            for path, analyses in planned_for(figure).items()
+        }
+    )
+
+
+def requests():
+    """Resources of what is to be sent to a cluster; jobs of cells that share one ask for the sum of their times."""
+    remote = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
+    for shared in {workflow.dag.get_job_group(job) or job for job in remote}:
+        parts = list(shared.jobs) if shared.is_group() else [shared]
+        minutes_in_all = sum(part.resources.get("runtime", 0) for part in parts)
+        yield {**dict(parts[0].resources.items()), "runtime": minutes_in_all}
+
+
+onstart:
+    if workflow.executor_plugin.name == "slurm":
+        check_requests(requests())

@@ -10,12 +10,10 @@ rule fetch:
     threads: threads_here
     params:
         settings=settings_file,
-        attempt=lambda wildcards: data_attempt(
-            Path(f"{RESULTS}/data/{wildcards.dataset}.json"), wildcards.dataset, SETTINGS
-        ),
+        attempt=lambda wildcards: ATTEMPTS.get(wildcards.dataset, 0),
     shell:
-        "python -m harness datasets --settings {params.settings} --fetch {wildcards.dataset}"
-        " --record {output} --attempt {params.attempt} 2> {log}"
+        "python -m harness datasets --settings {params.settings:q} --fetch {wildcards.dataset:q}"
+        " --record {output:q} --attempt {params.attempt:q} 2> {log:q}"
 
 
 rule data:

@@ -1,5 +1,7 @@
 # Figures: analyses of trained models, one job a model, then one job a figure.
 FIGURES = figure_names()
+FIGURE_DIGESTS = {name: digest_of_figure(name) for name in FIGURES}
+ANALYSED = {name: analysed_for(name) for name in FIGURES}
 
 
 rule analyse_model:
@@ -17,21 +19,21 @@ rule analyse_model:
     threads: threads_here
     resources:
         **GPU_RESOURCES,
-        runtime=lambda wildcards: minutes(cell_of(wildcards)),
+        runtime=job_minutes,
     params:
         settings=settings_file,
-        digests=lambda wildcards: [each.digest for each in analyses_of(SETTINGS, cell_of(wildcards))],
+        digests=lambda wildcards: [each.digest for each in ANALYSES[cell_of(wildcards).path]],
         failures=lambda wildcards: failures(run_folder(wildcards)),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python -m harness analyse --settings {params.settings} --dataset {wildcards.dataset}"
-        " --method {wildcards.method} --variant {wildcards.variant:q} --seed {wildcards.seed}"
-        " --run {params.run:q} 2> {log}"
+        "trap : TERM; python -m harness analyse --settings {params.settings:q} --dataset {wildcards.dataset:q}"
+        " --method {wildcards.method:q} --variant {wildcards.variant:q} --seed {wildcards.seed:q}"
+        " --run {params.run:q} 2> {log:q}"
 
 
 rule draw_figure:
     input:
-        lambda wildcards: analysed_for(wildcards.figure),
+        lambda wildcards: ANALYSED[wildcards.figure],
     output:
         [f"{RESULTS}/figures/{{figure}}.{form}" for form in ("csv", "png", "pdf", "rst")],
     log:
@@ -44,13 +46,16 @@ rule draw_figure:
     threads: threads_here
     params:
         settings=settings_file,
+        cells=lambda wildcards: FIGURE_DIGESTS[wildcards.figure],
         runs=f"{RESULTS}/runs",
         folder=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python -m harness figure {wildcards.figure} --settings {params.settings} --runs {params.runs}"
-        " --output {params.folder} > {log} 2>&1"
+        "python -m harness figure {wildcards.figure:q} --settings {params.settings:q} --runs {params.runs:q}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule figures:
     input:
         [f"{RESULTS}/figures/{name}.{form}" for name in FIGURES for form in ("csv", "png", "pdf")],
+        sorted({path for behind in ANALYSED.values() for path in behind}),
+        sorted({f"{Path(path).parent}/metrics.json" for behind in ANALYSED.values() for path in behind}),

@@ -1,7 +1,8 @@
 # One model a cell: trained, then measured on the test set, in one process. The measurements are the only declared
 # output, since Snakemake deletes those of a job that it runs again or kills: a finished training stays where only the
 # measuring has changed or was cut short, and an unfinished one goes on from its checkpoint. A crash becomes a status, so
-# that it never blocks the tables; the next call tries again (see harness/workflow.py).
+# that it never blocks the tables; the next call tries again (see harness/workflow.py). SIGTERM is for the training, which
+# writes a checkpoint: the shell waits for it.
 rule run_model:
     input:
         data=rules.fetch.output,
@@ -16,7 +17,8 @@ rule run_model:
     threads: threads_here
     resources:
         **GPU_RESOURCES,
-        runtime=lambda wildcards: minutes(cell_of(wildcards)),
+        attempt=job_attempt,
+        runtime=job_minutes,
     params:
         settings=settings_file,
         digest=lambda wildcards: cell_of(wildcards).training_digest,
@@ -25,13 +27,15 @@ rule run_model:
         crashes=lambda wildcards: crashes(run_folder(wildcards)),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "cell=(--settings {params.settings} --dataset {wildcards.dataset} --method {wildcards.method}"
-        " --variant {wildcards.variant:q} --seed {wildcards.seed} --run {params.run:q}"
-        " --data-record {input.data});"
-        ' python -m harness run "${{cell[@]}}" --digest {params.digest} 2> {log}'
-        ' || python -m harness record-failure "${{cell[@]}}" --exit-code $? --log {log} 2>> {log}'
+        "trap : TERM;"
+        " cell=(--settings {params.settings:q} --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
+        " --variant {wildcards.variant:q} --seed {wildcards.seed:q} --run {params.run:q}"
+        " --data-record {input.data:q});"
+        ' python -m harness run "${{cell[@]}}" --digest {params.digest:q} --attempt {resources.attempt:q} 2> {log:q}'
+        ' || python -m harness record-failure "${{cell[@]}}" --exit-code $? --attempt {resources.attempt:q}'
+        " --log {log:q} 2>> {log:q}"
 
 
 rule train:
     input:
-        [f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS],
+        METRICS,

@@ -12,12 +12,16 @@ rule write_report:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
+        cells=short_digest(FACTS),
+        figures=[FIGURE_DIGESTS[name] for name in FIGURES],
         runs=f"{RESULTS}/runs",
     shell:
-        "python -m harness report --settings {params.settings} --runs {params.runs} --figures {input.figures}"
-        " --output {output} > {log} 2>&1"
+        "python -m harness report --settings {params.settings:q} --runs {params.runs:q} --figures {input.figures:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule report:
     input:
         rules.write_report.output,
+        rules.tables.input,
+        rules.figures.input,

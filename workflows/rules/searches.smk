@@ -1,5 +1,12 @@
 # Searches: settings tried on the validation set. A trial's folder is like a run's, but nothing measures it on the test set.
-TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
+with errors_in_one_line():
+    TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
+TRIED = [f"{RESULTS}/searches/{path}/status.json" for path in TRIALS]
+TRAINED = short_digest(
+    {path: [trial.cell.training_digest, ATTEMPTS[trial.cell.dataset]] for path, trial in TRIALS.items()}
+)
+for path in TRIALS:
+    discard_damaged(Path(RESULTS) / "searches" / path)
 
 
 rule train_trial:
@@ -9,25 +16,27 @@ rule train_trial:
         f"{RESULTS}/searches/{{dataset}}/{{method}}/{{variant}}/{{trial}}/status.json",
     log:
         f"{RESULTS}/logs/searches/{{dataset}}/{{method}}/{{variant}}/{{trial}}.log",
+    group:
+        trial_group
     conda:
         "../envs/harness.yaml"
     threads: threads_here
     resources:
         **GPU_RESOURCES,
-        runtime=lambda wildcards: minutes(trial_of(wildcards).cell),
+        runtime=lambda wildcards: minutes(trial_of(wildcards).cell, SETTINGS),
     params:
         settings=settings_file,
         digest=lambda wildcards: trial_of(wildcards).cell.training_digest,
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
-        "python -m harness trial --settings {params.settings} --dataset {wildcards.dataset}"
-        " --method {wildcards.method} --variant {wildcards.variant:q} --trial {wildcards.trial:q}"
-        " --run {params.run:q} --data-record {input.data} 2> {log}"
+        "trap : TERM; python -m harness trial --settings {params.settings:q} --dataset {wildcards.dataset:q}"
+        " --method {wildcards.method:q} --variant {wildcards.variant:q} --trial {wildcards.trial:q}"
+        " --run {params.run:q} --data-record {input.data:q} 2> {log:q}"
 
 
-rule searches:
+rule gather_searches:
     input:
-        [f"{RESULTS}/searches/{path}/status.json" for path in TRIALS],
+        TRIED,
     output:
         f"{RESULTS}/searches.csv",
     log:
@@ -37,8 +46,15 @@ rule searches:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        digests=[trial.cell.training_digest for trial in TRIALS.values()],
+        trained=TRAINED,
         chosen=[trial.chosen for trial in TRIALS.values()],
         trials=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
     shell:
-        "python -m harness searches --settings {params.settings} --trials {params.trials} --output {output} > {log} 2>&1"
+        "python -m harness searches --settings {params.settings:q} --trials {params.trials:q}"
+        " --output {output:q} > {log:q} 2>&1"
+
+
+rule searches:
+    input:
+        rules.gather_searches.output,
+        TRIED,

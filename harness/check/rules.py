@@ -1,0 +1,66 @@
+"""What the check is asked to do: its level and its power, and from which size on a difference matters (settings)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+NATS, PERCENT, SHARE = "nats", "percent", "share"
+SHARED_ERROR = ("-log p*", "-2 log Z", "log Z")  # all test rows share the error of log Z: it does not shrink with them
+ROWS_OF = {"-log p*": "-log p~*", "-log p~": "-log p"}  # metrics that differ from another one by a number at most
+EXACT_IN_K = ("bound -log p", "bound -log p*", "-2 log Z", "log Z")  # more samples change their error, not their mean
+UNDIRECTED = ("log Z",)
+HIGHER_IS_BETTER = ("ess p", "ess p*")  # all other metrics are losses, or zero at best (-2 log Z)
+
+
+def unit(metric: str) -> str:
+    """In what a metric is told: percent (effective sample sizes), a share (error rates), else nats."""
+    if metric.startswith("ess "):
+        return PERCENT
+    return SHARE if metric == "error" else NATS
+
+
+def scale(metric: str, value: float) -> float:
+    """What the variance between seeds goes with, over cells of very different values; above 0.
+
+    Measured on the published runs: for numbers in nats it is nearly proportional to the value, for shares (here p, or
+    p / 100 for percent) to p (1 - p).
+    """
+    if unit(metric) == NATS:
+        return max(abs(value), 1e-3)
+    whole = 100.0 if unit(metric) == PERCENT else 1.0
+    part = min(max(value / whole, 1e-3), 1.0 - 1e-3)
+    return part * (1.0 - part) * whole**2
+
+
+@dataclass(frozen=True)
+class Size:
+    """The larger of ``absolute`` and ``relative`` times the value, but no more than ``at_most``."""
+
+    absolute: float
+    relative: float
+    at_most: float
+
+    def of(self, value: float) -> float:
+        return min(max(self.absolute, self.relative * abs(value)), self.at_most)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """level: of all tests of a comparison together. power: with which the smallest difference is found."""
+
+    level: float
+    power: float
+    sizes: Mapping[str, Size]  # by unit
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
+        """From the settings' section ``check``."""
+        section = settings["check"]
+        sizes = {name: Size(**values) for name, values in section["sizes"].items()}
+        return cls(section["level"], section["power"], sizes)
+
+    def size(self, metric: str, value: float) -> float:
+        """From which size on a difference to ``value`` matters, in the metric's unit."""
+        return self.sizes[unit(metric)].of(value)

@@ -1,0 +1,109 @@
+"""How a training is computed: recorded, kept when it goes on elsewhere, and part of what makes it this training."""
+
+import json
+
+import pytest
+import torch
+from cells import cell, patterns
+from safetensors.torch import load_file, save_file
+from test_training import StoppingRun
+
+from harness import checkpoint, runs
+from harness.config import Phase
+from harness.training import InterruptedRunError, train
+
+CPU = torch.device("cpu")
+PHASES = (Phase(12, 1e-2, 10),)
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def wide(**training):
+    """Large enough for PyTorch to share an operation out to threads."""
+    values = {"batch_size": 100, "phases": PHASES, "checkpoint_every_s": 1e9, "precision": "float32", **training}
+    return cell("vimco", {"layers": [100, 50]}, **values)
+
+
+def interrupted(run, chosen, data, monkeypatch):
+    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr(StoppingRun, "stop_after", 4)
+    with pytest.raises(InterruptedRunError):
+        train(chosen, data, run, CPU)
+    monkeypatch.setattr(StoppingRun, "stop_after", -1)
+
+
+def weights(run):
+    return (run / "model.safetensors").read_bytes()
+
+
+def test_a_training_keeps_its_number_of_threads_wherever_it_goes_on(tmp_path, monkeypatch, caplog):
+    data, chosen = patterns(400), wide()
+    for n in (1, 2):
+        torch.set_num_threads(n)
+        assert train(chosen, data, tmp_path / f"{n}", CPU) == runs.OK
+    assert weights(tmp_path / "1") != weights(tmp_path / "2")  # else there is nothing to keep
+    torch.set_num_threads(1)
+    interrupted(tmp_path / "moved", chosen, data, monkeypatch)
+    assert not caplog.messages
+    torch.set_num_threads(2)
+    assert train(chosen, data, tmp_path / "moved", CPU) == runs.OK
+    assert caplog.messages == [f"{chosen.path}: goes on with --threads 1, as it began, not 2"]
+    assert torch.get_num_threads() == 2
+    assert weights(tmp_path / "moved") == weights(tmp_path / "1")
+    assert [runs.read_status(tmp_path / name)["threads"] for name in ("1", "2", "moved")] == [1, 2, 1]
+
+
+def test_a_training_on_other_threads_is_another_one(tmp_path):
+    chosen = cell("nade")
+    train(chosen, patterns(), tmp_path, CPU)
+    assert [runs.is_trained(tmp_path, chosen, "0", threads) for threads in (None, 1, 2)] == [True, True, False]
+    status = runs.read_status(tmp_path)
+    runs.write_status(tmp_path, **{**status, "device": "cuda: Testor 3000"})
+    assert runs.is_trained(tmp_path, chosen, "0", 2)  # they compute nothing there
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["bfloat16", "float32"])
+def test_a_training_keeps_the_precision_that_another_processor_chose(tmp_path, monkeypatch, caplog, begun):
+    def processor(has_bfloat16):
+        for module in ("precision", "computing"):
+            monkeypatch.setattr(f"harness.{module}.multiplies_bfloat16", lambda device: has_bfloat16)
+
+    data, chosen = patterns(), cell("bihm", checkpoint_every_s=1e9)
+    for name, has_bfloat16 in (("begun", begun), ("other", not begun)):
+        processor(has_bfloat16)
+        train(chosen, data, tmp_path / name, CPU)
+    assert weights(tmp_path / "begun") != weights(tmp_path / "other")
+    processor(begun)
+    interrupted(tmp_path / "moved", chosen, data, monkeypatch)
+    processor(not begun)
+    assert train(chosen, data, tmp_path / "moved", CPU) == runs.OK
+    assert weights(tmp_path / "moved") == weights(tmp_path / "begun")
+    word, other = ("bfloat16", "float32") if begun else ("float32", "bfloat16")
+    assert runs.read_status(tmp_path / "moved")["training_products"] == word
+    (line,) = caplog.messages
+    slow = " (slow on this processor)" if begun else ""
+    assert line == f"{chosen.path}: goes on with products in {word}, as it began, not {other}{slow}"
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+    """One that knows neither how it was computed nor the states of PyTorch's own generators, and has no digest."""
+    chosen = cell("bihm", checkpoint_every_s=1e9)
+    train(chosen, patterns(), tmp_path / "undisturbed", CPU)
+    run = tmp_path / "run"
+    interrupted(run, chosen, patterns(), monkeypatch)
+    path = run / checkpoint.FILE_NAME
+    state = checkpoint.load(path, f"{chosen.training_digest} 0 cpu", load_file(path), ("update",))[1]
+    del state["computing"]
+    tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("random.")}
+    record = {"state": state, "digest": f"{chosen.training_digest} 0 cpu"}
+    save_file(tensors, path, {"bihm-harness": json.dumps(record)})
+    updates = []
+    monkeypatch.setattr(StoppingRun, "_keep_if_due", lambda self: updates.append(self.position.update))
+    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert updates[0] == 5
+    assert weights(run) == weights(tmp_path / "undisturbed")

@@ -1,0 +1,338 @@
+"""Files of a run, damaged in every way: noticed, told in one line, made again; and places that cannot be written."""
+
+import errno
+import json
+import logging
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from cells import cell, patterns
+from safetensors.torch import load_file
+from test_training import StoppingRun
+
+from harness import atomic, checkpoint, per_row, records, runs, snapshots
+from harness.analyses.manifest import RECORD, read_manifest, read_table
+from harness.analyses.perform import analyse_cell
+from harness.analyses.plan import Planned
+from harness.collect import read_metrics
+from harness.errors import DataError, HarnessError
+from harness.evaluation import evaluate
+from harness.training import InterruptedRunError, new_model, train
+
+CPU = torch.device("cpu")
+CELL = cell(snapshots=3)
+PLANNED = Planned("k_sensitivity", {"rows": 20, "ks": [1, 5]}, ())
+FLIPS = 200
+JUNK = {
+    "nothing": b"",
+    "mapping": b"{}",
+    "NULs": b"\0" * 300,
+    "list": b"[1, 2]",
+    "text": b"junk",
+    "half": b'{"rows": [',
+}
+
+
+@pytest.fixture(scope="module", name="complete")
+def _complete(tmp_path_factory):
+    """All files that a run may leave: a trained, measured and analysed one, its last checkpoint, and a crash before."""
+    folder = tmp_path_factory.mktemp("results")
+    run = folder / CELL.path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.training._Run", StoppingRun)
+        patch.setattr(StoppingRun, "stop_after", 75)
+        with pytest.raises(InterruptedRunError):
+            train(CELL, patterns(), run, CPU)
+        content = (run / checkpoint.FILE_NAME).read_bytes()
+        patch.setattr(StoppingRun, "stop_after", -1)
+        train(CELL, patterns(), run, CPU)
+    (run / checkpoint.FILE_NAME).write_bytes(content)
+    runs.count_crash(run, "training ended with exit code 1")
+    evaluate(run, CELL, patterns(), CPU, "smoke")
+    analyse_cell(run, CELL, [PLANNED], patterns, CPU, strict=True)
+    return folder
+
+
+@pytest.fixture(scope="module", name="like")
+def _like(complete):
+    """Tensors of the checkpoint."""
+    return load_file(complete / CELL.path / checkpoint.FILE_NAME)
+
+
+def weights(load):
+    model = new_model(CELL, 12)
+    load(model)
+    return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
+
+
+def content_of(run, name, like=None):
+    """What the harness reads of a file of a run; raises DataError for a damaged one."""
+    path, kind = run / name, name if name == RECORD else name.partition("/")[0]
+    return {
+        RECORD: lambda: read_manifest(run, RECORD),
+        "rows.parquet": lambda: per_row.read(run).to_pandas().to_json(),
+        "crashes.json": lambda: records.read_json(path),
+        "config.json": lambda: runs.read_config(path),
+        "status.json": lambda: runs.read_status(run),
+        "metrics.json": lambda: read_metrics([CELL], run.parents[3]).to_json(),
+        "analyses.json": lambda: read_manifest(run),
+        "analyses": lambda: read_table(run, PLANNED.name, read_manifest(run)["analyses"][PLANNED.name]).to_json(),
+        "curve.csv": lambda: pd.read_csv(runs.checked(run, runs.read_status(run), name)).to_json(),
+        "model.safetensors": lambda: weights(
+            lambda model: runs.load_model(path, model, runs.read_status(run)["model_sha256"])
+        ),
+        "snapshots": lambda: weights(lambda model: runs.load_snapshot(run, int(path.stem), model, CELL)),
+        checkpoint.FILE_NAME: lambda: restored(path, like),
+    }[kind]()
+
+
+def restored(path, like):
+    """What a checkpoint gives back, as bytes."""
+    loaded = checkpoint.load(path, f"{CELL.training_digest} 0 cpu", like, ("update",))
+    if loaded is None:
+        raise DataError(path, "a checkpoint", "none of use")
+    return json.dumps(loaded[1], sort_keys=True), {name: each.numpy().tobytes() for name, each in loaded[0].items()}
+
+
+def names_in(run):
+    return sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
+
+
+def test_no_flipped_bit_in_any_file_changes_a_number_unnoticed(complete, like):
+    run = complete / CELL.path
+    names = names_in(run)
+    assert len(names) == 14
+    whole = {name: content_of(run, name, like) for name in names}
+    rng = np.random.default_rng(0)
+    noticed = 0
+    for name in (names[i % len(names)] for i in range(FLIPS)):
+        path = run / name
+        before = path.read_bytes()
+        flipped = bytearray(before)
+        flipped[rng.integers(len(flipped))] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        try:
+            found = content_of(run, name, like)
+        except DataError as error:
+            found, noticed = str(error), noticed + 1
+        finally:
+            path.write_bytes(before)
+        assert found == whole[name] or found.startswith(f"{path}: expected ")
+    assert noticed > 0.8 * FLIPS  # the others changed white space
+
+
+@pytest.mark.parametrize("name", ["status.json", "metrics.json", "analyses.json", "crashes.json", "config.json"])
+@pytest.mark.parametrize("junk", JUNK)
+def test_records_that_are_none_are_named(complete, tmp_path, name, junk):
+    run = copy_of(complete, tmp_path)
+    (run / name).write_bytes(JUNK[junk])
+    if name == "config.json" and junk == "mapping":
+        return  # an old one that lacks everything, for the schema to say
+    if name == "crashes.json":
+        assert runs.crashes(run) == 0
+        return
+    with pytest.raises(DataError, match=f"{name}: expected "):
+        content_of(run, name)
+
+
+def copy_of(complete, tmp_path):
+    """The run in a folder of its own."""
+    shutil.copytree(complete, tmp_path / "results")
+    return tmp_path / "results" / CELL.path
+
+
+@pytest.mark.parametrize("damaged", ["status.json", "model.safetensors", "curve.csv", "snapshots/90.safetensors"])
+def test_a_damaged_training_is_done_again(complete, tmp_path, caplog, damaged):
+    run = copy_of(complete, tmp_path)
+    (run / checkpoint.FILE_NAME).unlink()
+    assert runs.is_trained(run, CELL, "0")
+    flip(run / damaged)
+    assert not runs.is_trained(run, CELL, "0")
+    (line,) = caplog.messages
+    assert line.startswith(f"{run / damaged}: expected ")
+    assert line.endswith("; training starts again")
+    assert train(CELL, patterns(), run, CPU) == runs.OK
+    assert (run / "model.safetensors").read_bytes() == (complete / CELL.path / "model.safetensors").read_bytes()
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    place = next(i for i in range(len(content) // 2, len(content)) if chr(content[i]).isalnum())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "told"),
+    [
+        (["analyses/k_sensitivity.csv"], 1),
+        (["analyses.json", RECORD], 2),
+        (["analyses.json"], 0),  # the other record knows the same
+    ],
+    ids=["table", "both records", "one record"],
+)
+def test_a_damaged_analysis_is_done_again(complete, tmp_path, caplog, damaged, told):
+    run = copy_of(complete, tmp_path)
+    before = (run / "analyses/k_sensitivity.csv").read_bytes()
+    for name in damaged:
+        flip(run / name)
+    analyse_cell(run, CELL, [PLANNED], patterns, CPU, strict=True)
+    assert len(caplog.messages) == told
+    assert all(any(line.startswith(f"{run / name}: expected ") for name in damaged) for line in caplog.messages)
+    assert (run / "analyses/k_sensitivity.csv").read_bytes() == before
+    assert read_manifest(run)["analyses"][PLANNED.name]["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "left"),
+    [
+        ("status.json", set()),
+        ("metrics.json", {"status.json", "analyses.json"}),
+        ("analyses.json", {"status.json", "metrics.json"}),
+        (None, {"status.json", "metrics.json", "analyses.json"}),
+    ],
+)
+def test_the_workflow_makes_damaged_records_again(complete, tmp_path, caplog, damaged, left):
+    run = copy_of(complete, tmp_path)
+    if damaged:
+        flip(run / damaged)
+    runs.discard_damaged(run)
+    assert {name for name in ("status.json", "metrics.json", "analyses.json") if (run / name).exists()} == left
+    assert len(caplog.messages) == bool(damaged)
+
+
+def test_a_damaged_count_of_crashes_is_told_and_starts_again(tmp_path, caplog):
+    runs.count_crash(tmp_path, "once")
+    runs.count_crash(tmp_path, "twice")
+    assert runs.crashes(tmp_path) == 2
+    flip(tmp_path / "crashes.json")
+    assert runs.crashes(tmp_path) == 0
+    assert caplog.messages[0].endswith("counting starts again")
+    runs.count_crash(tmp_path, "again")
+    assert runs.crashes(tmp_path) == 1
+
+
+def test_records_of_earlier_versions_are_read_as_they_stand(tmp_path):
+    atomic.write_json(tmp_path / "old.json", {"rows": [1, 2]})
+    assert records.read_json(tmp_path / "old.json") == {"rows": [1, 2]}
+    atomic.write_json(tmp_path / "crashes.json", {"count": 3, "message": ""})
+    assert runs.crashes(tmp_path) == 3
+
+
+def test_a_record_stays_readable_whatever_its_layout(tmp_path):
+    value = {"b": [1.5, None, "ü"], "a": {"x": -0.0}}
+    records.write_json(tmp_path / "new.json", value)
+    assert records.read_json(tmp_path / "new.json") == value
+    path = tmp_path / "new.json"
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    assert records.read_json(path) == value
+    for key in ("record", "sha256"):  # without one of its marks it is no record of an earlier version
+        path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != key}))
+        with pytest.raises(DataError, match="damaged or edited"):
+            records.read_json(path)
+        records.write_json(path, value)
+
+
+@pytest.fixture(name="stopped")
+def _stopped(complete, tmp_path):
+    """A run whose training was stopped: a checkpoint and two snapshots."""
+    run = copy_of(complete, tmp_path)
+    for name in ("status.json", "model.safetensors", "curve.csv", "snapshots/90.safetensors"):
+        (run / name).unlink()
+    return run
+
+
+def rewritten(path, change):
+    """Let ``change`` alter the tensors, and write them as a checkpoint that is whole."""
+    digest = f"{CELL.training_digest} 0 cpu"
+    tensors, state = checkpoint.load(path, digest, load_file(path), ("update",))
+    change(tensors, state)
+    checkpoint.save(path, tensors, state, digest)
+
+
+SPOILT = {
+    "flipped": (flip, "damaged"),
+    "empty": (lambda path: path.write_bytes(b""), "cannot be read"),
+    "NULs": (lambda path: path.write_bytes(b"\0" * 4096), "cannot be read"),
+    "junk": (lambda path: path.write_bytes(b"junk" * 100), "cannot be read"),
+    "half": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "cannot be read"),
+    "a tensor is missing": (
+        lambda path: rewritten(path, lambda tensors, state: tensors.pop("adam.first")),
+        "tensor adam.first: expected .* of torch.float32, found none",
+    ),
+    "another shape": (
+        lambda path: rewritten(path, lambda tensors, state: tensors.update({"model.p_bias.0": torch.zeros(3)})),
+        r"tensor model\.p_bias\.0: expected \[12\] of torch\.float32, found \[3\]",
+    ),
+    "another type": (
+        lambda path: rewritten(path, lambda tensors, state: tensors.update({"adam.step": torch.tensor(1.0)})),
+        "tensor adam.step: expected .*int64, found .*float32",
+    ),
+    "no position": (
+        lambda path: rewritten(path, lambda tensors, state: state.pop("phase")),
+        "state: expected phase, found none",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_checkpoint_of_no_use_is_told_and_training_starts_again(complete, stopped, caplog, how):
+    spoil, message = SPOILT[how]
+    path = stopped / checkpoint.FILE_NAME
+    spoil(path)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        assert train(CELL, patterns(), stopped, CPU) == runs.OK
+    (line,) = caplog.messages
+    assert re.fullmatch(f"{path}: {message}.*; training starts again", line)
+    expected = complete / CELL.path
+    for name in ("model.safetensors", *(f"snapshots/{u}.safetensors" for u in snapshots.updates(CELL.training))):
+        assert (stopped / name).read_bytes() == (expected / name).read_bytes()
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, {tests!r})
+from cells import cell, patterns
+from harness.errors import HarnessError
+from harness.training import train
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))  # the most that a file may have
+try:
+    chosen = cell(model={{"layers": [40, 20]}}, checkpoint_every_s={every})
+    train(chosen, patterns(), Path({run!r}), torch.device("cpu"))
+except HarnessError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("every", "file"), [(0.0, "checkpoint.safetensors"), (1e9, "model.safetensors")])
+def test_a_disk_that_takes_no_more_is_told_in_one_line(tmp_path, every, file):
+    """The operating system itself refuses: a limit on the size of files, instead of on their sum."""
+    program = LIMITED.format(tests=str(Path(__file__).parent), every=every, run=str(tmp_path / "run"))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{tmp_path}/run/{file}: expected to write it, found File too large\n"
+    assert not (tmp_path / "run" / file).exists()
+    assert not list((tmp_path / "run").glob(".*.part"))
+
+
+def test_results_that_cannot_be_written_are_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(HarnessError, match=f"{tmp_path}/file/run: expected to change .*, found Not a directory"):
+        train(cell(), patterns(), tmp_path / "file" / "run", CPU)
+
+    def refuse(self, *arguments, **options):
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(HarnessError, match=f"{tmp_path}/run: .*Read-only file system"):
+        train(cell(), patterns(), tmp_path / "run", CPU)
