@@ -229,11 +229,17 @@ class BiasForgotten(methods.iwae.IWAE):
 
 
 class FrozenMoves(methods.nade.NADE):
-    """A gradient by hand for a parameter that is to stay as it is."""
+    """A step by hand for a parameter that is to stay as it is: the harness itself leaves frozen ones alone."""
 
     def __init__(self, n_visible, hidden):
         super().__init__(n_visible, hidden)
         self.hidden_bias.requires_grad_(False)
+
+    @torch.no_grad()
+    def accumulate_gradients(self, batch, n_samples, generator):
+        loss = super().accumulate_gradients(batch, n_samples, generator)
+        self.hidden_bias.sub_(0.001)
+        return loss
 
 
 # -- labels -----------------------------------------------------------------------------------------------------------

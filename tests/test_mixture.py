@@ -146,9 +146,16 @@ def test_columns_that_are_constant_stay_finite():
     assert torch.isfinite(model.log_prob(1 - x)).all()
 
 
-@pytest.mark.parametrize("wrong", [{"components": 0}, {"smoothing": 0.0}], ids=str)
-def test_bad_hyperparameters_are_named(wrong):
-    with pytest.raises(ConfigError, match="above 0"):
+@pytest.mark.parametrize(
+    ("wrong", "expected"),
+    [
+        ({"components": 0}, "components: expected at least 1"),
+        ({"smoothing": 0.0}, "smoothing: expected a number above 0"),
+    ],
+    ids=str,
+)
+def test_bad_hyperparameters_are_named(wrong, expected):
+    with pytest.raises(ConfigError, match=expected):
         made(**wrong)
 
 
