@@ -148,7 +148,10 @@ def test_columns_that_are_constant_stay_finite():
 
 @pytest.mark.parametrize(
     ("wrong", "expected"),
-    [({"components": 0}, "components: expected at least 1"), ({"smoothing": 0.0}, "smoothing: expected a number above 0")],
+    [
+        ({"components": 0}, "components: expected at least 1"),
+        ({"smoothing": 0.0}, "smoothing: expected a number above 0"),
+    ],
     ids=str,
 )
 def test_bad_hyperparameters_are_named(wrong, expected):
