@@ -84,13 +84,7 @@ def check_measurements(run: Path) -> str | None:
     expected = read_json(run / "metrics.json").get(ROWS_DIGEST)
     if expected is None:
         return None
-    path, again = run / ROWS_FILE, "(remove metrics.json to have the model measured again)"
-    try:
-        found = file_digest(path)
-    except OSError as error:
-        raise DataError(path, f"the values per row that belong to metrics.json {again}", error.strerror) from error
-    if found != expected:
-        raise DataError(path, f"sha256 {expected}, as metrics.json has it {again}", found)
+    check_file(run / ROWS_FILE, expected, ", as metrics.json has it (remove that to have the model measured again)")
     return expected
 
 
@@ -151,14 +145,14 @@ def checked(run: Path, status: Mapping[str, Any], name: str) -> Path:
     return run / name
 
 
-def check_file(path: Path, expected: str | None) -> None:
-    """Raises DataError unless the file has this sha256."""
+def check_file(path: Path, expected: str | None, remedy: str = "") -> None:
+    """Raises DataError, with what to do about it, unless the file has this sha256."""
     try:
         found = file_digest(path)
     except OSError as error:
-        raise DataError(path, f"a file of sha256 {expected}", error.strerror) from error
+        raise DataError(path, f"a file of sha256 {expected}{remedy}", error.strerror) from error
     if found != expected:
-        raise DataError(path, f"sha256 {expected}", found)
+        raise DataError(path, f"sha256 {expected}{remedy}", found)
 
 
 def copy_training(source: Path, run: Path, cell: Cell) -> None:

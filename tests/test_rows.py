@@ -158,7 +158,7 @@ def test_rows_of_another_measurement_are_noticed(tmp_path):
     with pytest.raises(DataError, match=r"rows.parquet: expected sha256 .* as metrics.json has it"):
         per_row.read(tmp_path)
     (tmp_path / per_row.FILE).unlink()
-    with pytest.raises(DataError, match=r"rows.parquet: expected the values per row"):
+    with pytest.raises(DataError, match=r"rows.parquet: expected a file of sha256 .* as metrics.json has it"):
         per_row.read(tmp_path)
     old = {key: value for key, value in runs.read_json(tmp_path / "metrics.json").items() if key != per_row.DIGEST}
     (tmp_path / "metrics.json").write_text(json.dumps(old), encoding="utf-8")
