@@ -21,6 +21,7 @@ from harness.config import Cell, canonical_json, cells_named, data_settings, rea
 from harness.data import cached_route, is_local
 from harness.errors import ConfigError, DataError
 from harness.gpu_slots import means_gpu
+from harness.processors import n_processors
 from harness.settings_check import Source
 from harness.settings_text import read_yaml, typed
 
@@ -155,8 +156,7 @@ def short_digest(value: Any) -> str:
 
 def cores_per_job(cores: int | None) -> int:
     """Snakemake cores that a single-threaded job takes: ``--cores 8`` on 2 processors then runs 2 jobs at once."""
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, -(-(cores or 1) // processors))
+    return max(1, -(-(cores or 1) // n_processors()))
 
 
 def is_short(cell: Cell) -> bool:

@@ -14,4 +14,4 @@ class BiHMNade(NadeBeliefStack, BiHM):
     title = "BiHM - NADE"
     kind = "latent"
     source = "Bornschein, Shabanian, Fischer, Bengio: Bidirectional Helmholtz Machines, ICML 2016, with NADE layers"
-    small = {"layers": [3, 2], "hidden": [3, 2, 2]}
+    small = {"layers": [2, 2], "hidden": [2, 3, 3]}  # a condition of one layer is as wide as that of the next

@@ -11,4 +11,4 @@ class RWSNade(NadeBeliefStack, RWS):
     title = "RWS - NADE"
     kind = "latent"
     source = "Bornschein, Bengio: Reweighted Wake-Sleep, ICLR 2015"
-    small = {"layers": [3, 2], "hidden": [3, 2, 2]}
+    small = {"layers": [2, 2], "hidden": [2, 3, 3]}  # a condition of one layer is as wide as that of the next

@@ -17,12 +17,14 @@ import methods.nade
 import methods.nvil
 import methods.rbm
 import methods.rws
+import methods.rws_nade
 import methods.ssl_bihm
 import methods.ssl_bihm_low
 import methods.vae
 import methods.vimco
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.gaussian import GaussianStack
+from harness.blocks.nade import NadeLayer
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.estimators import joint_label_loss
 from harness.method import Batch
@@ -53,6 +55,24 @@ class ScoreAlone(methods.vimco.VIMCO):
     def add_q_gradients(self, inferred, weights):
         own = torch.softmax(inferred.log_p - inferred.log_q, 1).flatten() / len(inferred.log_p)
         super().add_q_gradients(inferred, (weights - own).to(weights.dtype))
+
+
+class KeepsMemoryOfOthers(NadeLayer):
+    """What the biases were shifted by is kept where the next layer writes its own."""
+
+    def draw_columns(self, given, n, generator, fixed=None):
+        scored = super().draw_columns(given, n, generator, fixed)
+        scored.given = given if given is not None and len(given) == n else scored.given
+        return scored
+
+
+class MemoryUsedAgain(methods.rws_nade.RWSNade):
+    """Seen only where the conditions of two layers are equally wide, so that they share their memory."""
+
+    def __init__(self, n_visible, layers, hidden):
+        super().__init__(n_visible, layers, hidden)
+        for layer in self.q_layers:
+            layer.__class__ = KeepsMemoryOfOthers
 
 
 class WeightsNotNormalised(methods.darn.DARN):
@@ -436,6 +456,7 @@ PLANTED = {
         SpreadWithoutGradient,
         UnseenColumnsCountOnce,
         SlopesOfAnotherLoss,
+        MemoryUsedAgain,
     ],
     "gradient with labels": [GammaOfTheWrongSign, LabelGradientSwapped],
     "loss is a bound": [TimesSamples, LowInTrainingMode],

@@ -1,5 +1,7 @@
 """The conformance suite on scores, modes and draws: planted mistakes are caught by the check that names the fault."""
 
+import os
+
 import pytest
 import torch
 from planted_plugins import CountsInABuffer, FrozenMask, FunctionalDropout, SamplesAlone, Uniform, Unusual
@@ -7,7 +9,8 @@ from planted_scores import PLANTED
 
 from harness.cli import main
 from harness.errors import ConfigError
-from harness.verify import CHECKS, Result, Subject, parametrize_with_checks, run_check, summary
+from harness.registry import method_class
+from harness.verify import CHECKS, Result, Subject, parametrize_with_checks, run_check, summary, verify
 from harness.verify.independence import _variance_ratio, normal_scores
 from harness.verify.modes import HeldStill
 from harness.verify.subject import N_VISIBLE, generator
@@ -135,6 +138,28 @@ def test_a_method_that_ends_the_process_has_failed():
             raise SystemExit(0)
 
     assert run_check("normalisation", Subject(Leaves)) == Result("normalisation", "failed", "SystemExit: 0")
+
+
+@pytest.mark.parametrize("processors", [1, 2])
+def test_verdicts_are_the_same_on_any_number_of_processors(monkeypatch, processors):
+    monkeypatch.setattr("harness.verify.n_processors", lambda: processors)
+    subject = Subject(method_class("factorised"))
+    assert list(verify("factorised")) == [run_check(check, subject) for check in CHECKS]
+
+
+def test_a_method_that_takes_its_process_along_fails_the_checks_that_ask_it(monkeypatch):
+    class Crashes(FrozenMask):
+        def sample(self, n, generator):
+            os._exit(0)
+
+    monkeypatch.setattr("harness.verify.n_processors", lambda: 2)
+    monkeypatch.setattr("harness.verify.method_class", lambda name: Crashes)
+    monkeypatch.setattr("harness.verify.build", lambda *_: None)
+    found = {result.check: result for result in verify("fvsbn")}
+    assert list(found) == list(CHECKS)
+    assert found["samples"].verdict == "failed"
+    assert "ended without a word" in found["samples"].detail
+    assert [found[check].verdict for check in ("normalisation", "gradient", "learning")] == ["passed"] * 3
 
 
 def test_the_last_line_sums_up():

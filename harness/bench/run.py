@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from harness.bench.findings import Absence, CaseFindings, Findings
 from harness.bench.timing import Effort, time_in_turns
 from harness.bench.workloads import Workloads
 from harness.data import DataSettings
+from harness.processors import n_processors
 from harness.provenance import choose_device, describe_device, git_commit, versions
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def plan(keys: Sequence[str] | None, long: bool, quick: bool, device: str, threa
 
     Raises ConfigError that names an unknown case.
     """
-    torch.set_num_threads(threads or _cores())
+    torch.set_num_threads(threads or n_processors())
     with_scaling = not keys or SCALING in keys
     chosen = cases.chosen([key for key in keys or () if key != SCALING], long) if keys != [SCALING] else []
     return Plan(chosen, with_scaling, choose_device(device), quick)
@@ -113,7 +113,7 @@ def measure(workload: Workload, effort: Effort) -> CaseFindings:
 
 def _with_peaks(found: list[CaseFindings], workloads: Workloads) -> list[CaseFindings]:
     """The findings with peak memory, which several processes at a time may measure: when all timing is over."""
-    workers = 1 if workloads.device.type == "cuda" else _cores()
+    workers = 1 if workloads.device.type == "cuda" else n_processors()
     with ThreadPoolExecutor(workers) as pool:
         pending = []
         for each in found:
@@ -148,11 +148,6 @@ def _log(found: CaseFindings) -> None:
         logger.info("%s: %s %.3f ms, %.2f times ours", found.case.title, contender, timing.median_ms, ratio)
     for absence in found.absences:
         logger.info("%s: without %s: %s", found.case.title, absence.contender, absence.reason)
-
-
-def _cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _threads(device: torch.device) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -32,10 +33,14 @@ def hidden_units(x_block: Tensor, carried: Tensor, inputs: Tensor) -> tuple[Tens
 
     x_block [N, d], carried [N, H], the activation before the block; inputs [d, H], the block's rows of W.
     """
-    size = x_block.shape[1]
-    earlier = torch.ones(size, size, dtype=x_block.dtype, device=x_block.device).tril_(-1)
-    mask = x_block[None, :, :] * earlier[:, None, :]  # x_d' where d' < d
+    mask = x_block * _earlier(x_block.shape[1], x_block.dtype, x_block.device)  # x_d' where d' < d
     return torch.matmul(mask, inputs).add_(carried).sigmoid_(), mask
+
+
+@lru_cache(maxsize=64)
+def _earlier(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[d, 1, d'] of ones where d' < d, zeros elsewhere."""
+    return torch.ones(size, size, dtype=dtype, device=device).tril_(-1)[:, None, :]
 
 
 def output_products(x: Tensor, inputs: Tensor, outputs: Tensor, hidden_bias: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -43,13 +48,19 @@ def output_products(x: Tensor, inputs: Tensor, outputs: Tensor, hidden_bias: Ten
 
     x [N, D]; inputs, outputs [D, H]; hidden_bias [N, H]. With the visible bias they are the logits of p(x_d | x_<d).
     """
-    carried, starts, products = hidden_bias, [], []
+    starts, products, before = [hidden_bias], [], slice(0)
     for columns in column_blocks(x.shape[1]):
-        starts.append(carried)
-        hidden, _ = hidden_units(x[:, columns], carried, inputs[columns])
+        if products:
+            starts.append(torch.addmm(starts[-1], x[:, before], inputs[before]))
+        hidden, _ = hidden_units(x[:, columns], starts[-1], inputs[columns])
         products.append(torch.matmul(hidden, outputs[columns][:, :, None]).squeeze(-1))
-        carried = torch.addmm(carried, x[:, columns], inputs[columns])
+        before = columns
     return torch.cat(products), starts
+
+
+def _repeated(rows: Tensor, n: int) -> Tensor:
+    """n rows, each of ``rows`` as often as another, next to its copies."""
+    return rows if len(rows) == n else rows.repeat_interleave(n // len(rows), dim=0)
 
 
 def has_kernel(x: Tensor) -> bool:
@@ -126,22 +137,21 @@ class NadeLayer(nn.Module):
         log_prob is that of what was drawn, each column given all before it.
         """
         if given is not None:
-            given = given.to(self.visible_bias.dtype).repeat_interleave(n // len(given), dim=0)
+            given = given.to(self.visible_bias.dtype).repeat_interleave(n // len(given), dim=0)  # a copy, see ``score``
         carried, visible_bias = self._biases(given, n)
-        value = torch.empty_like(visible_bias)
-        total = torch.zeros(n, dtype=torch.float64, device=value.device)
-        for d in range(value.shape[1]):
-            logit = torch.sigmoid(carried) @ self.output_weight[d] + visible_bias[:, d]
-            drawn = sample_bernoulli(torch.sigmoid(logit), generator)
-            log_prob = drawn * logit - F.softplus(logit)
+        n_columns = visible_bias.shape[1]
+        logits, value = visible_bias.t().clone(), visible_bias.new_empty(n_columns, n)  # a column is contiguous
+        for d in range(n_columns):
+            logits[d].addmv_(torch.sigmoid(carried), self.output_weight[d])
+            value[d] = sample_bernoulli(torch.sigmoid(logits[d]), generator)
             if fixed is not None:
-                to_draw = fixed[:, d].isnan()
-                drawn = torch.where(to_draw, drawn, fixed[:, d])
-                log_prob = log_prob * to_draw
-            value[:, d] = drawn
-            total += log_prob
-            carried = torch.addcmul(carried, value[:, d : d + 1], self.input_weight[d])
-        return Scored(value, total, given)
+                value[d] = torch.where(fixed[:, d].isnan(), value[d], fixed[:, d])
+            if d + 1 < n_columns:
+                carried = torch.addcmul(carried, value[d, :, None], self.input_weight[d])
+        log_prob = value * logits - F.softplus(logits)
+        if fixed is not None:
+            log_prob *= fixed.t().isnan()
+        return Scored(value.t().contiguous(), log_prob.sum(0, dtype=torch.float64), given)
 
     @torch.no_grad()
     def add_gradients(self, scored: Scored, weights: Tensor, u: Tensor | None) -> None:
@@ -184,10 +194,8 @@ class NadeLayer(nn.Module):
     def _biases(self, given: Tensor | None, n: int) -> list[Tensor]:
         """Biases of the hidden [n, H] and of the visible units [n, n_units] for n rows."""
         bias = torch.cat([self.hidden_bias, self.visible_bias])
-        if given is None:
-            return list(bias.expand(n, -1).split(self._sizes(), dim=1))
-        shifted = given + bias
-        return list(shifted.repeat_interleave(n // len(shifted), dim=0).split(self._sizes(), dim=1))
+        shifted = bias.expand(n, -1) if given is None else _repeated(given + bias, n)
+        return list(shifted.split(self._sizes(), dim=1))
 
     def _matrices(self) -> Any:
         from harness.kernels import nade as kernel

@@ -9,9 +9,15 @@ same whenever it is asked for.
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 
+import torch
+
+from harness.processors import n_processors
 from harness.registry import build, method_class
 from harness.verify import (
     closed_form,
@@ -72,6 +78,11 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
 }
 
 
+MOST_WORKERS = 4  # the longest check takes a fifth of the time of all
+SLOW_CHECKS = ("independence", "rows alone", "gradient", "samples", "joint samples", "inpainting", "batch untouched")
+_of_worker: dict[str, Subject] = {}  # what a process of the pool verifies
+
+
 def run_check(name: str, subject: Subject) -> Result:
     """The verdict of one check; an exception in the method is a failure."""
     try:
@@ -87,10 +98,51 @@ def run_check(name: str, subject: Subject) -> Result:
 
 
 def verify(name: str) -> Iterator[Result]:
-    """Results of all checks of the method of this name, as they come. Raises ConfigError when there is none."""
+    """Results of all checks of the method of this name, as they come. Raises ConfigError when there is none.
+
+    On several processors, where the system can fork, as many processes take one check after the other.
+    """
     subject = Subject(method_class(name))
     build(name, N_VISIBLE, subject.hyperparameters)  # says what is wrong with ``small``
-    yield from map(partial(run_check, subject=subject), CHECKS)
+    n_workers = min(n_processors(), MOST_WORKERS)
+    if n_workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
+        yield from (run_check(check, subject) for check in CHECKS)
+        return
+    with _workers(n_workers, subject) as pool:
+        found = {check: _submitted(pool, check) for check in sorted(CHECKS, key=SLOW_CHECKS.__contains__, reverse=True)}
+        yield from (_result(check, found[check], subject) for check in CHECKS)
+
+
+def _workers(n: int, subject: Subject) -> ProcessPoolExecutor:
+    forking = multiprocessing.get_context("fork")  # the class of a plugin need not be importable
+    return ProcessPoolExecutor(n, forking, initializer=_begin_worker, initargs=(subject,))
+
+
+def _begin_worker(subject: Subject) -> None:
+    torch.set_num_threads(1)
+    _of_worker["subject"] = subject
+
+
+def _check_of_worker(check: str) -> Result:
+    return run_check(check, _of_worker["subject"])
+
+
+def _submitted(pool: ProcessPoolExecutor, check: str) -> Future[Result]:
+    try:
+        return pool.submit(_check_of_worker, check)
+    except BrokenProcessPool as broken:
+        future: Future[Result] = Future()
+        future.set_exception(broken)
+        return future
+
+
+def _result(check: str, pending: Future[Result], subject: Subject) -> Result:
+    """What the check found; where a process of the pool has died, asked again in a process of its own."""
+    with contextlib.suppress(BrokenProcessPool):
+        return pending.result()
+    with _workers(1, subject) as pool, contextlib.suppress(BrokenProcessPool):
+        return _submitted(pool, check).result()
+    return Result(check, "failed", "the process of the check ended without a word: does the method crash or exit?")
 
 
 def summary(results: Sequence[Result]) -> str:
