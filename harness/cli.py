@@ -13,6 +13,8 @@ import errno
 import gc
 import json
 import logging
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,10 +41,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return options.verb(options) or 0
+        code = options.verb(options) or 0
+        sys.stdout.flush()
+        return code
     except HarnessError as error:
         print(f"harness: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # whoever reads what is printed has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except SystemExit as error:  # of a method's code: no verb of ours ends like this
         found = f"sys.exit({error.code!r})"
         print(f"harness: expected a method that returns or raises an error, found {found}", file=sys.stderr)
@@ -79,9 +86,11 @@ def _parser() -> argparse.ArgumentParser:
 
     new = _verb(verbs, "new-method", _new_method, "write a working method to start from, and its configuration")
     new.add_argument("name", metavar="NAME")
-    new.add_argument("--folder", type=Path, help="where to write NAME.py and NAME.yaml (default: methods)")
+    new.add_argument("--folder", type=Path, help="where to write (default: methods/ in a checkout, else here)")
 
     _verb(verbs, "settings", _settings, "print the merged settings as JSON")
+
+    _verb(verbs, "snakefile", _snakefile, "print the path of the workflow, for `snakemake -s`")
 
     run = _verb(verbs, "run", _run_cell, "train one model, unless that is done, and measure it on the test set")
     _add_cell(run)
@@ -220,7 +229,7 @@ def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, 
 
 def _results(settings: dict[str, Any]) -> Path:
     """Where the results of a preset lie."""
-    from harness.config import ROOT
+    from harness.places import ROOT
 
     return ROOT / "results" / settings["preset"]
 
@@ -313,20 +322,29 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _new_method(options: argparse.Namespace) -> int:
-    from harness.new_method import BUILT_IN, write_new_method
+    from harness.new_method import METHODS, write_new_method
+    from harness.places import CHECKOUT
 
     _load_settings(options)
-    written = write_new_method(options.name, options.folder or BUILT_IN)
-    here = Path.cwd()
+    written = write_new_method(options.name, options.folder)
+    here, built_in = Path.cwd(), written[0].parent == METHODS
     code, settings = (path.relative_to(here) if path.is_relative_to(here) else path for path in written)
     print(f"wrote {code}, a small method that works, and {settings}, its configuration; next:")
-    print(f"  harness verify {options.name}" + (f" --settings {settings}" if options.folder else ""))
-    print(f"  snakemake --cores 8 tables figures --configfile {settings}")
+    print(f"  harness verify {options.name}" + ("" if built_in else f" --settings {settings}"))
+    snakemake = "snakemake" if CHECKOUT else 'snakemake -s "$(harness snakefile)"'
+    print(f"  {snakemake} --cores 8 tables figures --configfile {settings}")
     return 0
 
 
 def _settings(options: argparse.Namespace) -> int:
     print(json.dumps(_load_settings(options), indent=2))
+    return 0
+
+
+def _snakefile(options: argparse.Namespace) -> int:
+    from harness.places import SNAKEFILE
+
+    print(SNAKEFILE)
     return 0
 
 
@@ -603,7 +621,8 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from harness.config import ROOT, cells
+    from harness.config import cells
+    from harness.places import ROOT
     from harness.publish import publish
 
     settings = _load_settings(options)
@@ -617,7 +636,8 @@ def _publish(options: argparse.Namespace) -> int:
 
 def _bench(options: argparse.Namespace) -> int:
     from harness.bench import run
-    from harness.config import ROOT, data_settings
+    from harness.config import data_settings
+    from harness.places import ROOT
 
     plan = run.plan(options.cases, options.long, options.quick, options.device, options.threads)
     agree = run.bench(plan, data_settings(_load_settings(options)), options.output or ROOT / "results" / "bench")

@@ -27,6 +27,7 @@ from harness.cache_folder import cache_folder
 from harness.data import DataSettings
 from harness.errors import ConfigError
 from harness.names import variant_folder
+from harness.places import ROOT, WORKFLOWS
 from harness.registry import use_files
 from harness.schema import check
 from harness.settings_check import (
@@ -41,9 +42,6 @@ from harness.settings_check import (
     source_of,
 )
 from harness.settings_text import dotted, plain, read_yaml
-
-ROOT = Path(__file__).resolve().parents[1]
-WORKFLOWS = ROOT / "workflows"
 
 
 @dataclass(frozen=True)
@@ -173,8 +171,8 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
     preset = asked.values["preset"]
     if preset not in presets():
         raise ConfigError(f"{asked.name}: preset: expected one of {', '.join(presets())}, found {preset!r}")
-    path = f"workflows/presets/{preset}.yaml"
-    sources = [base, Source(path, read_yaml(ROOT / path)), *given]
+    path = f"presets/{preset}.yaml"
+    sources = [base, Source(f"workflows/{path}", read_yaml(WORKFLOWS / path)), *given]
     checker = Checker(merged_sources(sources), sources)
     try:
         use_files(method_files(checker.settings))
@@ -186,7 +184,7 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
 
 
 def data_settings(settings: Mapping[str, Any]) -> DataSettings:
-    """Where data are looked for; relative folders count from the repository's root."""
+    """Where data are looked for; relative folders count from ``harness.places.ROOT``."""
     data = settings["data"]
     return DataSettings(
         cache=ROOT / Path(data["cache"]).expanduser() if data["cache"] else cache_folder(),
@@ -198,7 +196,7 @@ def data_settings(settings: Mapping[str, Any]) -> DataSettings:
 
 
 def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Files with methods that the settings name; relative ones count from the repository's root."""
+    """Files with methods that the settings name; relative ones count from ``harness.places.ROOT``."""
     return tuple(ROOT / Path(path).expanduser() for path in settings["methods"])
 
 

@@ -13,27 +13,26 @@ from importlib.resources import files
 from pathlib import Path
 
 from harness import atomic
-from harness.config import ROOT
 from harness.errors import ConfigError
+from harness.places import CHECKOUT, METHODS, ROOT
 from harness.registry import file_of, method_names, origin
 from harness.settings_text import parse_settings
 
-BUILT_IN = ROOT / "methods"
 
-
-def write_new_method(name: str, folder: Path = BUILT_IN) -> tuple[Path, Path]:
+def write_new_method(name: str, folder: Path | None = None) -> tuple[Path, Path]:
     """Write ``NAME.py`` and ``NAME.yaml`` to the folder; their paths.
 
-    In another folder than the built-in methods', the settings also say where the method is. Raises ConfigError for a
-    name that is no Python identifier of ASCII letters or is taken, and for a file that exists.
+    Without a folder it is that of the built-in methods, or the current one where the harness is installed. In another
+    folder than the built-in methods', the settings also say where the method is. Raises ConfigError for a name that is
+    no Python identifier of ASCII letters or is taken, and for a file that exists.
     """
     _check_name(name)
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(folder or (METHODS if CHECKOUT else ".")))
     code, settings = folder / f"{name}.py", folder / f"{name}.yaml"
     for path in (code, settings):
         if path.exists():
             raise ConfigError(f"{path}: expected no such file, found one, which is left alone")
-    where = "" if folder.resolve() == BUILT_IN else f"methods: [{json.dumps(_from_root(code))}]\n"
+    where = "" if folder.resolve() == METHODS else f"methods: [{json.dumps(_from_root(code))}]\n"
     atomic.write_text(code, _filled_in("method.py", name))
     atomic.write_text(settings, where + _filled_in("method.yaml", name))
     return code, settings

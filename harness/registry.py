@@ -1,6 +1,6 @@
 """Finding methods: built-in ones by file, others by entry point or by a file that the configuration names.
 
-A built-in method is a module of the ``methods`` package; a published one names its module in the entry-point group
+A built-in method is a module of ``harness.methods``; a published one names its module in the entry-point group
 ``bihm_harness.methods``; the files of the configuration's ``methods`` are made known by :func:`use_files` where
 settings are read. Nothing is imported until a method is asked for by name.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import methods
+from harness import methods
 from harness.errors import ConfigError, HarnessError
 from harness.names import wrong_name
 

@@ -7,6 +7,7 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
+from harness import methods
 from harness.errors import HarnessError
 
 
@@ -30,19 +31,18 @@ def module_file(module: str, beside: Path | None = None) -> Path:
     """
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)
-    if spec is None and beside is not None:
-        base = beside.parent.joinpath(top, *rest)
-        for path in (base.with_suffix(".py"), base / "__init__.py"):
+    if module.startswith(f"{methods.__name__}."):  # a package whose folder is elsewhere
+        places = [Path(folder, *rest[1:]) for folder in methods.__path__]
+    elif spec is None:
+        places = [] if beside is None else [beside.parent.joinpath(top, *rest)]
+    elif spec.submodule_search_locations:
+        places = [Path(folder, *rest) for folder in spec.submodule_search_locations]
+    else:
+        places = [] if rest or not spec.origin else [Path(spec.origin).with_suffix("")]
+    for place in places:
+        for path in (place.with_suffix(".py"), place / "__init__.py"):
             if path.is_file():
                 return path
-    elif spec is not None and spec.submodule_search_locations:
-        for folder in spec.submodule_search_locations:
-            base = Path(folder).joinpath(*rest)
-            for path in (base.with_suffix(".py"), base / "__init__.py"):
-                if path.is_file():
-                    return path
-    elif spec is not None and not rest and spec.origin:
-        return Path(spec.origin)
     raise HarnessError(f"module {module}: expected a Python source file, found none")
 
 

@@ -1,7 +1,8 @@
 """Bidirectional Helmholtz machine whose conditionals, of p and of q, are NADE layers."""
 
+from harness.methods.bihm import BiHM
+
 from harness.blocks.nade_belief import NadeBeliefStack
-from methods.bihm import BiHM
 
 
 class BiHMNade(NadeBeliefStack, BiHM):

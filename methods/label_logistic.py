@@ -1,7 +1,8 @@
 """Control for semi-supervised models: logistic regression on the pixels of the labelled rows alone."""
 
+from harness.methods.label_mlp import LabelMLP
+
 from harness.ranges import NonNegative, Size
-from methods.label_mlp import LabelMLP
 
 
 class LabelLogistic(LabelMLP):

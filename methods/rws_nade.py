@@ -1,7 +1,8 @@
 """Reweighted wake-sleep whose conditionals, of p and of q, are NADE layers."""
 
+from harness.methods.rws import RWS
+
 from harness.blocks.nade_belief import NadeBeliefStack
-from methods.rws import RWS
 
 
 class RWSNade(NadeBeliefStack, RWS):

@@ -6,6 +6,7 @@ set). The label factor is in p and in q alike, so it drops out of p*(x), which s
 """
 
 import torch
+from harness.methods.bihm import BiHM
 from torch import Tensor
 
 from harness import exact
@@ -14,7 +15,6 @@ from harness.blocks.label_head import LabelHead
 from harness.estimators import joint_label_loss
 from harness.method import Batch
 from harness.ranges import Count, Share, Size, Sizes
-from methods.bihm import BiHM
 
 
 class LowLabelBiHM(BiHM):

@@ -3,48 +3,48 @@ one way, in some shape, mode or place, and otherwise its parent. ``PLANTED`` say
 
 import math
 
+import harness.methods.bihm
+import harness.methods.eonade
+import harness.methods.factorised
+import harness.methods.fvsbn
+import harness.methods.iwae
+import harness.methods.label_mlp
+import harness.methods.made
+import harness.methods.mixture
+import harness.methods.nade
+import harness.methods.rbm
+import harness.methods.rws
+import harness.methods.ssl_bihm_low
+import harness.methods.vae
 import torch
 from torch import nn
 
-import methods.bihm
-import methods.eonade
-import methods.factorised
-import methods.fvsbn
-import methods.iwae
-import methods.label_mlp
-import methods.made
-import methods.mixture
-import methods.nade
-import methods.rbm
-import methods.rws
-import methods.ssl_bihm_low
-import methods.vae
 from harness.blocks.bernoulli import sample_bernoulli
 from harness.method import Batch
 
 # -- a row's score depends on the others ------------------------------------------------------------------------------
 
 
-class CentredOverTheBatch(methods.fvsbn.FVSBN):
+class CentredOverTheBatch(harness.methods.fvsbn.FVSBN):
     """The correction vanishes where all 2^D rows are scored at once, and where all rows are alike."""
 
     def log_prob(self, x):
         return super().log_prob(x - 0.3 * (x.mean(0) - 0.5) * (x.std(0, correction=0) > 0))
 
 
-class SoftmaxOverTheBatch(methods.rbm.RBM):
+class SoftmaxOverTheBatch(harness.methods.rbm.RBM):
     def log_unnormalised(self, x):
         found = super().log_unnormalised(x)
         return found - torch.logsumexp(found, dim=0)
 
 
-class WrongFrom17Rows(methods.nade.NADE):
+class WrongFrom17Rows(harness.methods.nade.NADE):
     def log_prob(self, x):
         found = super().log_prob(x)
         return found + 0.01 * x[:, 0] if 17 <= len(x) < 32 else found
 
 
-class WrongAbove4096Rows(methods.made.MADE):
+class WrongAbove4096Rows(harness.methods.made.MADE):
     """Rows that do not fit into the first block come out in reverse."""
 
     def log_prob(self, x):
@@ -52,13 +52,13 @@ class WrongAbove4096Rows(methods.made.MADE):
         return torch.cat([found[:4096], found[4096:].flip(0)]) if len(x) > 4097 else found
 
 
-class WrongForOneRow(methods.fvsbn.FVSBN):
+class WrongForOneRow(harness.methods.fvsbn.FVSBN):
     def log_prob(self, x):
         found = super().log_prob(x)
         return found - found.mean() + found.median() - 0.05 if len(x) == 1 else found
 
 
-class SinglePrecisionInBlocks(methods.fvsbn.FVSBN):
+class SinglePrecisionInBlocks(harness.methods.fvsbn.FVSBN):
     """Right in double precision; in single, the last incomplete block of 16 is padded with its last row."""
 
     def log_prob(self, x):
@@ -68,13 +68,13 @@ class SinglePrecisionInBlocks(methods.fvsbn.FVSBN):
         return found
 
 
-class WeightsCentredOverRows(methods.rws.RWS):
+class WeightsCentredOverRows(harness.methods.rws.RWS):
     def log_weights(self, x, n_samples, generator):
         found = super().log_weights(x, n_samples, generator)
         return found - 0.2 * (found.mean() + self.n_visible * math.log(2.0))
 
 
-class WeightsRankRows(methods.rws.RWS):
+class WeightsRankRows(harness.methods.rws.RWS):
     """The mean over all rows is left as it is: those above it gain what those below it lose."""
 
     def log_weights(self, x, n_samples, generator):
@@ -82,19 +82,19 @@ class WeightsRankRows(methods.rws.RWS):
         return found + 0.1 * torch.sign(found.mean(1, keepdim=True) - found.mean())
 
 
-class WeightsWrongFor17Rows(methods.vae.VAE):
+class WeightsWrongFor17Rows(harness.methods.vae.VAE):
     def log_weights(self, x, n_samples, generator):
         found = super().log_weights(x, n_samples, generator)
         return found + 0.3 if len(x) == 17 else found
 
 
-class WeightsWrongForManySamples(methods.rws.RWS):
+class WeightsWrongForManySamples(harness.methods.rws.RWS):
     def log_weights(self, x, n_samples, generator):
         found = super().log_weights(x, n_samples, generator)
         return found + 0.1 if n_samples >= 1000 else found
 
 
-class BatchStatisticsInEvaluation(methods.fvsbn.FVSBN):
+class BatchStatisticsInEvaluation(harness.methods.fvsbn.FVSBN):
     def __init__(self, n_visible: int):
         super().__init__(n_visible)
         self.norm = nn.BatchNorm1d(n_visible, affine=False, track_running_stats=False)
@@ -103,19 +103,19 @@ class BatchStatisticsInEvaluation(methods.fvsbn.FVSBN):
         return super().log_prob(x + 0.01 * self.norm(x)) if len(x) > 1 else super().log_prob(x)
 
 
-class LabelsCentred(methods.label_mlp.LabelMLP):
+class LabelsCentred(harness.methods.label_mlp.LabelMLP):
     def log_label_prob(self, x):
         found = super().log_label_prob(x)
         return torch.log_softmax(found - 0.5 * found.mean(0), dim=1)
 
 
-class LabelWeightsCentred(methods.ssl_bihm_low.LowLabelBiHM):
+class LabelWeightsCentred(harness.methods.ssl_bihm_low.LowLabelBiHM):
     def log_label_weights(self, x, n_samples, generator):
         found = super().log_label_weights(x, n_samples, generator)
         return found - 0.3 * found.mean()
 
 
-class InpaintsWithNeighbours(methods.bihm.BiHM):
+class InpaintsWithNeighbours(harness.methods.bihm.BiHM):
     """Every second of many rows gets what was drawn for the row before it."""
 
     def inpaint(self, x, known, n_sweeps, n_proposals, generator):
@@ -128,7 +128,7 @@ class InpaintsWithNeighbours(methods.bihm.BiHM):
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-class TestStatisticsInABuffer(methods.fvsbn.FVSBN):
+class TestStatisticsInABuffer(harness.methods.fvsbn.FVSBN):
     def __init__(self, n_visible: int):
         super().__init__(n_visible)
         self.register_buffer("seen", torch.zeros(n_visible))
@@ -139,7 +139,7 @@ class TestStatisticsInABuffer(methods.fvsbn.FVSBN):
         return found
 
 
-class RemembersByShape(methods.nade.NADE):
+class RemembersByShape(harness.methods.nade.NADE):
     """As a cache that somebody forgot to key by the rows."""
 
     def log_prob(self, x):
@@ -147,7 +147,7 @@ class RemembersByShape(methods.nade.NADE):
         return kept.setdefault(tuple(x.shape), super().log_prob(x))
 
 
-class SamplesWhatItScored(methods.rws.RWS):
+class SamplesWhatItScored(harness.methods.rws.RWS):
     """Every tenth sample is a row that was scored."""
 
     last = None
@@ -166,7 +166,7 @@ class SamplesWhatItScored(methods.rws.RWS):
 # -- the batch is edited ----------------------------------------------------------------------------------------------
 
 
-class EditsScoredRows(methods.fvsbn.FVSBN):
+class EditsScoredRows(harness.methods.fvsbn.FVSBN):
     def log_prob(self, x):
         found = super().log_prob(x)
         if x.dtype == torch.float32:
@@ -174,28 +174,28 @@ class EditsScoredRows(methods.fvsbn.FVSBN):
         return found
 
 
-class EditsTheBatchOfTheLoss(methods.made.MADE):
+class EditsTheBatchOfTheLoss(harness.methods.made.MADE):
     def loss(self, batch, n_samples, generator):
         found = super().loss(Batch(batch.x.clone(), batch.y), n_samples, generator)
         batch.x.mul_(2.0).sub_(1.0)
         return found
 
 
-class EditsLabels(methods.label_mlp.LabelMLP):
+class EditsLabels(harness.methods.label_mlp.LabelMLP):
     def loss(self, batch, n_samples, generator):
         found = super().loss(Batch(batch.x, batch.y.clone()), n_samples, generator)
         batch.y.clamp_(min=0)
         return found
 
 
-class EditsWhatItInpaints(methods.bihm.BiHM):
+class EditsWhatItInpaints(harness.methods.bihm.BiHM):
     def inpaint(self, x, known, n_sweeps, n_proposals, generator):
         drawn, expected = super().inpaint(x, known, n_sweeps, n_proposals, generator)
         x.copy_(drawn)
         return drawn, expected
 
 
-class EditsTrainingRows(methods.factorised.Factorised):
+class EditsTrainingRows(harness.methods.factorised.Factorised):
     def fit(self, train):
         super().fit(train)
         train.x.sub_(train.x.mean(0))
@@ -204,7 +204,7 @@ class EditsTrainingRows(methods.factorised.Factorised):
 # -- orderings --------------------------------------------------------------------------------------------------------
 
 
-class OrdersOfTheSum(methods.eonade.EoNADE):
+class OrdersOfTheSum(harness.methods.eonade.EoNADE):
     def log_prob_orders(self, x):
         return super().log_prob_orders(x) - math.log(len(self.orders))
 
@@ -212,7 +212,7 @@ class OrdersOfTheSum(methods.eonade.EoNADE):
         return torch.logsumexp(self.log_prob_orders(x), dim=1)
 
 
-class OrdersMixed(methods.eonade.EoNADE):
+class OrdersMixed(harness.methods.eonade.EoNADE):
     """Their mean is right, none of them is a distribution."""
 
     def log_prob_orders(self, x):
@@ -221,7 +221,7 @@ class OrdersMixed(methods.eonade.EoNADE):
         return (mean + (p - mean) * (0.5 + x[:, :1])).log()
 
 
-class OrdersOfOtherRows(methods.eonade.EoNADE):
+class OrdersOfOtherRows(harness.methods.eonade.EoNADE):
     """Every ordering is a distribution, of reversed rows; ``log_prob`` is right."""
 
     def log_prob_orders(self, x):
@@ -234,7 +234,7 @@ class OrdersOfOtherRows(methods.eonade.EoNADE):
 # -- modes ------------------------------------------------------------------------------------------------------------
 
 
-class WrongInEvaluation(methods.made.MADE):
+class WrongInEvaluation(harness.methods.made.MADE):
     """Still a normalised model: the direct connections are dropped."""
 
     def _masked_weights(self, order):
@@ -242,19 +242,19 @@ class WrongInEvaluation(methods.made.MADE):
         return weights, direct if self.training else None
 
 
-class WrongInTraining(methods.iwae.IWAE):
+class WrongInTraining(harness.methods.iwae.IWAE):
     def loss(self, batch, n_samples, generator):
         found = super().loss(batch, n_samples, generator)
         return found * len(batch.x) if self.training else found
 
 
-class WeightsWrongInEvaluation(methods.rws.RWS):
+class WeightsWrongInEvaluation(harness.methods.rws.RWS):
     def log_weights(self, x, n_samples, generator):
         found = super().log_weights(x, n_samples, generator)
         return found if self.training else found + 0.2 * (x[:, :1] - x[:, 1:2])
 
 
-class BuildsAGraph(methods.vae.VAE):
+class BuildsAGraph(harness.methods.vae.VAE):
     """Needs gradients where the harness evaluates in inference mode."""
 
     def log_weights(self, x, n_samples, generator):
@@ -267,7 +267,7 @@ class BuildsAGraph(methods.vae.VAE):
 # -- samples of another model -----------------------------------------------------------------------------------------
 
 
-class SamplesReconstructed(methods.rws.RWS):
+class SamplesReconstructed(harness.methods.rws.RWS):
     """Rows of the last batch that it learned from, through q and p: near the model as long as nothing is learned."""
 
     def accumulate_gradients(self, batch, n_samples, generator):
@@ -280,7 +280,7 @@ class SamplesReconstructed(methods.rws.RWS):
         return self.sample_below(1, below, generator)[0]
 
 
-class SamplesWithoutThePrior(methods.iwae.IWAE):
+class SamplesWithoutThePrior(harness.methods.iwae.IWAE):
     """The upper layer is skipped: h_1 is drawn from a standard normal, which it is initially, nearly."""
 
     def sample(self, n, generator):
@@ -289,12 +289,12 @@ class SamplesWithoutThePrior(methods.iwae.IWAE):
         return sample_bernoulli(torch.sigmoid(self.decoders[0](h)), generator)
 
 
-class WeightsOfReversedRows(methods.rws.RWS):
+class WeightsOfReversedRows(harness.methods.rws.RWS):
     def log_weights(self, x, n_samples, generator):
         return super().log_weights(x.flip(1), n_samples, generator)
 
 
-class ReversedThroughout(methods.rws.RWS):
+class ReversedThroughout(harness.methods.rws.RWS):
     """Weights and samples agree with each other, not with what is learned."""
 
     def log_weights(self, x, n_samples, generator):
@@ -304,13 +304,13 @@ class ReversedThroughout(methods.rws.RWS):
         return super().sample(n, generator).flip(1)
 
 
-class SamplesComplementedOneByOne(methods.nade.NADE):
+class SamplesComplementedOneByOne(harness.methods.nade.NADE):
     def sample(self, n, generator):
         found = super().sample(n, generator)
         return 1.0 - found if n == 1 else found
 
 
-class InpaintsGivenTheLeftHalf(methods.bihm.BiHM):
+class InpaintsGivenTheLeftHalf(harness.methods.bihm.BiHM):
     """Right where what is known is on the left; else drawn without regard to it."""
 
     def inpaint(self, x, known, n_sweeps, n_proposals, generator):
@@ -323,12 +323,12 @@ class InpaintsGivenTheLeftHalf(methods.bihm.BiHM):
 # -- draws that are not independent -----------------------------------------------------------------------------------
 
 
-class OneHForAllSamples(methods.rws.RWS):
+class OneHForAllSamples(harness.methods.rws.RWS):
     def log_weights(self, x, n_samples, generator):
         return super().log_weights(x, 1, generator).expand(-1, n_samples).clone()
 
 
-class HalfTheSamplesAreCopies(methods.rws.RWS):
+class HalfTheSamplesAreCopies(harness.methods.rws.RWS):
     """Above 100 samples, where nobody looks at them one by one."""
 
     def log_weights(self, x, n_samples, generator):
@@ -338,7 +338,7 @@ class HalfTheSamplesAreCopies(methods.rws.RWS):
         return found
 
 
-class AntitheticPairs(methods.vae.VAE):
+class AntitheticPairs(harness.methods.vae.VAE):
     """Half of the noise is the other half's negative."""
 
     def draw(self, mean, log_std, n_samples, generator):
@@ -349,14 +349,14 @@ class AntitheticPairs(methods.vae.VAE):
         return h, -0.5 * noise.square().sum(-1) - log_std.sum(-1, keepdim=True)
 
 
-class OneNoiseForAllRows(methods.vae.VAE):
+class OneNoiseForAllRows(harness.methods.vae.VAE):
     def draw(self, mean, log_std, n_samples, generator):
         noise = torch.randn(1, n_samples, mean.shape[1], generator=generator, dtype=mean.dtype)
         h = mean[:, None] + torch.exp(log_std)[:, None] * noise
         return h, (-0.5 * noise.square().sum(-1) - log_std.sum(-1, keepdim=True)).expand(h.shape[:2])
 
 
-class NoiseRepeatsEvery16Rows(methods.vae.VAE):
+class NoiseRepeatsEvery16Rows(harness.methods.vae.VAE):
     def draw(self, mean, log_std, n_samples, generator):
         block = torch.randn(16, n_samples, mean.shape[1], generator=generator, dtype=mean.dtype)
         noise = block.repeat(-(-len(mean) // 16), 1, 1)[: len(mean)]
@@ -364,7 +364,7 @@ class NoiseRepeatsEvery16Rows(methods.vae.VAE):
         return h, -0.5 * noise.square().sum(-1) - log_std.sum(-1, keepdim=True)
 
 
-class BeginsTheGeneratorAnew(methods.rws.RWS):
+class BeginsTheGeneratorAnew(harness.methods.rws.RWS):
     """A seed decides what is drawn, and every call of one generator draws the same."""
 
     def log_weights(self, x, n_samples, generator):
@@ -372,7 +372,7 @@ class BeginsTheGeneratorAnew(methods.rws.RWS):
         return super().log_weights(x, n_samples, own)
 
 
-class OuterDrawsShared(methods.bihm.BiHM):
+class OuterDrawsShared(harness.methods.bihm.BiHM):
     """Z^2 from a quarter of the pairs (x, h), four times each, with inner draws of their own."""
 
     def log_z2_weights(self, n_outer, n_inner, generator):
@@ -380,12 +380,12 @@ class OuterDrawsShared(methods.bihm.BiHM):
         return found.view(-1, n_inner)[:n_outer]
 
 
-class InnerDrawsShared(methods.bihm.BiHM):
+class InnerDrawsShared(harness.methods.bihm.BiHM):
     def log_z2_weights(self, n_outer, n_inner, generator):
         return super().log_z2_weights(n_outer, 1, generator).expand(-1, n_inner).clone()
 
 
-class CopiesOfOneChain(methods.rbm.RBM):
+class CopiesOfOneChain(harness.methods.rbm.RBM):
     """From 100 chains on, half of them are the others' copies."""
 
     def log_partition_samples(self, n, n_temperatures, generator):
@@ -394,7 +394,7 @@ class CopiesOfOneChain(methods.rbm.RBM):
         return super().log_partition_samples(-(-n // 2), n_temperatures, generator).repeat(2)[:n]
 
 
-class SamplesRepeat(methods.nade.NADE):
+class SamplesRepeat(harness.methods.nade.NADE):
     """Drawn in blocks of 256, the second block is the first one's copy."""
 
     def sample(self, n, generator):
@@ -403,7 +403,7 @@ class SamplesRepeat(methods.nade.NADE):
         return found
 
 
-class OneComponentForAllSamples(methods.mixture.Mixture):
+class OneComponentForAllSamples(harness.methods.mixture.Mixture):
     def sample(self, n, generator):
         component = torch.multinomial(self.log_share.exp(), 1, generator=generator).expand(n)
         return sample_bernoulli(torch.sigmoid(self.logits[component]), generator)
@@ -412,12 +412,12 @@ class OneComponentForAllSamples(methods.mixture.Mixture):
 # -- closed forms -----------------------------------------------------------------------------------------------------
 
 
-class FitsTheFirst256(methods.factorised.Factorised):
+class FitsTheFirst256(harness.methods.factorised.Factorised):
     def fit(self, train):
         super().fit(Batch(train.x[:256]))
 
 
-class FitsWhatItHasSeen(methods.factorised.Factorised):
+class FitsWhatItHasSeen(harness.methods.factorised.Factorised):
     """Counts go on from one call to the next."""
 
     def fit(self, train):
@@ -425,12 +425,12 @@ class FitsWhatItHasSeen(methods.factorised.Factorised):
         super().fit(Batch(self.kept))
 
 
-class FitsNothing(methods.factorised.Factorised):
+class FitsNothing(harness.methods.factorised.Factorised):
     def fit(self, train):
         super().fit(Batch(train.x.new_full((len(train.x), self.n_visible), 0.5)))
 
 
-class FitsInOrder(methods.factorised.Factorised):
+class FitsInOrder(harness.methods.factorised.Factorised):
     """Later rows count more, from 16 on."""
 
     def fit(self, train):
@@ -442,14 +442,14 @@ class FitsInOrder(methods.factorised.Factorised):
 # -- precision and files ----------------------------------------------------------------------------------------------
 
 
-class RoundedInSingle(methods.rws.RWS):
+class RoundedInSingle(harness.methods.rws.RWS):
     """In single precision columns are permuted, which no sum over all rows tells."""
 
     def log_weights(self, x, n_samples, generator):
         return super().log_weights(x if x.dtype == torch.float64 else x.roll(1, dims=1), n_samples, generator)
 
 
-class CountsUpdatesBesideTheState(methods.iwae.IWAE):
+class CountsUpdatesBesideTheState(harness.methods.iwae.IWAE):
     """An annealing temperature that follows an attribute, not a buffer."""
 
     n_updates = 0
@@ -463,7 +463,7 @@ class CountsUpdatesBesideTheState(methods.iwae.IWAE):
         return found if self.training else found + 0.01 * min(self.n_updates, 5) * (x[:, :1] - x[:, 1:2])
 
 
-class RunningMeanNotSaved(methods.made.MADE):
+class RunningMeanNotSaved(harness.methods.made.MADE):
     """Mixed with the uniform distribution, more so where the first column was often one."""
 
     def __init__(self, n_visible: int, hidden: list[int]):
@@ -480,7 +480,7 @@ class RunningMeanNotSaved(methods.made.MADE):
         return torch.logaddexp(super()._log_prob(x, order) + torch.log1p(-share), uniform)
 
 
-class EncodesBySampleCount(methods.rws.RWS):
+class EncodesBySampleCount(harness.methods.rws.RWS):
     def encode(self, x, n_samples, generator):
         return [layer if n_samples > 1 else layer.round() for layer in super().encode(x, n_samples, generator)]
 

@@ -2,26 +2,26 @@
 
 import math
 
+import harness.methods.bihm
+import harness.methods.darn
+import harness.methods.eonade
+import harness.methods.fvsbn
+import harness.methods.iwae
+import harness.methods.label_mlp
+import harness.methods.made
+import harness.methods.nade
+import harness.methods.nvil
+import harness.methods.rbm
+import harness.methods.rws
+import harness.methods.rws_nade
+import harness.methods.ssl_bihm
+import harness.methods.ssl_bihm_low
+import harness.methods.vae
+import harness.methods.vimco
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-import methods.bihm
-import methods.darn
-import methods.eonade
-import methods.fvsbn
-import methods.iwae
-import methods.label_mlp
-import methods.made
-import methods.nade
-import methods.nvil
-import methods.rbm
-import methods.rws
-import methods.rws_nade
-import methods.ssl_bihm
-import methods.ssl_bihm_low
-import methods.vae
-import methods.vimco
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.gaussian import GaussianStack
 from harness.blocks.nade import NadeLayer
@@ -32,7 +32,7 @@ from harness.method import Batch
 # -- gradients by hand ------------------------------------------------------------------------------------------------
 
 
-class BaselineWithItself(methods.vimco.VIMCO):
+class BaselineWithItself(harness.methods.vimco.VIMCO):
     """Nothing is left out of the baseline: the learning signal vanishes."""
 
     def add_q_gradients(self, inferred, weights):
@@ -40,7 +40,7 @@ class BaselineWithItself(methods.vimco.VIMCO):
         super().add_q_gradients(inferred, torch.softmax(lw, 1).flatten().to(weights.dtype) / len(lw))
 
 
-class BaselineAdded(methods.vimco.VIMCO):
+class BaselineAdded(harness.methods.vimco.VIMCO):
     """The leave-one-out value counts with the wrong sign."""
 
     def add_q_gradients(self, inferred, weights):
@@ -49,7 +49,7 @@ class BaselineAdded(methods.vimco.VIMCO):
         super().add_q_gradients(inferred, (2 * own - weights).to(weights.dtype))
 
 
-class ScoreAlone(methods.vimco.VIMCO):
+class ScoreAlone(harness.methods.vimco.VIMCO):
     """log q has the score function's weights, but not those of log q inside the bound."""
 
     def add_q_gradients(self, inferred, weights):
@@ -66,7 +66,7 @@ class KeepsMemoryOfOthers(NadeLayer):
         return scored
 
 
-class MemoryUsedAgain(methods.rws_nade.RWSNade):
+class MemoryUsedAgain(harness.methods.rws_nade.RWSNade):
     """Seen only where the conditions of two layers are equally wide, so that they share their memory."""
 
     def __init__(self, n_visible, layers, hidden):
@@ -75,7 +75,7 @@ class MemoryUsedAgain(methods.rws_nade.RWSNade):
             layer.__class__ = KeepsMemoryOfOthers
 
 
-class WeightsNotNormalised(methods.darn.DARN):
+class WeightsNotNormalised(harness.methods.darn.DARN):
     """1 / K is missing: gradients grow with the number of samples."""
 
     def accumulate_gradients(self, batch, n_samples, generator):
@@ -85,7 +85,7 @@ class WeightsNotNormalised(methods.darn.DARN):
         return loss
 
 
-class PriorTransposed(methods.darn.DARN):
+class PriorTransposed(harness.methods.darn.DARN):
     """The gradient of the autoregressive prior goes to the other triangle."""
 
     def accumulate_gradients(self, batch, n_samples, generator):
@@ -94,19 +94,19 @@ class PriorTransposed(methods.darn.DARN):
         return loss
 
 
-class PositivePhaseHalved(methods.rbm.RBM):
+class PositivePhaseHalved(harness.methods.rbm.RBM):
     def accumulate_gradients(self, batch, n_samples, generator):
         loss = super().accumulate_gradients(batch, n_samples, generator)
         self.visible_bias.grad.add_(0.5 * batch.x.mean(0))
         return loss
 
 
-class ChainOneStepShort(methods.rbm.RBM):
+class ChainOneStepShort(harness.methods.rbm.RBM):
     def accumulate_gradients(self, batch, n_samples, generator):
         return super().accumulate_gradients(batch, n_samples - 1, generator)
 
 
-class BaselineLeaks(methods.nvil.NVIL):
+class BaselineLeaks(harness.methods.nvil.NVIL):
     """The baseline of the first layer sees the samples that it is subtracted from."""
 
     def signals(self, inferred):
@@ -114,7 +114,7 @@ class BaselineLeaks(methods.nvil.NVIL):
         return [first - inferred.h[0].sum(1), *rest]
 
 
-class MomentsOfThisBatch(methods.nvil.NVIL):
+class MomentsOfThisBatch(harness.methods.nvil.NVIL):
     """Signals are centred by the mean of the very samples that they weight."""
 
     def signals(self, inferred):
@@ -123,7 +123,7 @@ class MomentsOfThisBatch(methods.nvil.NVIL):
         return [signal - signal.mean() for signal in found]
 
 
-class RightForManySamples(methods.bihm.BiHM):
+class RightForManySamples(harness.methods.bihm.BiHM):
     """Weights of few samples are those of log p, not of its root."""
 
     def accumulate_gradients(self, batch, n_samples, generator):
@@ -139,12 +139,12 @@ class RightForManySamples(methods.bihm.BiHM):
         return -2.0 * (torch.logsumexp(half, dim=1) - math.log(n_samples)).mean()
 
 
-class NoSleep(methods.rws.RWS):
+class NoSleep(harness.methods.rws.RWS):
     def add_sleep_gradients(self, x, h, factor):
         super().add_sleep_gradients(x, h, 0.0)
 
 
-class SinglePrecisionOnly(methods.nade.NADE):
+class SinglePrecisionOnly(harness.methods.nade.NADE):
     """The kernel's gradient of one bias, which double precision does not use."""
 
     def accumulate_gradients(self, batch, n_samples, generator):
@@ -154,7 +154,7 @@ class SinglePrecisionOnly(methods.nade.NADE):
         return loss
 
 
-class OneBiasUphill(methods.fvsbn.FVSBN):
+class OneBiasUphill(harness.methods.fvsbn.FVSBN):
     def accumulate_gradients(self, batch, n_samples, generator):
         loss = super().accumulate_gradients(batch, n_samples, generator)
         self.bias.grad[1] *= -1
@@ -164,18 +164,18 @@ class OneBiasUphill(methods.fvsbn.FVSBN):
 # -- gradients by automatic differentiation ---------------------------------------------------------------------------
 
 
-class PathDetached(methods.iwae.IWAE):
+class PathDetached(harness.methods.iwae.IWAE):
     def draw(self, mean, log_std, n_samples, generator):
         draws, log_q = super().draw(mean, log_std, n_samples, generator)
         return draws.detach(), log_q
 
 
-class SpreadWithoutGradient(methods.vae.VAE):
+class SpreadWithoutGradient(harness.methods.vae.VAE):
     def draw(self, mean, log_std, n_samples, generator):
         return super().draw(mean, log_std.detach(), n_samples, generator)
 
 
-class UnseenColumnsCountOnce(methods.eonade.EoNADE):
+class UnseenColumnsCountOnce(harness.methods.eonade.EoNADE):
     """Without D / (D - s), rows of which much is observed count for less."""
 
     def loss(self, batch, n_samples, generator):
@@ -188,7 +188,7 @@ class UnseenColumnsCountOnce(methods.eonade.EoNADE):
         return F.binary_cross_entropy_with_logits(logits, x, 2.0 * (1.0 - seen), reduction="sum") / len(x)
 
 
-class SlopesOfAnotherLoss(methods.made.MADE):
+class SlopesOfAnotherLoss(harness.methods.made.MADE):
     """The value is -log p, the gradient belongs to twice that of the first column."""
 
     def loss(self, batch, n_samples, generator):
@@ -200,12 +200,12 @@ class SlopesOfAnotherLoss(methods.made.MADE):
 # -- the value of the loss --------------------------------------------------------------------------------------------
 
 
-class SumOverRows(methods.label_mlp.LabelMLP):
+class SumOverRows(harness.methods.label_mlp.LabelMLP):
     def loss(self, batch, n_samples, generator):
         return F.nll_loss(self.head(batch.x, generator), batch.y, ignore_index=-1, reduction="sum")
 
 
-class DividedTwice(methods.rbm.RBM):
+class DividedTwice(harness.methods.rbm.RBM):
     def accumulate_gradients(self, batch, n_samples, generator):
         loss = super().accumulate_gradients(batch, n_samples, generator)
         for parameter in self.parameters():
@@ -213,12 +213,12 @@ class DividedTwice(methods.rbm.RBM):
         return loss / len(batch.x)
 
 
-class TimesSamples(methods.vae.VAE):
+class TimesSamples(harness.methods.vae.VAE):
     def loss(self, batch, n_samples, generator):
         return n_samples * super().loss(batch, n_samples, generator)
 
 
-class LowInTrainingMode(methods.iwae.IWAE):
+class LowInTrainingMode(harness.methods.iwae.IWAE):
     def loss(self, batch, n_samples, generator):
         loss = super().loss(batch, n_samples, generator)
         return loss - math.log(n_samples) if self.training else loss
@@ -227,13 +227,13 @@ class LowInTrainingMode(methods.iwae.IWAE):
 # -- learning ---------------------------------------------------------------------------------------------------------
 
 
-class LearnsTheNextLabel(methods.label_mlp.LabelMLP):
+class LearnsTheNextLabel(harness.methods.label_mlp.LabelMLP):
     def loss(self, batch, n_samples, generator):
         y = torch.where(batch.y < 0, batch.y, (batch.y + 1) % 3)
         return super().loss(Batch(batch.x, y), n_samples, generator)
 
 
-class BiasForgotten(methods.iwae.IWAE):
+class BiasForgotten(harness.methods.iwae.IWAE):
     """A parameter that shifts the logits, and that no gradient reaches."""
 
     def __init__(self, n_visible, layers, hidden):
@@ -248,7 +248,7 @@ class BiasForgotten(methods.iwae.IWAE):
         raise NotImplementedError
 
 
-class FrozenMoves(methods.nade.NADE):
+class FrozenMoves(harness.methods.nade.NADE):
     """A step by hand for a parameter that is to stay as it is: the harness itself leaves frozen ones alone."""
 
     def __init__(self, n_visible, hidden):
@@ -265,7 +265,7 @@ class FrozenMoves(methods.nade.NADE):
 # -- labels -----------------------------------------------------------------------------------------------------------
 
 
-class GammaOfTheWrongSign(methods.ssl_bihm.SemiSupervisedBiHM):
+class GammaOfTheWrongSign(harness.methods.ssl_bihm.SemiSupervisedBiHM):
     def accumulate_gradients(self, batch, n_samples, generator):
         self.gamma = -self.gamma
         loss = super().accumulate_gradients(batch, n_samples, generator)
@@ -273,41 +273,41 @@ class GammaOfTheWrongSign(methods.ssl_bihm.SemiSupervisedBiHM):
         return loss
 
 
-class LabelsIgnored(methods.ssl_bihm.SemiSupervisedBiHM):
+class LabelsIgnored(harness.methods.ssl_bihm.SemiSupervisedBiHM):
     def accumulate_gradients(self, batch, n_samples, generator):
         return super().accumulate_gradients(Batch(batch.x, torch.full_like(batch.y, -1)), n_samples, generator)
 
 
-class LabelGradientSwapped(methods.ssl_bihm.SemiSupervisedBiHM):
+class LabelGradientSwapped(harness.methods.ssl_bihm.SemiSupervisedBiHM):
     """The gradient of p(h | y) is added to the rows of other labels."""
 
     def _add_label_gradients(self, top, weights, of_labels, log_q):
         super()._add_label_gradients(top, weights.roll(1, dims=1), of_labels, log_q)
 
 
-class HiddenIsTheLastClass(methods.ssl_bihm_low.LowLabelBiHM):
+class HiddenIsTheLastClass(harness.methods.ssl_bihm_low.LowLabelBiHM):
     def accumulate_gradients(self, batch, n_samples, generator):
         return super().accumulate_gradients(Batch(batch.x, batch.y % 3), n_samples, generator)
 
 
-class HiddenIsTheLastClassHere(methods.label_mlp.LabelMLP):
+class HiddenIsTheLastClassHere(harness.methods.label_mlp.LabelMLP):
     """Indexing with -1 takes the last column."""
 
     def loss(self, batch, n_samples, generator):
         return -self.head(batch.x, generator)[torch.arange(len(batch.x)), batch.y].mean()
 
 
-class LabelsOfTheNextRow(methods.label_mlp.LabelMLP):
+class LabelsOfTheNextRow(harness.methods.label_mlp.LabelMLP):
     def loss(self, batch, n_samples, generator):
         return super().loss(Batch(batch.x, batch.y.roll(1)), n_samples, generator)
 
 
-class WeightsOfTheNextLabel(methods.ssl_bihm.SemiSupervisedBiHM):
+class WeightsOfTheNextLabel(harness.methods.ssl_bihm.SemiSupervisedBiHM):
     def log_label_weights(self, x, n_samples, generator):
         return super().log_label_weights(x, n_samples, generator).roll(1, dims=2)
 
 
-class RootsForgotten(methods.ssl_bihm_low.LowLabelBiHM):
+class RootsForgotten(harness.methods.ssl_bihm_low.LowLabelBiHM):
     """q(y | h) to the power of one half, though it is in p and in q."""
 
     def log_label_weights(self, x, n_samples, generator):
@@ -316,19 +316,19 @@ class RootsForgotten(methods.ssl_bihm_low.LowLabelBiHM):
         return 0.5 * ((inferred.log_p - inferred.log_q)[:, :, None] + labels)
 
 
-class SharpenedInEvaluation(methods.label_mlp.LabelMLP):
+class SharpenedInEvaluation(harness.methods.label_mlp.LabelMLP):
     def log_label_prob(self, x):
         found = super().log_label_prob(x)
         return found if self.training else 1.5 * found
 
 
-class OddBatches(methods.label_mlp.LabelMLP):
+class OddBatches(harness.methods.label_mlp.LabelMLP):
     def log_label_prob(self, x):
         found = super().log_label_prob(x)
         return found + 0.1 if len(x) % 2 and len(x) > 5 else found
 
 
-class OverRowsNotLabels(methods.label_mlp.LabelMLP):
+class OverRowsNotLabels(harness.methods.label_mlp.LabelMLP):
     """Centred by the mean over the batch before the softmax."""
 
     def log_label_prob(self, x):
@@ -336,7 +336,7 @@ class OverRowsNotLabels(methods.label_mlp.LabelMLP):
         return torch.log_softmax(found - found.mean(0), dim=1)
 
 
-class RemembersLabels(methods.label_mlp.LabelMLP):
+class RemembersLabels(harness.methods.label_mlp.LabelMLP):
     """The labels of the last loss are there when as many rows are scored."""
 
     seen = None
@@ -355,38 +355,38 @@ class RemembersLabels(methods.label_mlp.LabelMLP):
 # -- early stopping ---------------------------------------------------------------------------------------------------
 
 
-class CriterionConstant(methods.label_mlp.LabelMLP):
+class CriterionConstant(harness.methods.label_mlp.LabelMLP):
     def validation_loss(self, batch, n_samples, generator):
         return torch.ones(len(batch.x), dtype=batch.x.dtype)
 
 
-class CriterionUpsideDown(methods.ssl_bihm.SemiSupervisedBiHM):
+class CriterionUpsideDown(harness.methods.ssl_bihm.SemiSupervisedBiHM):
     def validation_loss(self, batch, n_samples, generator):
         return -super().validation_loss(batch, n_samples, generator)
 
 
-class CriterionSummed(methods.ssl_bihm_low.LowLabelBiHM):
+class CriterionSummed(harness.methods.ssl_bihm_low.LowLabelBiHM):
     def validation_loss(self, batch, n_samples, generator):
         found = super().validation_loss(batch, n_samples, generator)
         return found.sum().expand(len(found))
 
 
-class CriterionOfTheNextLabel(methods.ssl_bihm_low.LowLabelBiHM):
+class CriterionOfTheNextLabel(harness.methods.ssl_bihm_low.LowLabelBiHM):
     def validation_loss(self, batch, n_samples, generator):
         return joint_label_loss(self, Batch(batch.x, (batch.y + 1) % 3), n_samples, generator)
 
 
-class CriterionWithoutLogK(methods.ssl_bihm.SemiSupervisedBiHM):
+class CriterionWithoutLogK(harness.methods.ssl_bihm.SemiSupervisedBiHM):
     def validation_loss(self, batch, n_samples, generator):
         return super().validation_loss(batch, n_samples, generator) - 2.0 * math.log(n_samples)
 
 
-class CriterionScalar(methods.label_mlp.LabelMLP):
+class CriterionScalar(harness.methods.label_mlp.LabelMLP):
     def validation_loss(self, batch, n_samples, generator):
         return super().validation_loss(batch, n_samples, generator).mean()
 
 
-class CriterionDoubled(methods.label_mlp.LabelMLP):
+class CriterionDoubled(harness.methods.label_mlp.LabelMLP):
     def validation_loss(self, batch, n_samples, generator):
         return 2.0 * super().validation_loss(batch, n_samples, generator)
 
@@ -394,7 +394,7 @@ class CriterionDoubled(methods.label_mlp.LabelMLP):
 # -- what is right, or cannot be said ---------------------------------------------------------------------------------
 
 
-class StickingTheLanding(methods.iwae.IWAE):
+class StickingTheLanding(harness.methods.iwae.IWAE):
     """Right, at one sample: the path alone, without the score of q, whose mean is zero (Roeder et al., 2017)."""
 
     small = {"layers": [2], "hidden": [[3]]}

@@ -8,13 +8,13 @@ that each test chooses K for a bias that a chi-square of its draws cannot see, a
 import pytest
 import torch
 from enumerable import small_model, z_scores
+from harness.methods.bihm import BiHM
 from scipy import stats
 
 from harness import exact
 from harness.blocks import gibbs
 from harness.exact import all_binary, joint_tables, log_p_star_unnormalised
 from harness.method import Inpainter, JointSampler, LayerSampler
-from methods.bihm import BiHM
 
 INVISIBLE = 0.5  # noncentrality of a chi-square with tens of degrees of freedom
 BURN_IN = (10, 10, 10, 50)  # proposals of the sweeps before the last: a sweep forgets all but a hundredth of a bias
@@ -148,7 +148,7 @@ def without_neighbour_above():
         found = original(self, level, value, below, product)
         return torch.zeros_like(found) if level == 2 and len(below) > len(value) else found
 
-    return "methods.bihm.BiHM.log_q_layer", log_q_layer
+    return "harness.methods.bihm.BiHM.log_q_layer", log_q_layer
 
 
 def without_marginal():
@@ -159,7 +159,7 @@ def without_marginal():
         inferred.log_p.copy_(inferred.log_q)
         return inferred
 
-    return "methods.bihm.BiHM.infer", infer
+    return "harness.methods.bihm.BiHM.infer", infer
 
 
 @pytest.mark.parametrize(

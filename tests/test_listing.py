@@ -41,13 +41,13 @@ def _publish(tmp_path, monkeypatch):
 
 
 MINE = """
-import methods.nade
+import harness.methods.nade
 from harness.method import Method as Base
 
 class Part(Base):
     def sample(self, n, generator): ...
 
-class Mine(Part, methods.nade.NADE):
+class Mine(Part, harness.methods.nade.NADE):
     name = "mine"
     title: str = "Mi" "ne"
     def loss(self, batch, n_samples, generator): ...

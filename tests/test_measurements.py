@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from harness.cli import main
-from harness.config import ROOT
 from harness.errors import DataError
 from harness.measurements import read_csv, read_measurements, usable
+from harness.places import ROOT
 from harness.publish import _read_earlier
 
 PUBLISHED = sorted((ROOT / "results" / "published").glob("*/metrics.parquet"))

@@ -68,7 +68,7 @@ def log_posterior(model, x, means):
 
 
 def test_every_iteration_climbs(monkeypatch):
-    monkeypatch.setattr("methods.mixture.ROWS_AT_ONCE", 64)  # 200 rows: three whole parts and a rest
+    monkeypatch.setattr("harness.methods.mixture.ROWS_AT_ONCE", 64)  # 200 rows: three whole parts and a rest
     x = rows().x
     means = (x.sum(0) + 1) / (len(x) + 2)
     values = []

@@ -63,7 +63,7 @@ def test_its_settings_put_it_in_every_preset(written):
 
 
 def test_among_the_built_in_methods_nothing_says_where_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(new_method, "BUILT_IN", tmp_path)
+    monkeypatch.setattr(new_method, "METHODS", tmp_path)
     _, path = write_new_method("deep_thing", tmp_path)
     assert set(config.read_yaml(path)) == {"grid"}
 

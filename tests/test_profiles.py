@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from harness.config import ROOT, cells, load_settings
+from harness.config import cells, load_settings
+from harness.places import ROOT
 from harness.workflow import is_short, minutes
 
 PROFILE = "workflows/profiles/slurm"

@@ -11,7 +11,8 @@ from harness.check.read import read_summary
 from harness.check.verdict import REPRODUCED
 from harness.check.write import PUBLISHED, write_check
 from harness.cli import main
-from harness.config import ROOT, Cell
+from harness.config import Cell
+from harness.places import ROOT
 from harness.report.claims import HOLDS, UNDECIDED, claims_of
 from harness.runs import UNAVAILABLE
 from harness.tables import PlannedCell, write_tables

@@ -5,8 +5,7 @@ import re
 import pytest
 import yaml
 
-import methods
-from harness import config, new_method
+from harness import config, methods, new_method
 from harness.cli import main
 from harness.listing import listed
 from harness.registry import ENTRY_POINT_GROUP
@@ -22,7 +21,7 @@ def blocks(language, text=README):
 @pytest.fixture(name="built_in")
 def _built_in(tmp_path, monkeypatch):
     """A folder for built-in methods beside the real one, which tests leave alone."""
-    monkeypatch.setattr(new_method, "BUILT_IN", tmp_path)
+    monkeypatch.setattr(new_method, "METHODS", tmp_path)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     return tmp_path
 

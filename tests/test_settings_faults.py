@@ -11,8 +11,9 @@ import pytest
 from snakemake.cli import parse_config
 
 from harness.cli import main
-from harness.config import ROOT, cells, load_settings, read_settings
+from harness.config import cells, load_settings, read_settings
 from harness.errors import ConfigError
+from harness.places import ROOT
 from harness.settings_check import Source
 from harness.settings_text import parse_settings, read_yaml, typed
 

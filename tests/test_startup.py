@@ -1,6 +1,7 @@
 """What a process of the workflow imports: a grid has dozens of them, and a second in each one is a minute."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -38,3 +39,12 @@ def test_a_cell_loads_neither_compilers_nor_tables(method, tmp_path):
     loaded = imported(code, str(tmp_path / "run"))
     assert "harness.evaluation" in loaded
     assert not {"torch._dynamo", "torch._inductor", "sympy", "pandas", "seaborn"} & loaded
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", "settings"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()  # as `| head` does
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE

@@ -8,6 +8,8 @@ import math
 import pytest
 import torch
 from enumerable import N_VISIBLE, flat_gradient, small_model, z_scores, zero_gradients
+from harness.methods.vae_hmc import force
+from harness.methods.vimco import leave_one_out_log_means
 from test_estimators import quadrature_p
 from test_gradients import autograd, mean_gradients
 
@@ -15,8 +17,6 @@ from harness import config, estimators, exact
 from harness.blocks.bernoulli import log_bernoulli
 from harness.errors import ConfigError
 from harness.method import Batch
-from methods.vae_hmc import force
-from methods.vimco import leave_one_out_log_means
 
 HMC = {"latent": 2, "hidden": [4, 3], "iterations": 2, "leapfrog_steps": 2, "reverse_hidden": 5}
 

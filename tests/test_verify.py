@@ -2,16 +2,16 @@
 
 import math
 
+import harness.methods.bihm
+import harness.methods.fvsbn
+import harness.methods.iwae
+import harness.methods.nade
+import harness.methods.rws
+import harness.methods.vae
 import pytest
 import torch
 from torch import nn
 
-import methods.bihm
-import methods.fvsbn
-import methods.iwae
-import methods.nade
-import methods.rws
-import methods.vae
 from harness.blocks.bernoulli import normalised_weights
 from harness.cli import main
 from harness.registry import method_class, method_names
@@ -36,17 +36,17 @@ def test_built_in_methods_pass(check, name):
 # -- planted mistakes -------------------------------------------------------------------------------------------------
 
 
-class MissingLogK(methods.iwae.IWAE):
+class MissingLogK(harness.methods.iwae.IWAE):
     def loss(self, batch, n_samples, generator):
         return -torch.logsumexp(self.log_weights(batch.x, n_samples, generator), dim=1).mean()
 
 
-class WrongSignOfQ(methods.bihm.BiHM):
+class WrongSignOfQ(harness.methods.bihm.BiHM):
     def add_q_gradients(self, inferred, weights):
         super().add_q_gradients(inferred, -weights)
 
 
-class WrongTemperature(methods.bihm.BiHM):
+class WrongTemperature(harness.methods.bihm.BiHM):
     def accumulate_gradients(self, batch, n_samples, generator):
         inferred = self.infer(batch.x, n_samples, generator)
         weights, _ = normalised_weights(inferred.log_p - inferred.log_q, self.prior_bias.dtype)  # not half of it
@@ -58,7 +58,7 @@ class WrongTemperature(methods.bihm.BiHM):
         return -2.0 * (torch.logsumexp(half, dim=1) - math.log(n_samples)).mean()
 
 
-class SumOverSamples(methods.vae.VAE):
+class SumOverSamples(harness.methods.vae.VAE):
     def loss(self, batch, n_samples, generator):
         mean, log_std = self.posterior(batch.x)
         h, _ = self.draw(mean, log_std, n_samples, generator)
@@ -66,24 +66,24 @@ class SumOverSamples(methods.vae.VAE):
         return (divergence - self.log_likelihood(batch.x, h).sum(1)).mean()
 
 
-class NoPrior(methods.rws.RWS):
+class NoPrior(harness.methods.rws.RWS):
     def log_weights(self, x, n_samples, generator):
         inferred = self.infer(x, n_samples, generator, with_prior=False)
         return inferred.log_p - inferred.log_q
 
 
-class MaskOffByOne(methods.fvsbn.FVSBN):
+class MaskOffByOne(harness.methods.fvsbn.FVSBN):
     def log_prob(self, x):
         logits = x @ self.weight.tril().t() + self.bias  # a column sees itself
         return (x * logits - nn.functional.softplus(logits)).sum(1)
 
 
-class SeedIgnored(methods.nade.NADE):
+class SeedIgnored(harness.methods.nade.NADE):
     def sample(self, n, generator):
         return super().sample(n, torch.Generator().manual_seed(int(torch.randint(1000, ()))))
 
 
-class BufferDropped(methods.nade.NADE):
+class BufferDropped(harness.methods.nade.NADE):
     """Its bias is shifted by what it has seen so far, which a checkpoint does not tell."""
 
     def __init__(self, n_visible, hidden):
@@ -98,22 +98,22 @@ class BufferDropped(methods.nade.NADE):
         return super().log_prob((x - self.shift).clamp(0, 1))
 
 
-class TakesAnything(methods.fvsbn.FVSBN):
+class TakesAnything(harness.methods.fvsbn.FVSBN):
     def log_prob(self, x):
         return super().log_prob(x[:, : self.n_visible])
 
 
-class SamplesOfTheWrongModel(methods.rws.RWS):
+class SamplesOfTheWrongModel(harness.methods.rws.RWS):
     def sample(self, n, generator):
         return super().sample(n, generator).flip(1)
 
 
-class BoundTooHigh(methods.bihm.BiHM):
+class BoundTooHigh(harness.methods.bihm.BiHM):
     def log_z2_weights(self, n_outer, n_inner, generator):
         return super().log_z2_weights(n_outer, n_inner, generator) + math.log(1.2)
 
 
-class UphillStep(methods.nade.NADE):
+class UphillStep(harness.methods.nade.NADE):
     def accumulate_gradients(self, batch, n_samples, generator):
         loss = super().accumulate_gradients(batch, n_samples, generator)
         for parameter in self.parameters():
@@ -121,12 +121,12 @@ class UphillStep(methods.nade.NADE):
         return loss
 
 
-class ChainsOfP(methods.bihm.BiHM):
+class ChainsOfP(harness.methods.bihm.BiHM):
     def sweep(self, state, n_proposals, generator):
         return self.sample_layers(len(state[0]), generator)
 
 
-class InpaintingBlindly(methods.bihm.BiHM):
+class InpaintingBlindly(harness.methods.bihm.BiHM):
     def inpaint(self, x, known, n_sweeps, n_proposals, generator):
         state = self.sample_layers(len(x), generator)
         for _ in range(n_sweeps):
@@ -135,7 +135,7 @@ class InpaintingBlindly(methods.bihm.BiHM):
         return torch.where(known, x, drawn), torch.where(known, x, expected)
 
 
-class LayerForgotten(methods.rws.RWS):
+class LayerForgotten(harness.methods.rws.RWS):
     def sample_below(self, level, h, generator):
         return self.sample_layers(len(h), generator)[:level]
 
@@ -167,7 +167,7 @@ def test_planted_mistakes_are_caught_by_name(cls):
 
 
 def test_a_crash_is_a_failure_with_its_reason():
-    class Crashing(methods.nade.NADE):
+    class Crashing(harness.methods.nade.NADE):
         def log_prob(self, x):
             raise RuntimeError("something broke")
 
@@ -176,7 +176,7 @@ def test_a_crash_is_a_failure_with_its_reason():
 
 
 def test_an_incomplete_method_is_told_what_it_lacks():
-    class Nameless(methods.nade.NADE):
+    class Nameless(harness.methods.nade.NADE):
         title = ""
 
     class Untrainable(nn.Module):

@@ -2,14 +2,14 @@
 
 import math
 
+import harness.methods.bihm
+import harness.methods.iwae
+import harness.methods.ssl_bihm
+import harness.methods.vae
 import planted_updates as planted
 import pytest
 import torch
 
-import methods.bihm
-import methods.iwae
-import methods.ssl_bihm
-import methods.vae
 from harness import exact
 from harness.registry import method_class
 from harness.verify import Subject, run_check
@@ -73,7 +73,7 @@ def test_layers_with_a_training_mode_and_frozen_parameters_pass(check):
 
 @pytest.mark.parametrize("settings", [{"gamma": -0.5}, {"gamma": 0.7, "estimator": "shared"}])
 def test_semi_supervised_gradients_of_both_estimators_pass(settings):
-    cls = methods.ssl_bihm.SemiSupervisedBiHM
+    cls = harness.methods.ssl_bihm.SemiSupervisedBiHM
     result = run_check("gradient with labels", Subject(cls, cls.small | settings))
     assert result.verdict == "passed", result.detail
 
@@ -89,9 +89,9 @@ def test_only_losses_of_discrete_samples_jump():
         subject = Subject(cls)
         return largest_jump(Seeded(subject.model(), subject.batch(), 3), range(2))
 
-    assert jump(methods.bihm.BiHM) > 1e-4
-    assert jump(methods.vae.VAE) < 1e-7
-    assert jump(methods.iwae.IWAE) < 1e-7
+    assert jump(harness.methods.bihm.BiHM) > 1e-4
+    assert jump(harness.methods.vae.VAE) < 1e-7
+    assert jump(harness.methods.iwae.IWAE) < 1e-7
 
 
 def test_losses_leave_buffers_and_the_parameters_as_they_are():
@@ -105,7 +105,7 @@ def test_losses_leave_buffers_and_the_parameters_as_they_are():
 
 
 def test_expected_weights_of_one_sample_are_its_proposal_and_of_many_the_posterior():
-    model = Subject(methods.bihm.BiHM).model()
+    model = Subject(harness.methods.bihm.BiHM).model()
     log_p, log_q = exact.joint_tables(model, exact.all_binary(N_VISIBLE))
     one, *few, many = (exact.expected_weights(log_p - log_q, log_q, k) for k in (1, 2, 3, None))
     assert torch.allclose(one, log_q.exp())
@@ -116,7 +116,7 @@ def test_expected_weights_of_one_sample_are_its_proposal_and_of_many_the_posteri
 
 
 def test_the_sample_bound_rises_from_the_evidence_bound_towards_log_p():
-    model = Subject(methods.bihm.BiHM).model()
+    model = Subject(harness.methods.bihm.BiHM).model()
     x = exact.all_binary(N_VISIBLE)
     tables = exact.joint_tables(model, x)
     bounds = [exact.sample_bound(*tables, k) for k in (1, 2, 3)]

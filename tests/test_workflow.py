@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from harness import runs, workflow
-from harness.config import ROOT, load_settings
+from harness.config import load_settings
+from harness.places import ROOT
 
 PRESET = "smoke"
 BUDGET = {

@@ -7,8 +7,8 @@ import pytest
 from test_workflow import Workflow, only
 
 from harness import workflow
-from harness.config import ROOT
 from harness.errors import ConfigError
+from harness.places import ROOT
 
 RULES = sorted((ROOT / "workflows" / "rules").glob("*.smk"))
 PLACEHOLDER = re.compile(r"(?<!\{)\{(?!\{)([^{}]*)\}")

@@ -23,10 +23,10 @@ from harness.check.read import metrics_file, read_summary
 from harness.check.rules import Rules
 from harness.check.summary import Summary
 from harness.check.verdict import REGRESSIONS, WORSE, Verdict
-from harness.config import ROOT, load_settings
+from harness.config import load_settings
+from harness.places import PUBLISHED
 
 THESIS, RUN = "thesis", "earlier run"
-PUBLISHED = ROOT / "results" / "published"
 
 
 @dataclasses.dataclass(frozen=True)

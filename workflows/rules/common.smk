@@ -7,6 +7,7 @@ from harness.cluster import check_requests, forward_sigterm, use_this_cluster
 from harness.config import canonical_json, cells
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
+from harness.places import WORKFLOWS
 from harness.runs import crashes, discard_damaged
 from harness.search import trials
 from harness.workflow import (
@@ -29,7 +30,7 @@ from harness.workflow import (
 use_this_python()
 with errors_in_one_line():
     check_place(Path(workflow.basedir))
-    use_this_cluster(Path(workflow.basedir) / "workflows/profiles/slurm")
+    use_this_cluster(WORKFLOWS / "profiles" / "slurm")
     SETTINGS = settings_given(config, workflow.config_settings.configfiles, workflow.config_settings.config)
 if workflow.local_exec:
     forward_sigterm()
