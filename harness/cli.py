@@ -534,15 +534,18 @@ def _tables(options: argparse.Namespace) -> int:
     from harness import per_row
     from harness.collect import read_metrics, write_metrics
     from harness.config import cells
+    from harness.seals import seal
     from harness.tables import write_tables
 
     settings = _load_settings(options)
     planned = cells(settings)
     metrics = read_metrics(planned, options.runs)
-    per_row.gather(planned, options.runs, options.metrics.with_name(per_row.FILE))
+    rows = options.metrics.with_name(per_row.FILE)
+    per_row.gather(planned, options.runs, rows)
     write_metrics(metrics, options.metrics)
-    for path in write_tables(metrics, _models(planned, settings), settings["preset"], options.output):
-        print(path)
+    written = write_tables(metrics, _models(planned, settings), settings["preset"], options.output)
+    seal("tables", [options.metrics, *([rows] if rows.is_file() else []), *written])
+    print(*written, sep="\n")
     return 0
 
 
@@ -556,10 +559,12 @@ def _models(planned: Sequence[Cell], settings: dict[str, Any]) -> list[PlannedCe
 
 
 def _searches(options: argparse.Namespace) -> int:
+    from harness.seals import seal
     from harness.search import trials, write_findings
 
     settings = _load_settings(options)
     found = write_findings(trials(settings), options.trials, options.output)
+    seal("searches", [options.output])
     print(f"{options.output}: {len(found)} trials")
     return 0
 
@@ -589,10 +594,12 @@ def _analyse(options: argparse.Namespace) -> int:
 def _figure(options: argparse.Namespace) -> int:
     from harness.config import cells
     from harness.figures.write import write_figure
+    from harness.seals import seal
 
     settings = _load_settings(options)
-    for path in write_figure(options.figure, settings, cells(settings), options.runs, options.output):
-        print(path)
+    written = write_figure(options.figure, settings, cells(settings), options.runs, options.output)
+    seal(options.figure, written)
+    print(*written, sep="\n")
     return 0
 
 
@@ -600,11 +607,16 @@ def _report(options: argparse.Namespace) -> int:
     from harness.collect import read_metrics
     from harness.config import cells
     from harness.report import write_report
+    from harness.seals import check_seal, seal
 
     settings = _load_settings(options)
     planned = cells(settings)
     metrics = read_metrics(planned, options.runs)
+    for path in options.figures:
+        for part in (path, path.with_suffix(".rst"), path.with_suffix(".csv")):
+            check_seal(part)
     write_report(metrics, _models(planned, settings), settings["preset"], options.figures, options.output)
+    seal("report", [options.output])
     print(options.output)
     return 0
 

@@ -27,13 +27,15 @@ from harness.collect import read_metrics, write_metrics
 from harness.config import Cell, canonical_json
 from harness.errors import HarnessError
 from harness.measurements import read_csv, read_measurements
+from harness.seals import check_seal
 from harness.search import COLUMNS, FOUND, trials, write_findings
 from harness.tables import PlannedCell, write_tables
 
 WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
 PUBLISHED = re.compile(
     r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/figure_\w+\.(png|rst|csv)"
-    r"|check/(audit|check\w*)\.(csv|md|png|pdf)"  # what `harness check` leaves there can be made again
+    # what `harness check` leaves there can be made again
+    r"|check/(audit|check\w*)\.(csv|md|png|pdf)|check/\.sha256/check\.json"
 )
 KEY = ("dataset", "method", "variant", "seed")
 LARGEST = {".csv": 300_000}  # bytes of one published file: sheets of pixels are larger
@@ -113,7 +115,7 @@ def check_place(folder: Path, results: Path) -> None:
     found = sorted(str(path.relative_to(here)) for path in here.rglob("*") if not path.is_dir() or path.is_symlink())
     folders = sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_dir())
     strange = [name for name in found if not PUBLISHED.fullmatch(name)]
-    strange += [f"{name}/" for name in folders if name not in ("tables", "figures", "check")]
+    strange += [f"{name}/" for name in folders if name not in ("tables", "figures", "check", "check/.sha256")]
     if strange:
         expected = "an earlier publication, a new folder or an empty one"
         raise HarnessError(f"--output {folder}: expected {expected}, found {', '.join(strange[:3])} in it")
@@ -148,6 +150,8 @@ def _fill(
         write_findings(trials(settings), results / "searches", part / "searches.csv", before)
     drawings = results / "figures"
     figures = [path for form in ("png", "rst", "csv") for path in sorted(drawings.glob(f"figure_*.{form}"))]
+    for path in figures:
+        check_seal(path)
     drawn = {path.stem for path in figures}
     figures += [path for path in (earlier.figures if earlier else ()) if path.stem not in drawn]
     for path in figures:

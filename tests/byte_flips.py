@@ -3,8 +3,9 @@
 Each trial flips one bit of one file of a finished run and calls the verbs that read it, as the workflow would: those
 that show what there is, and before them, for a file in the folder of a cell, those that train, measure and analyse it
 where the file is one that they go by. What they make is compared with what they made of the sound file: the same, or an
-error, is fine; another number under exit code 0 is ``SILENT``. A file that stays flipped and changes nothing else is
-``unread``: such are the tables and drawings themselves, which their verbs make again from what they rest on.
+error, is fine; another number under exit code 0 is ``SILENT``. Before them stands what the workflow does when it
+begins: to remove damaged tables, drawings and the like, which their verbs make again. A file that stays flipped and
+changes nothing else is ``unread``.
 
     python tests/byte_flips.py --flips 200 --folder /somewhere/empty
 """
@@ -14,6 +15,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import random
 import shutil
 import sys
@@ -24,6 +26,7 @@ from pathlib import Path
 from campaign import FIGURES, Campaign
 
 from harness.cli import main as harness
+from harness.seals import discard_broken
 
 SOUND, REFUSED, UNREAD, SILENT = "mended", "refused", "unread", "SILENT"
 NOT_READ = ("logs", "settings")
@@ -110,7 +113,7 @@ class Flips:
 
     def numbers(self, flipped: Path | None) -> tuple[list[str], dict[str, str]]:
         """Every verb called once: what was refused, and the digests of all that they made or changed."""
-        said, out = [], self.run.with_name("out")
+        said, out = self.broken(), self.run.with_name("out")
         shutil.rmtree(out, ignore_errors=True)
         for call in self.verbs(flipped):
             told = io.StringIO()
@@ -127,6 +130,16 @@ class Flips:
                 if path.is_file():
                     found[str(path.relative_to(self.run.parent))] = _content(path)
         return said, found
+
+    def broken(self) -> list[str]:
+        """What the workflow says of damaged tables, figures and so on when it begins, and removes."""
+        told = io.StringIO()
+        handler = logging.StreamHandler(told)
+        logging.getLogger().addHandler(handler)
+        for folder in ("", "tables", "figures", "check"):
+            discard_broken(self.run / folder)
+        logging.getLogger().removeHandler(handler)
+        return told.getvalue().splitlines()[-1:]
 
     def flip(self) -> Flip:
         """One bit of one file, drawn evenly over files, then over bytes; the run is sound again afterwards."""
@@ -168,7 +181,8 @@ def _content(path: Path) -> str:
 
 def _timeless(value: object) -> object:
     if isinstance(value, dict):
-        kept = {key: each for key, each in value.items() if key not in ("seconds", "train_seconds", "sha256")}
+        timed = ("seconds", "train_seconds", "sha256", "files")  # digests of files that tell times, too
+        kept = {key: each for key, each in value.items() if key not in timed}
         return {key: _timeless(each) for key, each in kept.items()}
     return [_timeless(each) for each in value] if isinstance(value, list) else value
 

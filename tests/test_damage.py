@@ -17,13 +17,14 @@ from cells import cell, patterns
 from safetensors.torch import load_file
 from test_training import StoppingRun
 
-from harness import atomic, checkpoint, per_row, records, runs, snapshots
+from harness import atomic, checkpoint, per_row, records, runs, seals, snapshots
 from harness.analyses.manifest import RECORD, read_manifest, read_table
 from harness.analyses.perform import analyse_cell
 from harness.analyses.plan import Planned
 from harness.collect import read_metrics
 from harness.errors import DataError, HarnessError
 from harness.evaluation import evaluate
+from harness.publish import publish
 from harness.training import InterruptedRunError, new_model, train
 
 CPU = torch.device("cpu")
@@ -336,3 +337,42 @@ def test_results_that_cannot_be_written_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(HarnessError, match=f"{tmp_path}/run: .*Read-only file system"):
         train(cell(), patterns(), tmp_path / "run", CPU)
+
+
+def test_sealed_files_tell_when_they_were_damaged(tmp_path, caplog):
+    sound, flipped, free = (tmp_path / name for name in ("sound.csv", "flipped.csv", "free.csv"))
+    for path in (sound, flipped, free):
+        path.write_text("1,2")
+    seals.seal("made", [sound, flipped])
+    flipped.write_text("1,3")
+    seals.check_seal(sound)
+    seals.check_seal(free)
+    with pytest.raises(DataError, match=r"flipped\.csv: expected sha256 .*, found "):
+        seals.check_seal(flipped)
+    seals.discard_broken(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.csv")] == ["free.csv"]
+    assert "flipped.csv: expected sha256" in caplog.text
+    sound.write_text("1,2")
+    seals.seal("made", [sound])
+    record = tmp_path / seals.FOLDER / "made.json"
+    record.write_text(record.read_text().replace("sound", "sounD"))
+    with pytest.raises(DataError, match=r"made\.json: expected the content that was written"):
+        seals.check_seal(sound)
+    seals.discard_broken(tmp_path)
+    assert not record.exists()
+    assert sound.exists()
+
+
+@pytest.mark.parametrize("name", ["figure_3_4.csv", "figure_3_4.rst", "figure_3_4.png"])
+def test_a_damaged_figure_is_neither_published_nor_reported(tmp_path, name, complete):
+    results = tmp_path / "results"
+    shutil.copytree(complete, results / "runs")
+    figures = [results / "figures" / f"figure_3_4.{form}" for form in ("csv", "png", "rst")]
+    for path in figures:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("of a figure")
+    seals.seal("figure_3_4", figures)
+    (results / "figures" / name).write_text("of b figure")
+    with pytest.raises(DataError, match=f"{name}: expected sha256"):
+        publish([CELL], [], {"preset": "smoke", "data": {}}, results, tmp_path / "published")
+    assert not (tmp_path / "published").exists()

@@ -169,3 +169,13 @@ def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     assert told[9].startswith("1 cell not measured yet. Tables and the report wait for every cell")
     assert told[-1] == "  patterns/bihm/default/9"
     assert workflow.how_it_ended(cells, tmp_path, early=False) == told[:9]
+
+
+@pytest.mark.parametrize("name", ["tables/table_3_1.csv", "figures/figure_3_4.csv", "metrics.parquet"])
+def test_what_people_read_is_made_again_when_it_was_damaged(flow, name):
+    path = flow.results / name
+    sound = path.read_bytes()
+    path.write_bytes(sound[:-9] + bytes([sound[-9] ^ 1]) + sound[-8:])
+    assert f"{name}: expected sha256 " in flow("tables", FIGURE)
+    assert path.read_bytes() == sound
+    assert "Nothing to be done" in flow("tables", FIGURE)

@@ -10,6 +10,7 @@ from harness.check import columns
 from harness.check.rows import read_rows
 from harness.check.summary import Summary, summarize
 from harness.errors import DataError
+from harness.seals import check_seal
 
 MODEL_AXES = ("dataset", "method", "variant", "seed")
 
@@ -27,8 +28,10 @@ def metrics_file(place: Path) -> Path:
 def read_summary(place: Path) -> Summary:
     """A run with all that lies beside its measurements. Raises DataError naming the file."""
     path = metrics_file(place)
-    metrics = read_run(place)
     rows = path.with_name("rows.parquet")
+    for each in (path, rows):
+        check_seal(each)
+    metrics = read_run(place)
     listed = path.with_name("runs.csv")
     return summarize(
         metrics,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,8 +26,10 @@ from harness.check.summary import Summary
 from harness.check.verdict import REGRESSIONS, WORSE, Verdict
 from harness.config import load_settings
 from harness.places import PUBLISHED
+from harness.seals import seal
 
 THESIS, RUN = "thesis", "earlier run"
+WRITTEN = re.compile(r"audit\.csv|check(_power)?\.(csv|md|png|pdf)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,7 @@ def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | No
         atomic.write(folder / name, lambda temporary, frame=frame: frame.to_csv(temporary, index=False))
     atomic.write_text(folder / "check.md", page(ours.preset, comparisons, violations, measured, rules))
     draw.write(comparisons, measured, rules, folder)
+    seal("check", [path for path in sorted(folder.iterdir()) if WRITTEN.fullmatch(path.name)])
     return Outcome(
         {name: dict(Counter(each.verdict for each in verdicts)) for name, verdicts in comparisons.items()},
         {name: sum(each.could_differ for each in verdicts) for name, verdicts in comparisons.items()},

@@ -9,6 +9,7 @@ from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.places import WORKFLOWS
 from harness.runs import crashes, discard_damaged
+from harness.seals import discard_broken
 from harness.search import trials
 from harness.workflow import (
     attempts_at_data,
@@ -52,6 +53,9 @@ if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resou
     workflow.register_resource("gpu_slots", GPU_SLOTS)
 for path in CELLS:
     discard_damaged(Path(RESULTS) / "runs" / path)
+if workflow.is_main_process:
+    for folder in ("", "tables", "figures", "check"):
+        discard_broken(Path(RESULTS) / folder)
 
 
 resource_scopes:
