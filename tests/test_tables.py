@@ -409,6 +409,29 @@ def test_new_methods_get_rows_of_their_own(tmp_path):
     assert "ssl_bihm" not in texts["table_3_3.csv"]
 
 
+def test_an_exact_number_stands_among_its_estimates_under_its_own_name(tmp_path):
+    """And under the one that it was published with, before it had its own."""
+    control = PlannedCell(MNIST, "label_mlp", "")
+    for metric in ("-log p(y|x)", "-log p~*(y|x)"):
+        rows = [row(control, metric, 0.35, mc_error=0.0), row(control, "error", 0.1, mc_error=0.0)]
+        texts = write(tmp_path, [*rows_of(), *rows], [*PLANNED, control])
+        assert markdown_row(texts["table_4_1.md"], "label_mlp")[2] == "0.35 ± 0.05"
+        assert cells(texts["table_4_1.csv"])[(*control, metric)]["value"] == "0.35"
+        assert "label_mlp" not in texts["table_3_3.csv"]
+
+
+def test_a_model_of_rows_and_labels_is_in_the_tables_of_both(tmp_path):
+    """As far as it was measured: files of earlier runs have the metrics of one."""
+    both = PlannedCell(MNIST, "ssl_bihm", "gamma=0")
+    rows = [*rows_of(), *(row(both, metric, 100.0) for metric in LIKELIHOODS)]
+    texts = write(tmp_path, rows)
+    assert markdown_row(texts["table_3_3.md"], "ssl_bihm (gamma=0)") == ["100.00 ± 0.05", "100.00 ± 0.05"]
+    assert markdown_row(texts["table_4_1.md"], "0")[3] == "0.181 ± 0.050"
+    assert "ssl_bihm (gamma=0.1)" not in texts["table_3_3.md"]
+    rows = [*without(rows, both), ended(both, "failed")]
+    assert "ssl_bihm" in write(tmp_path, rows)["table_3_3.csv"]
+
+
 def test_caption_says_how_it_was_made(written):
     caption = written["table_3_1.md"].splitlines()[2]
     for fact in (

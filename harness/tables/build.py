@@ -95,6 +95,9 @@ def _entry(table: Table, key: Key, rows: Mapping, planned: set[PlannedCell], our
     printed = reported()[table.number].get(key)
     if key.cell not in planned:
         return Entry(key, printed, Measured(NOT_PLANNED)) if printed is not None else None
+    exact, found = table.exact.get(key.metric), _measured_metrics(rows[key.cell])
+    if exact in found and key.metric not in found:
+        key = key._replace(metric=exact)
     measured = pool(rows[key.cell], key.metric)
     if printed is not None and measured is None:
         raise HarnessError(f"metrics: expected {key.metric} of {'/'.join(key.cell)}, found other metrics only")
