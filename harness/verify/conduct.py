@@ -14,6 +14,7 @@ from harness.capability import members
 from harness.method import (
     CAPABILITIES,
     Batch,
+    Classifier,
     ClosedForm,
     Differentiable,
     Discriminative,
@@ -56,7 +57,8 @@ def interface(subject: Subject) -> str:
     require(trained, "expected loss, accumulate_gradients or fit, found none of them")
     if not has(cls, ClosedForm):
         require(bool(trainable(model)), "expected parameters that learn (requires_grad), found none")
-    measured = any(has(cls, protocol) for protocol in (Tractable, ImportanceWeighted, Unnormalised, Discriminative))
+    likelihoods = (Tractable, ImportanceWeighted, Unnormalised, Discriminative, Classifier)
+    measured = any(has(cls, protocol) for protocol in likelihoods)
     return "can be trained and measured" if measured else "can be trained, but has no likelihood to measure"
 
 
