@@ -313,6 +313,33 @@ def test_a_bias_above_the_error_is_marked_and_told(tmp_path):
     assert "⋄" not in texts["table_3_1.md"]
 
 
+def test_what_is_worse_than_independent_bernoullis_is_marked_and_told(tmp_path):
+    """By more than the errors of both; a bound may be above it."""
+    control = [r for r in rows_of() if r["method"] == "factorised"]
+    better = [{**r, "value": r["value"] - (r["metric"] == "-log p*")} for r in rows_of() if r not in control] + control
+    assert not any("▽" in text for text in write(tmp_path, better).values())
+
+    def shifted(method, metric, by):
+        return [
+            {**r, "value": r["value"] + by}
+            if (r["dataset"], r["method"], r["metric"]) == ("dna", method, metric)
+            else r
+            for r in better
+        ]
+
+    texts = write(tmp_path, shifted("rws", "-log p", 0.2))
+    assert markdown_row(texts["table_3_1.md"], "RWS - SBN")[2] == "15.20 ± 0.05▽"
+    assert markdown_row(texts["table_3_1.md"], "independent Bernoullis")[2] == "15.00 ± 0.05"
+    (note,) = (note for note in notes(texts["table_3_1.md"]) if note.startswith("- ▽"))
+    assert note.endswith("of the difference: `-log p` of RWS - SBN on dna (they have 15.00).")
+    assert r"15.20 $\pm$ 0.05$\bigtriangledown$" in texts["table_3_1.tex"]
+    assert "▽" in write(tmp_path, shifted("bihm", "-log p*", 1.5))["table_3_1.md"]
+    assert "▽" not in write(tmp_path, shifted("rws", "-log p", 0.14))["table_3_1.md"]
+    assert "▽" not in write(tmp_path, shifted("bihm", "-log p~*", 9.0))["table_3_1.md"]
+    unknown = [{**r, "sem": math.nan, "mc_error": math.nan} for r in shifted("rws", "-log p", 9.0)]
+    assert "▽" not in write(tmp_path, unknown)["table_3_1.md"]
+
+
 def test_one_number_that_diverged_leaves_the_architecture(tmp_path):
     rows = [
         {**r, "status": "diverged", "value": math.nan, "message": "-log p* came out as inf"}

@@ -16,6 +16,8 @@ from harness.tables.reported import Key, PlannedCell, reported
 MNIST = "binarized_mnist"
 NLL = "-log p"
 BIHM_NLLS = ("-log p~", "-log p~*", "-log p", "-log p*", "-2 log Z")
+CONTROL = "factorised"  # method that no model should be worse than: independent Bernoullis
+LIKELIHOODS = (NLL, "-log p~", "-log p*")  # metrics to compare with the control's NLL; bounds may be above it
 
 # how TeX writes what the texts here put between backticks
 MATH = {
