@@ -102,17 +102,21 @@ def _mirror(path: Path, node: ast.ClassDef, known: dict[tuple[Path, str], type])
     if (path, node.name) in known:
         return known[path, node.name]
     bound = _bound(node)
-    if node.decorator_list or node.keywords or "__init_subclass__" in bound or _is_mentioned(path, node.name):
+    if node.decorator_list or node.keywords or "__init_subclass__" in bound or node.name in _mentioned(tree(path)):
         raise _UndecidedError
     bases = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
     mirrors = [_mirror_of(path, base, known) for base in bases if _full_name(path, base) not in WITHOUT_MEMBERS]
-    wanted = {*FIELDS, *(name for _, needed in _capabilities() for name in needed)}
-    values = {name: _value(path, value) for name, value in bound.items() if name in wanted}
+    values = {name: _value(path, value) for name, value in bound.items() if name in _wanted()}
     try:
         known[path, node.name] = type(node.name, tuple(mirrors), values)
     except TypeError as error:  # bases that do not go together
         raise _UndecidedError from error
     return known[path, node.name]
+
+
+@cache
+def _wanted() -> frozenset[str]:
+    return frozenset(FIELDS).union(*(needed for _, needed in _capabilities()))
 
 
 def _mirror_of(path: Path, base: ast.expr, known: dict[tuple[Path, str], type]) -> type:
@@ -133,17 +137,15 @@ def _full_name(path: Path, expression: ast.expr) -> str:
     return ".".join(imported_from(path, name) or (name,))
 
 
-def _is_mentioned(path: Path, class_name: str) -> bool:
-    """Whether a file does something with a class once it is defined: assign to it, hand it to a function."""
+@cache
+def _mentioned(module: ast.Module) -> frozenset[str]:
+    """Names that a file does something with once they are defined: classes it assigns to or hands to functions."""
     definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom)
-    return any(
-        isinstance(node, ast.Name) and node.id == class_name
-        for statement in tree(path).body
-        if not isinstance(statement, definitions)
-        for node in ast.walk(statement)
-    )
+    statements = (statement for statement in module.body if not isinstance(statement, definitions))
+    return frozenset(node.id for statement in statements for node in ast.walk(statement) if isinstance(node, ast.Name))
 
 
+@cache
 def _bound(node: ast.ClassDef) -> Mapping[str, ast.AST]:
     """What each name of a class's body stands for at its end: a definition, an expression, or else a statement."""
     bound: dict[str, ast.AST] = {}
@@ -206,7 +208,7 @@ def _value(path: Path, node: ast.AST) -> Any:
         case ast.Name():
             body = tree(path).body
             plain = any(isinstance(each, ast.FunctionDef) and each.name == node.id for each in body)
-            if plain and not _is_mentioned(path, node.id):
+            if plain and node.id not in _mentioned(tree(path)):
                 return _function
     raise _UndecidedError
 
