@@ -1,12 +1,13 @@
 """Measuring a trained model on the test set: every metric that its capabilities allow, each with its errors.
 
-A measurement is one row of the tidy metrics table; names are those of the thesis' reported numbers. ``sem`` is the
-standard error over the test rows (which contains the Monte-Carlo noise of each row's estimate, and the error of 2 log
-Z where that enters). ``mc_error`` is the part of it that stems from the estimator's random numbers: what the value
-would vary by if the same rows were measured again. It is not what separates the value from that of infinitely many
-samples: the log of a mean is also biased, always to the same side, and often by far more. ``bias`` is the estimate of
-that (see ``harness.bias``), so that value - bias is the corrected value, and ``bias_error`` its standard error; both
-are 0 for exact numbers and NaN where they are not known.
+A measurement is one row of the tidy metrics table; names are those of the thesis' reported numbers. A metric that a
+model allows in several ways is there once, exact rather than estimated. ``sem`` is the standard error over the test
+rows (which contains the Monte-Carlo noise of each row's estimate, and the error of 2 log Z where that enters).
+``mc_error`` is the part of it that stems from the estimator's random numbers: what the value would vary by if the same
+rows were measured again. It is not what separates the value from that of infinitely many samples: the log of a mean is
+also biased, always to the same side, and often by far more. ``bias`` is the estimate of that (see ``harness.bias``), so
+that value - bias is the corrected value, and ``bias_error`` its standard error; both are 0 for exact numbers and NaN
+where they are not known.
 
 Exact likelihoods use every test row; estimates may use a random part of them, drawn by a seed that depends on the data
 set alone, so that all methods meet the same rows. What each row came to is kept as well (see ``harness.per_row``).
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import HarnessError
 from harness.estimators import (
+    LogZ2,
     exact_log_prob,
     importance_estimates,
     label_estimates,
@@ -151,32 +153,27 @@ def measure_importance(
     if not isinstance(model, Partitioned):
         return measured
     of_p_star = of_log_mean("-log p~*", estimates.log_p_star, estimates.log_p_star_variance, estimates.log_p_star_bias)
+    z2, of_z2 = _partition_function(model, cell, generator)
     return [
         *measured,
         Measurement({**of_p.facts, "metric": "-log p~"}),
         of_p_star,
         _measured("ess p*", estimates.ess_p_star, mc_error=math.nan, **facts),
-        *_with_partition_function(model, of_p_star, -estimates.log_p_star_bias, cell, generator),
+        _normalised(of_p_star, -estimates.log_p_star_bias, z2),
+        of_z2,
     ]
 
 
-def _with_partition_function(
-    model: Partitioned, of_p_star: Measurement, star_bias: Bias, cell: Cell, generator: torch.Generator
-) -> list[Measurement]:
-    """-log p*, from -log p~* and its bias, and -2 log Z."""
+def measure_partition_function(model: Partitioned, cell: Cell, generator: torch.Generator) -> list[Measurement]:
+    """-2 log Z, of models without importance weights."""
+    return [_partition_function(model, cell, generator)[1]]
+
+
+def _partition_function(model: Partitioned, cell: Cell, generator: torch.Generator) -> tuple[LogZ2, Measurement]:
+    """2 log Z, and -2 log Z as a measurement."""
     started = pieces.clock()
     z2 = log_z2(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHUNK)
-    star = of_p_star.facts
-    normalised = {
-        **star,
-        "metric": "-log p*",
-        "value": star["value"] + z2.value,
-        "sem": math.hypot(star["sem"], z2.standard_error),
-        "mc_error": math.hypot(star["mc_error"], z2.standard_error),
-        **_bias(star_bias + z2.bias),
-        "message": f"2 log Z not reliable: {z2.doubt}" if z2.doubt else "",
-    }
-    minus_log_z2 = {
+    facts = {
         "metric": "-2 log Z",
         "value": -z2.value,
         "sem": z2.standard_error,
@@ -188,7 +185,22 @@ def _with_partition_function(
         "seconds": pieces.clock() - started,
         "message": f"not reliable: {z2.doubt}" if z2.doubt else "",
     }
-    return [Measurement(normalised), Measurement(minus_log_z2)]
+    return z2, Measurement(facts)
+
+
+def _normalised(of_p_star: Measurement, star_bias: Bias, z2: LogZ2) -> Measurement:
+    """-log p*, from -log p~* and its bias, and 2 log Z."""
+    star = of_p_star.facts
+    facts = {
+        **star,
+        "metric": "-log p*",
+        "value": star["value"] + z2.value,
+        "sem": math.hypot(star["sem"], z2.standard_error),
+        "mc_error": math.hypot(star["mc_error"], z2.standard_error),
+        **_bias(star_bias + z2.bias),
+        "message": f"2 log Z not reliable: {z2.doubt}" if z2.doubt else "",
+    }
+    return Measurement(facts)
 
 
 def measure_unnormalised(model: Unnormalised, test: Rows, cell: Cell, generator: torch.Generator) -> list[Measurement]:
@@ -212,28 +224,34 @@ def measure_unnormalised(model: Unnormalised, test: Rows, cell: Cell, generator:
 
 
 def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.Generator) -> list[Measurement]:
-    """Bound on -log p*, -log p~*(y|x) and the error rate (binomial standard error)."""
+    """Bound on -log p*; of rows with labels also -log p~*(y|x) and the error rate (binomial standard error)."""
     k = cell.evaluation.n_samples
     started = pieces.clock()
     estimates = label_estimates(model, part.x, k, generator, CHUNK)
     seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds, "mc_error": math.nan}
-    return [
-        _measured("bound -log p*", -estimates.log_p_star, -estimates.log_p_star_bias, **facts),
-        *_label_rows(estimates.log_label, part.y, {**facts, "bias": -estimates.log_label_bias(part.y)}, UNKNOWN),
-    ]
+    bound = _measured("bound -log p*", -estimates.log_p_star, -estimates.log_p_star_bias, **facts)
+    if part.y is None:
+        return [bound]
+    facts |= {"bias": -estimates.log_label_bias(part.y)}
+    return [bound, *_label_rows("-log p~*(y|x)", estimates.log_label, part.y, facts, UNKNOWN)]
 
 
 def measure_label_probabilities(model: Discriminative, test: Rows) -> list[Measurement]:
-    """-log p(y|x), under the name that it has where it is estimated, and the error rate, over all test rows."""
+    """-log p(y|x) and the error rate over all test rows; nothing of rows without labels."""
     started = pieces.clock()
     batch = test.batch(slice(None))
+    if batch.y is None:
+        return []
     log_label = torch.cat([model.log_label_prob(rows).double() for rows in batch.x.split(EXACT_CHUNK)])
-    return _label_rows(log_label, batch.y, {**EXACT, "seconds": pieces.clock() - started}, NO_BIAS)
+    facts = {**EXACT, "seconds": pieces.clock() - started}
+    return _label_rows("-log p(y|x)", log_label, batch.y, facts, NO_BIAS)
 
 
-def _label_rows(log_label: Tensor, y: Tensor, facts: dict[str, Any], error_bias: Bias) -> list[Measurement]:
-    """Both numbers on labels from log p(y | x) of every class [B, n_classes]; a probability above 1 is told."""
+def _label_rows(
+    metric: str, log_label: Tensor, y: Tensor, facts: dict[str, Any], error_bias: Bias
+) -> list[Measurement]:
+    """The metric and the error rate from log p(y | x) of every class [B, n_classes]; reports a probability above 1."""
     largest = log_label.max().item()
     message = {} if largest < LABEL_ROUNDING else {"message": f"log p(y|x) of a label up to {largest:.2g}, above 0"}
     # where a probability is NaN there is no largest one
@@ -241,29 +259,48 @@ def _label_rows(log_label: Tensor, y: Tensor, facts: dict[str, Any], error_bias:
     rate = _measured("error", wrong, **{**facts, "bias": error_bias})
     error = rate.facts["value"]
     rate.facts["sem"] = math.sqrt(error * (1 - error) / len(wrong))
-    return [_measured("-log p~*(y|x)", -log_label.gather(1, y[:, None]).squeeze(1), **facts, **message), rate]
+    return [_measured(metric, -log_label.gather(1, y[:, None]).squeeze(1), **facts, **message), rate]
 
 
 def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> list[Measurement]:
     """All measurements of a trained model on the test set; one without a value for a model that allows none.
 
-    What has values per row has them for all rows, or for those of ``random_rows`` with the seed of ``TEST_ROWS``.
+    What has values per row has them for all rows, or for those of ``random_rows`` with the seed of ``TEST_ROWS``. Each
+    way of measuring goes on in the random stream where the one before it ended: their order is part of every number.
     """
     test = Rows.of_split(data, "test", device)
-    if isinstance(model, Orderings | Tractable):
-        return measure_orderings(model, test) if isinstance(model, Orderings) else measure_exact(model, test)
-    generator = generator_for(device, cell.dataset, cell.method, cell.variant, cell.seed, "evaluation")
-    if isinstance(model, Discriminative):
-        return measure_label_probabilities(model, test)
-    if isinstance(model, Unnormalised):
-        return measure_unnormalised(model, test, cell, generator)
     part = test.random_part(cell.evaluation.rows, seed_for(cell.dataset, TEST_ROWS))
-    if isinstance(model, Classifier):
-        return measure_labels(model, part, cell, generator)
-    if isinstance(model, ImportanceWeighted):
-        return measure_importance(model, part, cell, generator)
+    generator = generator_for(device, cell.dataset, cell.method, cell.variant, cell.seed, "evaluation")
+    measured: dict[str, Measurement] = {}
+    for each in _in_order(model, test, part, cell, generator):
+        measured.setdefault(each.facts["metric"], each)
+    if measured:
+        return list(measured.values())
     why = f"{cell.method} has none of log_prob, log_weights, log_unnormalised and log_label_prob"
+    if isinstance(model, Discriminative):
+        why = f"{cell.method} predicts labels, and {cell.dataset} has none"
     return [Measurement({"metric": "", "value": None, "status": runs.NO_LIKELIHOOD, "message": why})]
+
+
+def _in_order(model: Method, test: Rows, part: Batch, cell: Cell, generator: torch.Generator) -> Iterator[Measurement]:
+    """What every capability of the model allows, metrics that several of them allow more than once.
+
+    part: the rows of ``test`` that estimates are made on.
+    """
+    if isinstance(model, Orderings):
+        yield from measure_orderings(model, test)
+    elif isinstance(model, Tractable):
+        yield from measure_exact(model, test)
+    if isinstance(model, Discriminative):
+        yield from measure_label_probabilities(model, test)
+    if isinstance(model, Unnormalised):
+        yield from measure_unnormalised(model, test, cell, generator)
+    if isinstance(model, Classifier):
+        yield from measure_labels(model, part, cell, generator)
+    if isinstance(model, ImportanceWeighted):
+        yield from measure_importance(model, part, cell, generator)
+    elif isinstance(model, Partitioned):
+        yield from measure_partition_function(model, cell, generator)
 
 
 def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, preset: str) -> list[dict[str, Any]]:

@@ -7,15 +7,20 @@ for it, each a ``Protocol`` below, and gets every analysis that needs no more th
 training also seeds PyTorch's own generators, which layers such as ``nn.Dropout`` draw from. Training is in training
 mode, looks at the validation set and measurements are in evaluation mode. Rows are given as copies. Log-probabilities
 are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
+
+A capability is what the class has, whether defined, inherited or assigned there (``log_prob = _log_prob``), by the rule
+of ``harness.capability``; what ``__init__`` assigns to an instance is not looked at.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from harness.capability import Capability, has_members, members
 
 
 @dataclass(frozen=True)
@@ -54,64 +59,56 @@ class Method(nn.Module):
         self.n_visible = n_visible
 
 
-@runtime_checkable
-class ClosedForm(Protocol):
+class ClosedForm(Capability, Protocol):
     """Fitted without a training loop."""
 
     def fit(self, train: Batch) -> None:
         """Set the parameters from all training rows at once."""
 
 
-@runtime_checkable
-class Differentiable(Protocol):
+class Differentiable(Capability, Protocol):
     """Trained by automatic differentiation of a loss."""
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Mean over the batch of the quantity to minimise, nats a row; a scalar that can be differentiated."""
 
 
-@runtime_checkable
-class OwnGradients(Protocol):
+class OwnGradients(Capability, Protocol):
     """Computes its gradients itself (local rules, score functions), without a graph."""
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Add the gradient of the mean loss to every parameter's ``.grad``; return the mean loss, a detached scalar."""
 
 
-@runtime_checkable
-class Tractable(Protocol):
+class Tractable(Capability, Protocol):
     """Exact likelihood."""
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log p(x) [B] for rows x [B, D]."""
 
 
-@runtime_checkable
-class Orderings(Protocol):
+class Orderings(Capability, Protocol):
     """Exact likelihood that is the mean over several orderings of the columns."""
 
     def log_prob_orders(self, x: Tensor) -> Tensor:
         """log p(x) under each of M orderings for rows x [B, D], [B, M]; ``log_prob`` is the log of the mean p(x)."""
 
 
-@runtime_checkable
-class ImportanceWeighted(Protocol):
+class ImportanceWeighted(Capability, Protocol):
     """Likelihood by importance sampling from a recognition model."""
 
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
         """log p(x, h_k) - log q(h_k | x) for h_k ~ q(h | x), [B, K], for rows x [B, D]."""
 
 
-@runtime_checkable
-class Partitioned(Protocol):
+class Partitioned(Capability, Protocol):
     """Unnormalised joint p* = sqrt(p q) / Z with an unbiased estimator of Z^2 (thesis, equation 3.11)."""
 
     def log_z2_weights(self, n_outer: int, n_inner: int, generator: torch.Generator) -> Tensor:
         """Logarithms of non-negative samples [n_outer, n_inner] whose mean is Z^2; rows are independent."""
 
 
-@runtime_checkable
-class Unnormalised(Protocol):
+class Unnormalised(Capability, Protocol):
     """Likelihood up to a constant, log p(x) = log p~(x) - log Z, with an unbiased estimator of Z."""
 
     def log_unnormalised(self, x: Tensor) -> Tensor:
@@ -124,16 +121,14 @@ class Unnormalised(Protocol):
         """
 
 
-@runtime_checkable
-class Sampler(Protocol):
+class Sampler(Capability, Protocol):
     """Ancestral sampling."""
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n rows x [n, D] drawn from the model."""
 
 
-@runtime_checkable
-class LayerSampler(Protocol):
+class LayerSampler(Capability, Protocol):
     """Ancestral sampling through L latent layers, h_1 next to x, from any of them downward."""
 
     def sample_layers(self, n: int, generator: torch.Generator) -> list[Tensor]:
@@ -146,8 +141,7 @@ class LayerSampler(Protocol):
         """E[x | h_1], [n, D], for h_1 [n, n_1]; the generator is for models without a closed form."""
 
 
-@runtime_checkable
-class JointSampler(Protocol):
+class JointSampler(Capability, Protocol):
     """Markov chains that lead from p to another joint distribution p*(x, h) (thesis, Algorithm 2)."""
 
     def sample_layers(self, n: int, generator: torch.Generator) -> list[Tensor]:
@@ -160,8 +154,7 @@ class JointSampler(Protocol):
         """The states after one more iteration, which leaves p* as it is in the limit of many proposals."""
 
 
-@runtime_checkable
-class Inpainter(Protocol):
+class Inpainter(Capability, Protocol):
     """Draws the unknown entries of rows given the known ones."""
 
     def inpaint(
@@ -174,8 +167,7 @@ class Inpainter(Protocol):
         """
 
 
-@runtime_checkable
-class Classifier(Protocol):
+class Classifier(Capability, Protocol):
     """Joint model of rows and labels, p*(x, y)."""
 
     def log_label_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
@@ -185,32 +177,28 @@ class Classifier(Protocol):
         """
 
 
-@runtime_checkable
-class Discriminative(Protocol):
+class Discriminative(Capability, Protocol):
     """Labels of rows without a model of the rows."""
 
     def log_label_prob(self, x: Tensor) -> Tensor:
         """log p(y | x) of every class, [B, n_classes], for rows x [B, D]."""
 
 
-@runtime_checkable
-class LayerEncoder(Protocol):
+class LayerEncoder(Capability, Protocol):
     """Latent layers that can be seen as features of rows."""
 
     def encode(self, x: Tensor, n_samples: int, generator: torch.Generator) -> list[Tensor]:
         """Mean activations [B, n_l] of every layer, from x upward, for rows x [B, D], by n_samples draws a row."""
 
 
-@runtime_checkable
-class Validated(Protocol):
+class Validated(Capability, Protocol):
     """Chooses its own criterion for early stopping instead of -log p."""
 
     def validation_loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Criterion per row [B], lower is better."""
 
 
-@runtime_checkable
-class Enumerable(Protocol):
+class Enumerable(Capability, Protocol):
     """Tells ``harness verify`` what gradients are gradients of, where the value of the loss does not say.
 
     Discrete samples, score functions, local rules and Markov chains need it; a loss that is continuous in the
@@ -227,16 +215,14 @@ class Enumerable(Protocol):
         """
 
 
-@runtime_checkable
-class LabelEnumerable(Protocol):
+class LabelEnumerable(Capability, Protocol):
     """Tells ``harness verify`` what ``log_label_weights`` are weights of."""
 
     def exact_label_weights(self, x: Tensor) -> Tensor:
         """log B(x, y) of every class, [B, n_classes] (thesis, equation 4.5), by brute force, for rows x [B, D]."""
 
 
-@runtime_checkable
-class ValidationEnumerable(Protocol):
+class ValidationEnumerable(Capability, Protocol):
     """Tells ``harness verify`` what ``validation_loss`` stands for, where that is none of what it knows.
 
     It knows -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), sums of one of the former and one of the latter,
@@ -268,8 +254,10 @@ CAPABILITIES: dict[str, type] = {
 
 def capabilities(method: type[Method] | Method) -> tuple[str, ...]:
     """Names of the capabilities that a method has, in the order of CAPABILITIES."""
-    return tuple(name for name, protocol in CAPABILITIES.items() if all(hasattr(method, m) for m in _members(protocol)))
+    cls = method if isinstance(method, type) else type(method)
+    return tuple(name for name, protocol in CAPABILITIES.items() if has(cls, protocol))
 
 
-def _members(protocol: type) -> list[str]:
-    return [name for name, value in vars(protocol).items() if callable(value) and not name.startswith("_")]
+def has(cls: type, protocol: type) -> bool:
+    """Whether a class has a capability, by the rule of ``harness.capability``; ``isinstance`` says it of a model."""
+    return has_members(cls, members(protocol))

@@ -24,7 +24,7 @@ from harness.errors import DataError
 from harness.seeds import seed_for
 
 FILE, DIGEST = runs.ROWS_FILE, runs.ROWS_DIGEST
-PUBLISHED = ("-log p", "-log p~*", "bound -log p", "-log p~*(y|x)", "error")  # metrics
+PUBLISHED = ("-log p", "-log p~*", "bound -log p", "-log p~*(y|x)", "-log p(y|x)", "error")  # metrics
 MOST_PUBLISHED = 2000  # rows of a cell
 TEST_ROWS = "test rows"  # what the seed is for of those that estimates are made on
 

@@ -317,6 +317,7 @@ def test_the_thesis_own_violations_are_listed():
     [
         ({"ess p*": 101.0}, "0 <= ess p* <= 100"),
         ({"-log p~*(y|x)": -0.2}, "log p~*(y|x) <= 0"),
+        ({"-log p(y|x)": -0.2}, "log p(y|x) <= 0"),
         ({"bound -log p": 10.0, "-log p": 11.0}, "bound <= log p"),
         ({"-2 log Z": -0.4}, "Z <= 1"),
         ({"-log p~*": 10.0, "-log p*": 9.0, "-2 log Z": 0.5}, "-log p* = -log p~* + 2 log Z"),

@@ -19,7 +19,11 @@ ROW |= {"value": 13.2, "sem": 0.1, "status": "ok", "message": ""}
 
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.parent.name)
 def test_what_is_published_is_read_as_it_is(path):
+    """But for the name of the exact -log p(y|x), which has one of its own by now."""
     found, as_it_is = read_measurements(path), pd.read_parquet(path)
+    exact = (as_it_is["metric"] == "-log p~*(y|x)") & (as_it_is["estimator"] == "exact")
+    assert exact.any()
+    as_it_is.loc[exact, "metric"] = "-log p(y|x)"
     pd.testing.assert_frame_equal(found[as_it_is.columns], as_it_is)
     assert found.drop(columns=as_it_is.columns).isna().all(axis=None)  # what an earlier version did not measure
 

@@ -64,6 +64,21 @@ def test_the_summary_says_how_many_numbers_could_have_been_called_different(tmp_
 
 
 @runs
+def test_a_name_of_today_is_compared_with_the_one_that_was_published(run, tmp_path):
+    for name in ("metrics.parquet", "rows.parquet"):
+        frame = pd.read_parquet(run / name)
+        text = frame["metric"].astype(str)
+        exact = (text == "-log p~*(y|x)") & (frame["mc_error"] == 0)
+        frame.assign(metric=text.mask(exact, "-log p(y|x)")).to_parquet(tmp_path / name)
+    ours, theirs = read_summary(tmp_path), read_summary(run)
+    assert ours.numbers.keys() == theirs.numbers.keys()
+    assert any(key.metric == "-log p(y|x)" and key.method == "label_mlp" for key in theirs.numbers)
+    assert {key: set(number.rows) for key, number in ours.numbers.items()} == {
+        key: set(number.rows) for key, number in theirs.numbers.items()
+    }
+
+
+@runs
 def test_no_number_contradicts_another(run):
     assert audit_run(read_summary(run)) == []
 

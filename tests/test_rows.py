@@ -27,8 +27,8 @@ WITH_ROWS = {
     "rbm": {"-log p"},
     "vimco": {"-log p", "bound -log p", "ess p"},
     "bihm": {"-log p", "bound -log p", "ess p", "-log p~*", "ess p*"},
-    "ssl_bihm": {"bound -log p*", "-log p~*(y|x)", "error"},
-    "label_logistic": {"-log p~*(y|x)", "error"},
+    "ssl_bihm": {"bound -log p*", "-log p~*(y|x)", "error", "-log p", "bound -log p", "ess p"},
+    "label_logistic": {"-log p(y|x)", "error"},
 }
 MODELS = {"eonade": {"hidden": [5], "n_orders": 2}, "rbm": {"hidden": 4}}
 EXACT = ("nade", "eonade", "label_logistic")

@@ -313,6 +313,33 @@ def test_a_bias_above_the_error_is_marked_and_told(tmp_path):
     assert "⋄" not in texts["table_3_1.md"]
 
 
+def test_what_is_worse_than_independent_bernoullis_is_marked_and_told(tmp_path):
+    """By more than the errors of both; a bound may be above it."""
+    control = [r for r in rows_of() if r["method"] == "factorised"]
+    better = [{**r, "value": r["value"] - (r["metric"] == "-log p*")} for r in rows_of() if r not in control] + control
+    assert not any("▽" in text for text in write(tmp_path, better).values())
+
+    def shifted(method, metric, by):
+        return [
+            {**r, "value": r["value"] + by}
+            if (r["dataset"], r["method"], r["metric"]) == ("dna", method, metric)
+            else r
+            for r in better
+        ]
+
+    texts = write(tmp_path, shifted("rws", "-log p", 0.2))
+    assert markdown_row(texts["table_3_1.md"], "RWS - SBN")[2] == "15.20 ± 0.05▽"
+    assert markdown_row(texts["table_3_1.md"], "independent Bernoullis")[2] == "15.00 ± 0.05"
+    (note,) = (note for note in notes(texts["table_3_1.md"]) if note.startswith("- ▽"))
+    assert note.endswith("of the difference: `-log p` of RWS - SBN on dna (they have 15.00).")
+    assert r"15.20 $\pm$ 0.05$\bigtriangledown$" in texts["table_3_1.tex"]
+    assert "▽" in write(tmp_path, shifted("bihm", "-log p*", 1.5))["table_3_1.md"]
+    assert "▽" not in write(tmp_path, shifted("rws", "-log p", 0.14))["table_3_1.md"]
+    assert "▽" not in write(tmp_path, shifted("bihm", "-log p~*", 9.0))["table_3_1.md"]
+    unknown = [{**r, "sem": math.nan, "mc_error": math.nan} for r in shifted("rws", "-log p", 9.0)]
+    assert "▽" not in write(tmp_path, unknown)["table_3_1.md"]
+
+
 def test_one_number_that_diverged_leaves_the_architecture(tmp_path):
     rows = [
         {**r, "status": "diverged", "value": math.nan, "message": "-log p* came out as inf"}
@@ -407,6 +434,29 @@ def test_new_methods_get_rows_of_their_own(tmp_path):
     assert markdown_row(texts["table_4_1.md"], "ssl_bihm (gamma=0.5)")[3] == "0.181 ± 0.050"
     assert texts["table_3_1.md"].index("**controls**") < texts["table_3_1.md"].index("**added here**")
     assert "ssl_bihm" not in texts["table_3_3.csv"]
+
+
+def test_an_exact_number_stands_among_its_estimates_under_its_own_name(tmp_path):
+    """And under the one that it was published with, before it had its own."""
+    control = PlannedCell(MNIST, "label_mlp", "")
+    for metric in ("-log p(y|x)", "-log p~*(y|x)"):
+        rows = [row(control, metric, 0.35, mc_error=0.0), row(control, "error", 0.1, mc_error=0.0)]
+        texts = write(tmp_path, [*rows_of(), *rows], [*PLANNED, control])
+        assert markdown_row(texts["table_4_1.md"], "label_mlp")[2] == "0.35 ± 0.05"
+        assert cells(texts["table_4_1.csv"])[(*control, metric)]["value"] == "0.35"
+        assert "label_mlp" not in texts["table_3_3.csv"]
+
+
+def test_a_model_of_rows_and_labels_is_in_the_tables_of_both(tmp_path):
+    """As far as it was measured: files of earlier runs have the metrics of one."""
+    both = PlannedCell(MNIST, "ssl_bihm", "gamma=0")
+    rows = [*rows_of(), *(row(both, metric, 100.0) for metric in LIKELIHOODS)]
+    texts = write(tmp_path, rows)
+    assert markdown_row(texts["table_3_3.md"], "ssl_bihm (gamma=0)") == ["100.00 ± 0.05", "100.00 ± 0.05"]
+    assert markdown_row(texts["table_4_1.md"], "0")[3] == "0.181 ± 0.050"
+    assert "ssl_bihm (gamma=0.1)" not in texts["table_3_3.md"]
+    rows = [*without(rows, both), ended(both, "failed")]
+    assert "ssl_bihm" in write(tmp_path, rows)["table_3_3.csv"]
 
 
 def test_caption_says_how_it_was_made(written):

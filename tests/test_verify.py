@@ -189,6 +189,17 @@ def test_an_incomplete_method_is_told_what_it_lacks():
     assert "expected loss, accumulate_gradients or fit" in run_check("interface", Subject(Untrainable, {})).detail
 
 
+def test_what_is_assigned_to_a_model_is_told():
+    class Assigning(methods.nade.NADE):
+        def __init__(self, n_visible, hidden: int):
+            super().__init__(n_visible, hidden)
+            self.encode = lambda x, n_samples, generator: [x]
+            self.fit = nn.Linear(1, 1)  # a layer may have any name
+
+    detail = run_check("interface", Subject(Assigning)).detail
+    assert detail == "expected encode in the class, found it in a single model, where nobody looks"
+
+
 def test_the_verb_prints_a_table_and_its_exit_code_tells(capsys, monkeypatch):
     assert main(["verify", "factorised"]) == 0
     printed = capsys.readouterr().out

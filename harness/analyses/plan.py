@@ -37,12 +37,14 @@ def analyses_of(settings: Mapping[str, Any], cell: Cell) -> list[Planned]:
     """
     chosen = chosen_analyses(settings, cell)
     ablation = is_ablation(settings, cell)
-    planned = []
+    due = {}
     for name in settings["analyses"]:
         if is_of_ablations(name) != ablation or (chosen is not None and name not in chosen):
             continue
         values = analysis_settings(settings, name, cell.dataset)
         if values is not None:
-            has = listed(cell.method).capabilities
-            planned.append(Planned(name, values, tuple(each for each in needs(name) if each not in has)))
-    return planned
+            due[name] = values
+    has = listed(cell.method).capabilities if due else ()
+    return [
+        Planned(name, values, tuple(each for each in needs(name) if each not in has)) for name, values in due.items()
+    ]

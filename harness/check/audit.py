@@ -57,6 +57,7 @@ IDENTITIES = (
     Identity("bound <= log p", ("bound -log p", "-log p"), lambda bound, p: p - bound),
     Identity("Z <= 1", ("-2 log Z",), lambda z: -z),
     Identity("log p~*(y|x) <= 0", ("-log p~*(y|x)",), lambda label: -label),
+    Identity("log p(y|x) <= 0", ("-log p(y|x)",), lambda label: -label),
     Identity("0 <= ess p <= 100", ("ess p",), lambda ess: max(-ess, ess - 100.0)),
     Identity("0 <= ess p* <= 100", ("ess p*",), lambda ess: max(-ess, ess - 100.0)),
     Identity("0 <= error <= 1", ("error",), lambda error: max(-error, error - 1.0)),

@@ -1,8 +1,8 @@
 """Per-row values of a run, ``rows.parquet``, and what two models say about the same test rows.
 
-Columns: ``dataset, method, variant, seed, metric``, ``row`` (index into the test split) and ``value``. A published file
-has a random part of the rows that were measured: the mean over it may differ from the metric's value by the error of
-such a part, and one that differs by more is an error of the file.
+Columns: ``dataset, method, variant, seed, metric``, ``row`` (index into the test split) and ``value``. Exact values
+have an ``mc_error`` of 0. A published file has a random part of the rows that were measured: the mean over it may
+differ from the metric's value by the error of such a part, and one that differs by more is an error of the file.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pandas as pd
 
 from harness.check import columns
 from harness.errors import DataError
+from harness.measurements import current_names
 
 COLUMNS = ("dataset", "method", "variant", "seed", "metric", "row", "value")
 AXES = COLUMNS[:5]
@@ -64,7 +65,9 @@ def read_rows(path: Path) -> dict[RowKey, RowValues]:
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     axes = frame.iloc[order[starts]][list(AXES)]
     named = [columns.text(axes, axis, path) for axis in ("dataset", "method", "variant")]
-    keys = [*named, columns.integers(axes, "seed", path), columns.text(axes, "metric", path)]
+    errors = columns.numbers(frame, "mc_error", path)[order[starts]]  # 0 for all rows of an exact metric
+    metrics = current_names(columns.text(axes, "metric", path), errors)
+    keys = [*named, columns.integers(axes, "seed", path), metrics]
     found = {}
     for (*cell, seed, metric), start, end in zip(zip(*keys, strict=True), starts, [*starts[1:], len(row)], strict=True):
         key = RowKey(*cell, int(seed), metric)

@@ -16,6 +16,7 @@ from harness.check import columns
 from harness.check.rows import ROUNDING, RowKey, RowValues, check_mean
 from harness.check.rules import ROWS_OF
 from harness.errors import DataError
+from harness.measurements import current_names
 from harness.tables.pooling import FAILURES, OK, TIMEOUT, is_finite, pooled_error
 from harness.tables.reported import Key
 
@@ -123,6 +124,7 @@ def summarize(
             "data_official": columns.booleans(metrics, "data_official", name),
         }
     )
+    frame["metric"] = current_names(frame["metric"], frame["mc_error"])
     presets = sorted(frame["preset"].unique())
     if len(presets) != 1:
         raise DataError(name, "measurements of one preset", ", ".join(presets) or "none")

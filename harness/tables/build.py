@@ -27,11 +27,23 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """A cell: what was measured beside what the thesis prints (None where it prints nothing)."""
+    """A cell: what was measured beside what the thesis prints (None where it prints nothing).
+
+    control: -log p of independent Bernoullis on the same data, beside a likelihood; None where that was not measured.
+    """
 
     key: Key
     reported: str | None
     measured: Measured
+    control: Measured | None = None
+
+    @property
+    def worse_than_control(self) -> bool:
+        """Whether -log p is above the control's by more than two standard errors of the difference."""
+        ours, theirs = self.measured, self.control
+        if ours.value is None or theirs is None or theirs.value is None:
+            return False
+        return ours.value - theirs.value > 2.0 * math.hypot(ours.sem, theirs.sem)
 
 
 @dataclass(frozen=True)
@@ -95,12 +107,17 @@ def _entry(table: Table, key: Key, rows: Mapping, planned: set[PlannedCell], our
     printed = reported()[table.number].get(key)
     if key.cell not in planned:
         return Entry(key, printed, Measured(NOT_PLANNED)) if printed is not None else None
+    exact, found = table.exact.get(key.metric), _measured_metrics(rows[key.cell])
+    if exact in found and key.metric not in found:
+        key = key._replace(metric=exact)
     measured = pool(rows[key.cell], key.metric)
     if printed is not None and measured is None:
         raise HarnessError(f"metrics: expected {key.metric} of {'/'.join(key.cell)}, found other metrics only")
     if printed is None and (measured is None or (measured.value is None and not ours)):
         return None
-    return Entry(key, printed, measured)
+    is_compared = key.metric in layout.LIKELIHOODS and key.method != layout.CONTROL
+    control = rows.get(PlannedCell(key.dataset, layout.CONTROL, ""), ()) if is_compared else ()
+    return Entry(key, printed, measured, pool(control, layout.NLL))
 
 
 def _measured_metrics(rows: Sequence[Row]) -> set[str]:

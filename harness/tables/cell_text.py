@@ -10,7 +10,7 @@ import math
 from harness.tables.build import Entry
 from harness.tables.pooling import OK, TIMEOUT
 
-STAND_IN, NOTED, STOPPED, FEWER, REMARKED, BIASED = "†", "§", "‡", "¶", "‖", "⋄"
+STAND_IN, NOTED, STOPPED, FEWER, REMARKED, BIASED, WORSE_THAN_CONTROL = "†", "§", "‡", "¶", "‖", "⋄", "▽"
 NOTHING = "–"
 NOT_COMPARABLE = "n/c"
 DECIMALS = {"error": 3}  # at most; nats and percent have MOST_DECIMALS
@@ -57,6 +57,7 @@ def ours_text(entry: Entry) -> str:
         FEWER: bool(m.others),
         REMARKED: m.status == OK and bool(m.message),
         BIASED: m.bias_dominates,
+        WORSE_THAN_CONTROL: entry.worse_than_control,
     }
     return text + "".join(mark for mark, holds in marks.items() if holds)
 

@@ -12,12 +12,15 @@ from harness.tables.build import NOT_PLANNED, Grid, display_name
 from harness.tables.cell_text import (
     BIASED,
     FEWER,
+    MOST_DECIMALS,
     NOT_COMPARABLE,
     NOTED,
     REMARKED,
     STAND_IN,
     STOPPED,
+    WORSE_THAN_CONTROL,
     bias_text,
+    number,
 )
 from harness.tables.pooling import FAILURES, OK, TIMEOUT
 
@@ -70,7 +73,7 @@ def _data_notes(data: Mapping[str, DataStatus]) -> Iterator[str]:
 
 def _mark_notes(grid: Grid) -> Iterator[str]:
     """One note a sign, with the cells that carry it."""
-    said: dict[str, dict[str, None]] = {STOPPED: {}, FEWER: {}, REMARKED: {}, BIASED: {}}
+    said: dict[str, dict[str, None]] = {STOPPED: {}, FEWER: {}, REMARKED: {}, BIASED: {}, WORSE_THAN_CONTROL: {}}
     for entry in grid.entries():
         m = entry.measured
         if m.value is None:
@@ -85,11 +88,15 @@ def _mark_notes(grid: Grid) -> Iterator[str]:
             said[REMARKED][f"`{entry.key.metric}` of {place}{why}"] = None
         if m.bias_dominates:
             said[BIASED][f"`{entry.key.metric}` of {place} ({bias_text(entry)})"] = None
+        if entry.worse_than_control:
+            theirs = number(entry.control.value, MOST_DECIMALS)
+            said[WORSE_THAN_CONTROL][f"`{entry.key.metric}` of {place} (they have {theirs})"] = None
     meanings = {
         STOPPED: "stopped by the time limit and measured as it then was",
         FEWER: "not every seed ended well, and the value is of those that did",
         REMARKED: "measured, with a reservation",
         BIASED: "with so few samples, biased by more than its standard error (by about as much as stands in brackets)",
+        WORSE_THAN_CONTROL: "worse than independent Bernoullis by more than two standard errors of the difference",
     }
     for mark, meaning in meanings.items():
         if said[mark]:

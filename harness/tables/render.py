@@ -36,6 +36,7 @@ TEX_TEXT = {
     "¶": r"\textparagraph{}",
     "‖": r"$\Vert$",
     "⋄": r"$\diamond$",
+    "▽": r"$\bigtriangledown$",
     "\n": " ",
 }
 MARKDOWN_TEXT = {"*": r"\*", "\\": r"\\", "\n": " "}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.method import Batch, ClosedForm, ImportanceWeighted, Method, Tractable, Unnormalised
+from harness.method import Batch, ClosedForm, ImportanceWeighted, Method, Tractable, Unnormalised, has
 from harness.verify.comparisons import ROUNDING, negative_log_p
 from harness.verify.questions import scores
-from harness.verify.subject import NotApplicableError, Subject, generator, has, require
+from harness.verify.subject import NotApplicableError, Subject, generator, require
 
 SIZES = (1, 2, 15, 16, 17, 200, 257, 600, 5000)  # training rows
 ORDER_ROUNDING = 1e-6  # of sums in another order, which iterations carry on

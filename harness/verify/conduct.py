@@ -10,8 +10,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from harness.capability import members
 from harness.method import (
+    CAPABILITIES,
     Batch,
+    Classifier,
     ClosedForm,
     Differentiable,
     Discriminative,
@@ -20,6 +23,7 @@ from harness.method import (
     OwnGradients,
     Tractable,
     Unnormalised,
+    has,
 )
 from harness.registry import hyperparameter_schema
 from harness.step import UpdateStep
@@ -33,7 +37,6 @@ from harness.verify.subject import (
     Subject,
     generator,
     global_seed,
-    has,
     require,
     trainable,
 )
@@ -46,11 +49,16 @@ def interface(subject: Subject) -> str:
         value = getattr(cls, word, None)
         require(isinstance(value, str) and bool(value), f"{word}: expected words, found {value!r}")
     hyperparameter_schema(cls)
+    model = subject.new(0)
+    names = {name for protocol in CAPABILITIES.values() for name in members(protocol)}
+    stray = sorted(name for name in names & vars(model).keys() if callable(vars(model)[name]))  # layers are not there
+    require(not stray, f"expected {', '.join(stray)} in the class, found it in a single model, where nobody looks")
     trained = any(has(cls, protocol) for protocol in (Differentiable, OwnGradients, ClosedForm))
     require(trained, "expected loss, accumulate_gradients or fit, found none of them")
     if not has(cls, ClosedForm):
-        require(bool(trainable(subject.new(0))), "expected parameters that learn (requires_grad), found none")
-    measured = any(has(cls, protocol) for protocol in (Tractable, ImportanceWeighted, Unnormalised, Discriminative))
+        require(bool(trainable(model)), "expected parameters that learn (requires_grad), found none")
+    likelihoods = (Tractable, ImportanceWeighted, Unnormalised, Discriminative, Classifier)
+    measured = any(has(cls, protocol) for protocol in likelihoods)
     return "can be trained and measured" if measured else "can be trained, but has no likelihood to measure"
 
 

@@ -22,7 +22,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from harness.method import Batch, Differentiable, Enumerable, Method, OwnGradients, Tractable
+from harness.method import Batch, Differentiable, Enumerable, Method, OwnGradients, Tractable, has
 from harness.verify import causes
 from harness.verify.comparisons import LEVEL, ROUNDING
 from harness.verify.label_batches import KINDS, labelled, takes_labels
@@ -34,7 +34,6 @@ from harness.verify.subject import (
     Subject,
     generator,
     global_seed,
-    has,
     require,
 )
 

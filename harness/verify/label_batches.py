@@ -7,8 +7,8 @@ import inspect
 import torch
 from torch import Tensor
 
-from harness.method import Batch, Classifier, Discriminative, Enumerable, Method
-from harness.verify.subject import FailedCheckError, NotApplicableError, Subject, generator, has
+from harness.method import Batch, Classifier, Discriminative, Enumerable, Method, has
+from harness.verify.subject import FailedCheckError, NotApplicableError, Subject, generator
 
 MANY_SAMPLES = 2000  # behind an estimated probability of a label
 # of four rows; the last one in each is a class that comes first again, and -1 stands for a label that nobody gave

@@ -24,8 +24,9 @@ from harness.method import (
     Tractable,
     Unnormalised,
     Validated,
+    has,
 )
-from harness.verify.subject import N_VISIBLE, has, labels
+from harness.verify.subject import N_VISIBLE, labels
 
 N_TEMPERATURES = 20
 

@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from harness.method import Batch, ClosedForm, Differentiable, OwnGradients
+from harness.method import Batch, ClosedForm, Differentiable, OwnGradients, has
 from harness.verify.comparisons import ROUNDING, SINGLE_ROUNDING, t_scores
 from harness.verify.gradients import loss_and_gradients
 from harness.verify.questions import Score, draws_of, scores
-from harness.verify.subject import N_SAMPLES, NotApplicableError, Subject, generator, has, labels, require
+from harness.verify.subject import N_SAMPLES, NotApplicableError, Subject, generator, labels, require
 
 # Rows at once, and where the harness, or a method that works in blocks, is likely to end one.
 SIZES = (*range(1, 41), *(2**n + more for n in range(6, 13) for more in (-1, 0, 1)), 100, 300, 1000, 5000)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.capability import members
 from harness.exact import all_binary
 from harness.method import (
     Batch,
@@ -23,6 +24,7 @@ from harness.method import (
     ImportanceWeighted,
     Method,
     OwnGradients,
+    has,
 )
 from harness.step import UpdateStep
 
@@ -216,13 +218,8 @@ def _see_rows(model: Method, rows: Tensor, seed: int) -> None:
         model.eval()
 
 
-def has(cls: type, protocol: type) -> bool:
-    """Whether a method has a capability."""
-    return all(hasattr(cls, name) for name, value in vars(protocol).items() if callable(value) and name[0] != "_")
-
-
 def _words(protocol: type) -> str:
-    return " and ".join(name for name, value in vars(protocol).items() if callable(value) and name[0] != "_")
+    return " and ".join(members(protocol))
 
 
 def generator(seed: int) -> torch.Generator:
