@@ -276,7 +276,7 @@ import functools
 from typing import Generic, TypeVar
 import torch
 from harness.method import Method
-from methods.nade import NADE
+from harness.methods.nade import NADE
 T = TypeVar("T")
 """
 

@@ -190,7 +190,7 @@ def test_an_incomplete_method_is_told_what_it_lacks():
 
 
 def test_what_is_assigned_to_a_model_is_told():
-    class Assigning(methods.nade.NADE):
+    class Assigning(harness.methods.nade.NADE):
         def __init__(self, n_visible, hidden: int):
             super().__init__(n_visible, hidden)
             self.encode = lambda x, n_samples, generator: [x]
