@@ -451,7 +451,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
-    data, status = None, runs.read_status(run)
+    data, status = None, runs.status_of(run, cell)
     if status["status"] in runs.HAVE_MODEL:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
@@ -556,7 +556,7 @@ def _analyse(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     planned = analyses_of(settings, cell)
-    status = runs.read_status(run)
+    status = runs.status_of(run, cell)
 
     def load() -> Dataset:
         return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")

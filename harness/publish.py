@@ -193,11 +193,8 @@ def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _line(cell: Cell, run: Path) -> dict[str, Any]:
-    """One trained model: its cell, and what ``status.json`` knows of it."""
-    status = runs.read_status(run)
-    found = status.get("training_digest", cell.training_digest)  # none of data that could not be had
-    if found != cell.training_digest:
-        raise HarnessError(f"{run / 'status.json'}: expected training digest {cell.training_digest}, found {found}")
+    """One trained model: its cell, and what ``status.json`` knows of it. Raises DataError where it is another one's."""
+    status = runs.status_of(run, cell)
     values = cell.to_dict()
     parts = {part: canonical_json(values[part]) for part in ("model", "training", "evaluation")}
     named = {key: values[key] for key in KEY}

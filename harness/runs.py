@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import atomic, snapshots
 from harness.config import Cell, canonical_json
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
 from harness.records import file_digest, read_json, write_json
 
 if TYPE_CHECKING:  # the workflow reads these files without torch, which takes a second to import
@@ -43,6 +43,39 @@ def read_status(run: Path) -> dict[str, Any]:
     if found.get("status") not in STATUSES or not isinstance(found.get("message"), str):
         raise DataError(path, f"a status, one of {', '.join(STATUSES)}, and a message", sorted(found))
     return found
+
+
+def status_of(run: Path, cell: Cell) -> dict[str, Any]:
+    """``read_status`` of the training of ``cell``.
+
+    Raises DataError where the folder holds that of another cell or of other settings.
+    """
+    status, path = read_status(run), run / "status.json"
+    digest = status.get("training_digest")
+    if digest is None and (run / "config.json").exists():  # nothing was trained
+        path = run / "config.json"
+        digest = read_json(path).get("training_digest")
+    if digest not in (None, cell.training_digest):
+        expected, found = _differences(run, cell)
+        raise DataError(path, f"training digest {cell.training_digest}{expected}", f"{digest}{found}")
+    return status
+
+
+def _differences(run: Path, cell: Cell) -> tuple[str, str]:
+    """What a cell has and what ``config.json`` has where they differ, in words; nothing where that cannot be read."""
+    try:
+        here, there = (_key_by_key(each) for each in (cell, read_config(run / "config.json")))
+    except HarnessError:
+        return "", ""
+    keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+    return tuple(f" ({', '.join(f'{key} {each.get(key)}' for key in keys)})" for each in (here, there))
+
+
+def _key_by_key(cell: Cell) -> dict[str, str]:
+    """All that decides a training, as JSON."""
+    values = cell.training_values()
+    parts = {f"{part}.{key}": value for part in ("model", "training") for key, value in values.pop(part).items()}
+    return {key: canonical_json(value) for key, value in {**values, **parts}.items()}
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness import atomic, runs
 from harness.config import Cell, Phase, Training, canonical_json, cells_named, resolve, specific_entries, variant_folder
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError
 from harness.settings_check import BUDGET, FINER, LEARNING_RATE
 
 if TYPE_CHECKING:  # the workflow plans trials without pandas
@@ -185,9 +185,7 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
 
 def _found(trial: Trial, run: Path) -> dict[str, Any]:
     """FOUND, of a trial in its folder."""
-    status = runs.read_status(run)
-    if status["status"] in runs.HAVE_MODEL and status["training_digest"] != trial.cell.training_digest:
-        raise DataError(run / "status.json", f"digest {trial.cell.training_digest}", status["training_digest"])
+    status = runs.status_of(run, trial.cell)
     loss = status.get("best_validation")
     found = {"validation_loss": math.nan if loss is None else loss, "sem": _sem(run, status)}
     return {key: found.get(key, status.get(key)) for key in FOUND}

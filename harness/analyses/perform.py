@@ -41,11 +41,11 @@ def analyse_cell(
 
     load: gives the data set; called only where something is to be computed. An analysis that fails does not take the
     others along, unless ``strict``. Raises ConfigError for a missing, unknown or ill-typed setting, DataError where
-    files of the run are missing or not those that training wrote.
+    files of the run are missing, not those that training wrote, or of the training of another cell.
     """
     for each in planned:
         check_settings(each)
-    status = runs.read_status(run)
+    status = runs.status_of(run, cell)
     subject = cache(lambda: _subject(run, cell, load(), device, status["model_sha256"]))
     earlier = _earlier(run)
     found = {}
