@@ -370,6 +370,7 @@ def _run_cell(options: argparse.Namespace) -> int:
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
         if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
             print(f"{cell.path}: was trained before", file=sys.stderr)
+            _tell_of_other_code(cell, run)
         elif data is not None:
             trials = _results(settings) / "searches" / Path(cell.path).parent
             stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
@@ -402,6 +403,7 @@ def _trial(options: argparse.Namespace) -> int:
         return 0
     with alone_in(run):
         if runs.is_trained(run, trial.cell, data.digest, options.threads):
+            _tell_of_other_code(trial.cell, run)
             return 0
         with _computing(options, settings) as device:
             return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
@@ -430,7 +432,7 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
     from harness.training import InterruptedRunError, train
 
     threads = torch.get_num_threads()
-    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest, threads)), None)
+    source = runs.training_to_copy(elsewhere, cell, data.digest, threads)
     if source:
         runs.copy_training(source, run, cell)
         print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
@@ -444,6 +446,15 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
     return 0
 
 
+def _tell_of_other_code(cell: Cell, run: Path) -> None:
+    """Name a finished training that other code of the method made."""
+    from harness import runs
+    from harness.method_code import code_of
+
+    if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
+        print(f"harness: {cell.path}: was trained by other code of {cell.method}", file=sys.stderr)
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from harness import runs
     from harness.config import data_settings
@@ -454,6 +465,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     data, status = None, runs.status_of(run, cell)
     if status["status"] in runs.HAVE_MODEL:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+        _tell_of_other_code(cell, run)
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
         _measure_model(cell, data, run, device, settings["preset"])
     return 0

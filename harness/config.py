@@ -139,7 +139,10 @@ class Cell:
 
     @property
     def training_digest(self) -> str:
-        """sha256 of all that decides the trained weights; two cells of one digest train the same model."""
+        """sha256 of all that decides the trained weights; two cells of one digest train the same model.
+
+        With the same code of the method, that is: see ``harness.method_code``.
+        """
         return hashlib.sha256(canonical_json(self.training_values()).encode()).hexdigest()
 
     def training_values(self) -> dict[str, Any]:

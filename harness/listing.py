@@ -7,6 +7,7 @@ so both can be read from syntax trees. ``harness.method`` says which functions m
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -61,7 +62,15 @@ def _place(name: str) -> tuple[Path, str | None]:
 
 def _words(node: ast.ClassDef) -> dict[str, str]:
     """Class attributes that are plain words."""
-    words = {}
+    return {
+        name: value.value
+        for name, value in assigned(node)
+        if isinstance(value, ast.Constant) and isinstance(value.value, str)
+    }
+
+
+def assigned(node: ast.ClassDef) -> Iterator[tuple[str, ast.expr | None]]:
+    """Names that the body of a class assigns, and their values; None for one that is only annotated."""
     for statement in node.body:
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         for target in targets:
@@ -69,10 +78,8 @@ def _words(node: ast.ClassDef) -> dict[str, str]:
             if isinstance(target, ast.Tuple) and isinstance(values[0], ast.Tuple):
                 names, values = target.elts, values[0].elts
             for name, value in zip(names, values, strict=False):
-                is_word = isinstance(value, ast.Constant) and isinstance(value.value, str)
-                if is_word and isinstance(name, ast.Name):
-                    words[name.id] = value.value
-    return words
+                if isinstance(name, ast.Name):
+                    yield name.id, value
 
 
 def _members(path: Path, node: ast.ClassDef) -> tuple[dict[str, str], set[str]]:

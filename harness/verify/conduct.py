@@ -45,6 +45,8 @@ def interface(subject: Subject) -> str:
     for word in ("name", "title", "kind", "source"):
         value = getattr(cls, word, None)
         require(isinstance(value, str) and bool(value), f"{word}: expected words, found {value!r}")
+    version = getattr(cls, "version", None)
+    require(type(version) is int, f"version: expected a whole number, found {version!r}")
     hyperparameter_schema(cls)
     trained = any(has(cls, protocol) for protocol in (Differentiable, OwnGradients, ClosedForm))
     require(trained, "expected loss, accumulate_gradients or fit, found none of them")
