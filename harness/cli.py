@@ -81,6 +81,11 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="NAME")
     new.add_argument("--folder", type=Path, help="where to write NAME.py and NAME.yaml (default: methods)")
 
+    forget = _verb(verbs, "forget", _forget, "remove what other code of a method has trained, search trials as well")
+    forget.add_argument("method", metavar="METHOD")
+    forget.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
+    forget.add_argument("--all", action="store_true", help="remove everything of the method, whichever code trained it")
+
     _verb(verbs, "settings", _settings, "print the merged settings as JSON")
 
     run = _verb(verbs, "run", _run_cell, "train one model, unless that is done, and measure it on the test set")
@@ -325,6 +330,19 @@ def _new_method(options: argparse.Namespace) -> int:
     return 0
 
 
+def _forget(options: argparse.Namespace) -> int:
+    from harness.forget import forget
+
+    settings = _load_settings(options)
+    results = options.results or _results(settings)
+    removed = forget(results, options.method, options.all)
+    for folder in removed:
+        print(f"removed {folder}")
+    if not removed:
+        print(f"{results}: nothing of {options.method}" + " by other code" * (not options.all))
+    return 0
+
+
 def _settings(options: argparse.Namespace) -> int:
     print(json.dumps(_load_settings(options), indent=2))
     return 0
@@ -452,7 +470,8 @@ def _tell_of_other_code(cell: Cell, run: Path) -> None:
     from harness.method_code import code_of
 
     if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
-        print(f"harness: {cell.path}: was trained by other code of {cell.method}", file=sys.stderr)
+        remedy = f"`harness forget {cell.method}` removes it"
+        print(f"harness: {cell.path}: was trained by other code of {cell.method}; {remedy}", file=sys.stderr)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

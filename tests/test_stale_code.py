@@ -168,7 +168,8 @@ def test_other_source_is_named_and_another_version_is_trained_again(mine, capsys
     assert mine.train() == mine.trial(0.2) == 0
     told = capsys.readouterr().err
     assert "connect4/mine/default/0: was trained before" in told
-    assert told.count("harness: connect4/mine/default/0: was trained by other code of mine") == 2
+    remedy = "was trained by other code of mine; `harness forget mine` removes it"
+    assert told.count(f"harness: connect4/mine/default/0: {remedy}") == 2
     assert mine.bytes() == wrong
     mine.write(SECOND)
     assert mine.train("evaluate") == 1
@@ -248,6 +249,59 @@ def test_publications_say_the_version_and_keep_no_other_one(mine, tmp_path, capl
     assert mine.train() == 0
     assert mine("publish", *places, "--add") == 0
     assert pd.read_csv(tmp_path / "published/runs.csv")["method_version"].tolist() == [2]
+
+
+def test_forget_removes_what_other_code_made(mine, capsys):
+    assert mine.train() == mine.trial(0.2) == 0
+    mine.write(MENDED)
+    assert mine.trial() == 0
+    capsys.readouterr()
+    assert mine("forget", "mine") == 0
+    assert capsys.readouterr().out == f"removed {mine.run}\nremoved {mine.trials}/learning_rate=0.2\n"
+    assert not mine.run.parents[1].exists()
+    assert [path.name for path in mine.trials.iterdir()] == ["learning_rate=0.1"]
+    assert mine("forget", "mine") == 0
+    assert capsys.readouterr().out == f"{mine.results}: nothing of mine by other code\n"
+    assert mine.train() == 0
+    assert "was trained before, in" in capsys.readouterr().err
+    assert mine("forget", "mine", "--all", "--results", str(mine.results)) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert not list(mine.results.rglob("status.json"))
+
+
+def test_forget_leaves_other_methods_and_what_is_unfinished_or_of_unknown_code(mine, capsys):
+    assert mine.train() == mine.trial() == mine.trial(0.2) == 0
+    other = mine.results / "runs/connect4/yours/default/0"
+    shutil.copytree(mine.run, other)
+    forget_the_code(mine.run)
+    (mine.trials / "learning_rate=0.2/status.json").unlink()
+    mine.write(MENDED)
+    capsys.readouterr()
+    assert mine("forget", "mine") == 0
+    assert capsys.readouterr().out == f"removed {mine.trials}/learning_rate=0.1\n"
+    assert mine("forget", "yours", "--all") == 0  # its file is gone
+    assert capsys.readouterr().out == f"removed {other}\n"
+    assert mine.run.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("forget", "mien"), "method: expected one of "),
+        (("forget", "mien", "--all"), "method: expected one of "),
+        (("forget", "*", "--all"), "method: expected letters, digits, _ . -"),
+        (("forget", ".."), "method: expected letters, digits, _ . -"),
+        (("forget", "mine", "--results", "nowhere"), "--results nowhere: expected a folder with runs or searches"),
+    ],
+)
+def test_what_cannot_be_forgotten_is_one_line_of_error(mine, capsys, arguments, expected):
+    assert mine.train() == 0
+    capsys.readouterr()
+    assert mine(*arguments) == 3
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"harness: {expected}")
+    assert len(printed.err.splitlines()) == 1
+    assert mine.run.is_dir()
 
 
 def test_a_checkpoint_by_other_code_is_not_continued(mine, tmp_path, caplog):
