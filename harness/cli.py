@@ -195,7 +195,7 @@ def _add_computing(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-record", type=Path, help="what `datasets --record` wrote; unavailable data end the run")
-    parser.add_argument("--digest", help="stop unless the cell has this training digest")
+    parser.add_argument("--digest", help="stop unless the cell has this training digest (digest-v2: and version 2)")
 
 
 def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -215,11 +215,12 @@ def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
     from harness.config import resolve
+    from harness.method_code import training_key
 
     cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
     digest = getattr(options, "digest", None)
-    if digest and digest != cell.training_digest:
-        raise ConfigError(f"{cell.path}: expected training digest {digest}, found {cell.training_digest}")
+    if digest and digest != (found := training_key(cell)):
+        raise ConfigError(f"{cell.path}: expected training digest {digest}, found {found}")
     return cell, options.run or _results(settings) / "runs" / cell.path
 
 

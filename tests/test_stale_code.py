@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from cells import NO_CELLS, cell, patterns
-from test_workflow import only
+from test_workflow import Workflow, only
 
 from harness import checkpoint, registry, runs
 from harness.analyses.perform import analyse_cell
@@ -202,6 +202,8 @@ def test_version_1_is_no_part_of_what_identifies_a_training(mine):
     assert training_key(first.cell) == first.cell.training_digest
     mine.write(SECOND)
     assert training_key(first.cell) == f"{first.cell.training_digest}-v2"
+    assert mine.train("run", "--digest", first.cell.training_digest) == 3
+    assert mine.train("run", "--digest", f"{first.cell.training_digest}-v2") == 0
 
 
 def _loaded(mine):
@@ -424,3 +426,55 @@ def test_a_process_that_goes_on_records_the_code_that_it_imported(mine, tmp_path
 def test_many_cells_are_one_line():
     assert in_one_line(["a", "b"]) == "a, b"
     assert in_one_line(list("abcdefg")) == "a, b, c, d, e and 2 more"
+
+
+def assert_planned(flow):
+    """Cell and trials of one method are trained again, and what shows them is made again."""
+    jobs = flow.jobs("tables", "searches")
+    assert (jobs["run_model"], jobs["train_trial"], jobs["render_tables"], jobs["gather_searches"]) == (1, 2, 1, 1)
+
+
+def test_the_workflow_names_other_code_and_trains_other_versions_again(tmp_path):
+    flow = Workflow(tmp_path)
+    file = tmp_path / "mine.py"
+    file.write_text(METHOD)
+    flow.settings["methods"] = [str(file)]
+    flow.settings["grid"] = only(factorised={"connect4": {}}) | {"mine": {"connect4": {}}}
+    flow.settings["budgets"] = {"mine": {"connect4": {"training": TRAINING}}}
+    flow.settings["searches"] = {"mine": {"connect4": {"learning_rate": [0.1, 0.2]}}}
+    output = flow("tables", "searches")
+    assert "other code" not in output
+    run = flow.run("connect4/mine/default/0")
+    wrong = (run / "model.safetensors").read_bytes()
+
+    file.write_text(MENDED)
+    output = flow("tables", "searches")
+    assert "Nothing to be done" in output
+    (line,) = (line for line in output.splitlines() if "other code" in line)
+    assert line.startswith("harness: 1 cell and 2 trials of mine trained by other code: connect4/mine/default/0, ")
+    command = re.search("`harness (.*)` removes them", line)[1].split()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        assert main(command) == 0
+    assert not run.exists()
+    assert_planned(flow)
+    assert "other code" not in flow("tables", "searches")
+    right = (run / "model.safetensors").read_bytes()
+    assert right != wrong
+
+    file.write_text(SECOND)
+    assert_planned(flow)
+    output = flow("tables", "searches")
+    assert "harness: 1 cell and 2 trials of mine trained by version 1, not 2: connect4/mine/default/0, " in output
+    assert (run / "model.safetensors").read_bytes() == right
+    assert runs.read_status(run)["method_version"] == 2
+    assert pd.read_csv(flow.results / "searches.csv")["method_version"].tolist() == [2, 2]
+    output = flow("tables", "searches")
+    assert "Nothing to be done" in output
+    assert "trained by" not in output
+
+    file.write_text(SECOND.replace('"a test", 2', '"a test", "3"'))
+    output = flow("tables", code=1)
+    (line,) = (line for line in output.splitlines() if line.startswith("harness: "))
+    assert line.endswith("mine.py: class Mine: version: expected a whole number, found '3'")
+    assert "Traceback" not in output
