@@ -88,6 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     new.add_argument("name", metavar="NAME")
     new.add_argument("--folder", type=Path, help="where to write (default: methods/ in a checkout, else here)")
 
+    forget = _verb(verbs, "forget", _forget, "remove what other code of a method has trained, search trials as well")
+    forget.add_argument("method", metavar="METHOD")
+    forget.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
+    forget.add_argument("--all", action="store_true", help="remove everything of the method, whichever code trained it")
+
     _verb(verbs, "settings", _settings, "print the merged settings as JSON")
 
     _verb(verbs, "snakefile", _snakefile, "print the path of the workflow, for `snakemake -s`")
@@ -122,13 +127,6 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_results(verbs)
 
-    bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
-    bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
-    bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
-    bench.add_argument("--quick", action="store_true", help="a few calls each: does it work?")
-    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
-    bench.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
-    bench.add_argument("--output", type=Path, help="folder for the results (default: results/bench)")
     return parser
 
 
@@ -170,6 +168,14 @@ def _add_results(verbs: Any) -> None:
     publish.add_argument("--output", type=Path, help="folder to fill (default: results/published/PRESET)")
     publish.add_argument("--add", action="store_true", help="keep published cells that this run has not")
 
+    bench = _verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
+    bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
+    bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
+    bench.add_argument("--quick", action="store_true", help="a few calls each: does it work?")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    bench.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    bench.add_argument("--output", type=Path, help="folder for the results (default: results/bench)")
+
 
 def _verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=text, description=text)
@@ -199,7 +205,7 @@ def _add_computing(parser: argparse.ArgumentParser) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-record", type=Path, help="what `datasets --record` wrote; unavailable data end the run")
-    parser.add_argument("--digest", help="stop unless the cell has this training digest")
+    parser.add_argument("--digest", help="stop unless the cell has this training digest (digest-v2: and version 2)")
 
 
 def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -219,11 +225,12 @@ def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _cell(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
     from harness.config import resolve
+    from harness.method_code import training_key
 
     cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
     digest = getattr(options, "digest", None)
-    if digest and digest != cell.training_digest:
-        raise ConfigError(f"{cell.path}: expected training digest {digest}, found {cell.training_digest}")
+    if digest and digest != (found := training_key(cell)):
+        raise ConfigError(f"{cell.path}: expected training digest {digest}, found {found}")
     return cell, options.run or _results(settings) / "runs" / cell.path
 
 
@@ -336,6 +343,19 @@ def _new_method(options: argparse.Namespace) -> int:
     return 0
 
 
+def _forget(options: argparse.Namespace) -> int:
+    from harness.forget import forget
+
+    settings = _load_settings(options)
+    results = options.results or _results(settings)
+    removed = forget(results, options.method, options.all)
+    for folder in removed:
+        print(f"removed {folder}")
+    if not removed:
+        print(f"{results}: nothing of {options.method}" + " by other code" * (not options.all))
+    return 0
+
+
 def _settings(options: argparse.Namespace) -> int:
     print(json.dumps(_load_settings(options), indent=2))
     return 0
@@ -388,6 +408,7 @@ def _run_cell(options: argparse.Namespace) -> int:
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
         if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
             print(f"{cell.path}: was trained before", file=sys.stderr)
+            _tell_of_other_code(cell, run)
         elif data is not None:
             trials = _results(settings) / "searches" / Path(cell.path).parent
             stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
@@ -420,6 +441,7 @@ def _trial(options: argparse.Namespace) -> int:
         return 0
     with alone_in(run):
         if runs.is_trained(run, trial.cell, data.digest, options.threads):
+            _tell_of_other_code(trial.cell, run)
             return 0
         with _computing(options, settings) as device:
             return _train_model(trial.cell, data, run, device, [_results(settings) / "runs" / trial.cell.path])
@@ -448,7 +470,7 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
     from harness.training import InterruptedRunError, train
 
     threads = torch.get_num_threads()
-    source = next((folder for folder in elsewhere if runs.is_trained(folder, cell, data.digest, threads)), None)
+    source = runs.training_to_copy(elsewhere, cell, data.digest, threads)
     if source:
         runs.copy_training(source, run, cell)
         print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
@@ -462,6 +484,16 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
     return 0
 
 
+def _tell_of_other_code(cell: Cell, run: Path) -> None:
+    """Name a finished training that other code of the method made."""
+    from harness import runs
+    from harness.method_code import code_of
+
+    if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
+        remedy = f"`harness forget {cell.method}` removes it"
+        print(f"harness: {cell.path}: was trained by other code of {cell.method}; {remedy}", file=sys.stderr)
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from harness import runs
     from harness.config import data_settings
@@ -469,9 +501,10 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
-    data, status = None, runs.read_status(run)
+    data, status = None, runs.status_of(run, cell)
     if status["status"] in runs.HAVE_MODEL:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+        _tell_of_other_code(cell, run)
     with alone_in(run), _computing(options, settings, idle=data is None) as device:
         _measure_model(cell, data, run, device, settings["preset"])
     return 0
@@ -579,7 +612,7 @@ def _analyse(options: argparse.Namespace) -> int:
     settings = _load_settings(options)
     cell, run = _cell(options, settings)
     planned = analyses_of(settings, cell)
-    status = runs.read_status(run)
+    status = runs.status_of(run, cell)
 
     def load() -> Dataset:
         return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")

@@ -9,14 +9,24 @@ import pandas as pd
 
 from harness import atomic, runs
 from harness.config import Cell
+from harness.errors import DataError
 from harness.measurements import usable
 
 
 def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
-    """One row a measured number of every cell; raises DataError for a cell without ``metrics.json``."""
+    """One row per measured number of every cell.
+
+    Raises DataError for a cell without ``metrics.json``, and for one whose measurements are of a model with other
+    settings.
+    """
     rows = []
     for cell in cells:
-        rows += runs.read_rows(runs_folder / cell.path)
+        run = runs_folder / cell.path
+        found = runs.read_rows(run)
+        digest = found[0].get("config_digest", cell.training_digest)
+        if digest != cell.training_digest:
+            raise DataError(run / "metrics.json", f"training digest {cell.training_digest}", digest)
+        rows += found
     frame = pd.DataFrame(rows)
     return usable(frame, f"{runs_folder}/*/*/*/*/metrics.json")
 

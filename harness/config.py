@@ -137,10 +137,17 @@ class Cell:
 
     @property
     def training_digest(self) -> str:
-        """sha256 of all that decides the trained weights; two cells of one digest train the same model."""
+        """sha256 of all that decides the trained weights; two cells of one digest train the same model.
+
+        With the same code of the method, that is: see ``harness.method_code``.
+        """
+        return hashlib.sha256(canonical_json(self.training_values()).encode()).hexdigest()
+
+    def training_values(self) -> dict[str, Any]:
+        """What of ``to_dict`` decides the trained weights."""
         values = self.to_dict()
         del values["evaluation"], values["training"]["checkpoint_every_s"], values["training"]["snapshots"]
-        return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+        return values
 
 
 def canonical_json(value: Any) -> str:

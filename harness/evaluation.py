@@ -308,10 +308,10 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
 
     Those of an earlier evaluation are removed first: where this one fails there are none. A run without a model gives
     one row that carries its status. Raises DataError when files of the run are missing or not those that training
-    wrote.
+    wrote, or are of the training of another cell, whose measurements then stay.
     """
+    status = runs.status_of(run, cell)
     _remove_measurements(run)
-    status = runs.read_status(run)
     if status["status"] in runs.HAVE_MODEL and data is not None:
         model = build(cell.method, data.n_features, dict(cell.model)).to(device)
         runs.load_model(run / "model.safetensors", model, status["model_sha256"])

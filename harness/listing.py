@@ -90,7 +90,7 @@ def _place(name: str) -> tuple[Path, str | None]:
 
 def _is_called(node: ast.ClassDef, name: str) -> bool:
     """Whether a class says that ``name`` is its name."""
-    value = _bound(node).get("name")
+    value = class_body(node).get("name")
     return isinstance(value, ast.Constant) and value.value == name
 
 
@@ -101,7 +101,7 @@ def _mirror(path: Path, node: ast.ClassDef, known: dict[tuple[Path, str], type])
     """
     if (path, node.name) in known:
         return known[path, node.name]
-    bound = _bound(node)
+    bound = class_body(node)
     if node.decorator_list or node.keywords or "__init_subclass__" in bound or node.name in _mentioned(tree(path)):
         raise _UndecidedError
     bases = [base.value if isinstance(base, ast.Subscript) else base for base in node.bases]
@@ -146,7 +146,7 @@ def _mentioned(module: ast.Module) -> frozenset[str]:
 
 
 @cache
-def _bound(node: ast.ClassDef) -> Mapping[str, ast.AST]:
+def class_body(node: ast.ClassDef) -> Mapping[str, ast.AST]:
     """What each name of a class's body stands for at its end: a definition, an expression, or else a statement."""
     bound: dict[str, ast.AST] = {}
     for statement in node.body:

@@ -51,6 +51,7 @@ class Method(nn.Module):
     title: ClassVar[str]  # how tables write it
     kind: ClassVar[str]  # "autoregressive", "latent", "control": the block of the tables it belongs to
     source: ClassVar[str]  # where it was published
+    version: ClassVar[int] = 1  # raised where a change of the code changes what is trained: models are trained again
     small: ClassVar[dict[str, Any]] = {}  # hyperparameters of a model with a handful of units, for ``harness verify``
     capturable: ClassVar[bool] = True  # False: an update's sequence of operations depends on data (see harness.step)
 

@@ -10,12 +10,14 @@ the settings still ask for the same; a cell that the settings have no longer may
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ from harness.collect import read_metrics, write_metrics
 from harness.config import Cell, canonical_json
 from harness.errors import HarnessError
 from harness.measurements import read_csv, read_measurements
+from harness.method_code import SOURCE, VERSION, MethodCode, code_of, in_one_line, version_of
 from harness.seals import check_seal
 from harness.search import COLUMNS, FOUND, trials, write_findings
 from harness.tables import PlannedCell, write_tables
+
+log = logging.getLogger(__name__)
 
 WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
 PUBLISHED = re.compile(
@@ -54,6 +59,7 @@ FACTS = (
     "model_sha256",
     "git_commit",
 )
+CODE = (VERSION, SOURCE)  # facts as well, which earlier versions did not publish
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,8 @@ class _Earlier:
         """The line of ``runs.csv`` that trained and measured ``cell`` as it is now; None where there is none."""
         line = self.runs.get((cell.dataset, cell.method, cell.variant, str(cell.seed)))
         now = {"training_digest": cell.training_digest, "evaluation": canonical_json(cell.to_dict()["evaluation"])}
-        return line if line and all(line[key] == value for key, value in now.items()) else None
+        same = line and all(line[key] == value for key, value in now.items())
+        return line if same and MethodCode.recorded_in(line).version == version_of(cell.method) else None
 
     def rows(self, cell: Cell) -> pd.DataFrame:
         """The measurements of ``cell``."""
@@ -182,6 +189,10 @@ def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> 
         kept = earlier.line(cell) if earlier and _is_kept(cell, folder, earlier) else None
         frames.append(earlier.rows(cell) if kept else read_metrics([cell], folder))
         lines.append(kept or _line(cell, folder / cell.path))
+    codes, made = cache(code_of), zip(cells, lines, strict=True)
+    by_others = [cell.path for cell, line in made if runs.is_by_other_code(line, codes(cell.method))]
+    if by_others:
+        log.warning(f"published all the same, though trained by other code of the method: {in_one_line(by_others)}")
     return pd.concat(frames, ignore_index=True), pd.DataFrame(lines)
 
 
@@ -197,12 +208,9 @@ def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
 
 
 def _line(cell: Cell, run: Path) -> dict[str, Any]:
-    """One trained model: its cell, and what ``status.json`` knows of it."""
-    status = runs.read_status(run)
-    found = status.get("training_digest", cell.training_digest)  # none of data that could not be had
-    if found != cell.training_digest:
-        raise HarnessError(f"{run / 'status.json'}: expected training digest {cell.training_digest}, found {found}")
+    """One trained model: its cell, and what ``status.json`` knows of it. Raises DataError where it is another one's."""
+    status = runs.status_of(run, cell)
     values = cell.to_dict()
     parts = {part: canonical_json(values[part]) for part in ("model", "training", "evaluation")}
     named = {key: values[key] for key in KEY}
-    return {**named, **{key: status.get(key) for key in FACTS}, **parts}
+    return {**named, **{key: status.get(key) for key in (*FACTS, *CODE)}, **parts}

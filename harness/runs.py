@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import atomic, snapshots
 from harness.config import Cell, canonical_json
-from harness.errors import DataError
+from harness.errors import DataError, HarnessError
+from harness.method_code import MethodCode, code_of
 from harness.records import file_digest, read_json, write_json
 
 if TYPE_CHECKING:  # the workflow reads these files without torch, which takes a second to import
@@ -43,6 +44,49 @@ def read_status(run: Path) -> dict[str, Any]:
     if found.get("status") not in STATUSES or not isinstance(found.get("message"), str):
         raise DataError(path, f"a status, one of {', '.join(STATUSES)}, and a message", sorted(found))
     return found
+
+
+def status_of(run: Path, cell: Cell) -> dict[str, Any]:
+    """``read_status`` of the training of ``cell``.
+
+    Raises DataError where the folder holds that of another cell, of other settings, or by another version of the
+    method's code.
+    """
+    status, path = read_status(run), run / "status.json"
+    digest = of_training = status.get("training_digest")
+    if digest is None and (run / "config.json").exists():  # nothing was trained
+        path = run / "config.json"
+        digest = read_json(path).get("training_digest")
+    if digest not in (None, cell.training_digest):
+        expected, found = _differences(run, cell)
+        raise DataError(path, f"training digest {cell.training_digest}{expected}", f"{digest}{found}")
+    if of_training is not None:
+        _check_version(path, status, cell.method)
+    return status
+
+
+def _check_version(path: Path, status: Mapping[str, Any], method: str) -> None:
+    """Raises DataError where it is known that another version of the method trained."""
+    code, found = code_of(method), MethodCode.recorded_in(status)
+    if code is not None and code.version != found.version:
+        raise DataError(path, f"a training by version {code.version} of {method}", f"one by version {found.version}")
+
+
+def _differences(run: Path, cell: Cell) -> tuple[str, str]:
+    """What a cell has and what ``config.json`` has where they differ, in words; nothing where that cannot be read."""
+    try:
+        here, there = (_key_by_key(each) for each in (cell, read_config(run / "config.json")))
+    except HarnessError:
+        return "", ""
+    keys = [key for key in {**here, **there} if here.get(key) != there.get(key)]
+    return tuple(f" ({', '.join(f'{key} {each.get(key)}' for key in keys)})" for each in (here, there))
+
+
+def _key_by_key(cell: Cell) -> dict[str, str]:
+    """All that decides a training, as JSON."""
+    values = cell.training_values()
+    parts = {f"{part}.{key}": value for part in ("model", "training") for key, value in values.pop(part).items()}
+    return {key: canonical_json(value) for key, value in {**values, **parts}.items()}
 
 
 def read_rows(run: Path) -> list[dict[str, Any]]:
@@ -108,7 +152,8 @@ def write_status(run: Path, status: str, message: str = "", **facts: Any) -> Non
 def is_trained(run: Path, cell: Cell, data_digest: str | None, threads: int | None = None) -> bool:
     """Whether the folder holds the finished training of ``cell`` on the data of this digest, its files unharmed.
 
-    threads: it must have been on so many, where it was on the CPU; None: on any number. No snapshot that the cell asks
+    By the version of the method's code that it has now, whatever its source. threads: it must have been on so many,
+    where it was on the CPU; None: on any number. No snapshot that the cell asks
     for may be missing. Files that are damaged are told in one line.
     """
     if not (run / "status.json").exists():
@@ -118,6 +163,7 @@ def is_trained(run: Path, cell: Cell, data_digest: str | None, threads: int | No
         expected = {"training_digest": cell.training_digest, "data_digest": data_digest}
         if status["status"] not in FINAL or any(status.get(key) != value for key, value in expected.items()):
             return False
+        _check_version(run / "status.json", status, cell.method)
         if threads not in (None, status.get("threads")) and str(status.get("device")).startswith("cpu"):
             return False
         if status["status"] not in HAVE_MODEL:
@@ -129,6 +175,24 @@ def is_trained(run: Path, cell: Cell, data_digest: str | None, threads: int | No
         log.warning(f"{error}; training starts again")
         return False
     return not snapshots.missing(run, cell.training, status.get("n_updates", 0))
+
+
+def is_by_other_code(status: Mapping[str, Any], code: MethodCode | None) -> bool:
+    """Whether there was a training, known to be by other code than this; of None, nothing is known."""
+    trained = bool(status.get("training_digest"))
+    return trained and code is not None and MethodCode.recorded_in(status).is_other_than(code)
+
+
+def training_to_copy(
+    folders: Iterable[Path], cell: Cell, data_digest: str | None, threads: int | None = None
+) -> Path | None:
+    """The first of the folders that ``is_trained``; one by other code is left where it is, and told in one line."""
+    for folder in folders:
+        if is_trained(folder, cell, data_digest, threads):
+            if not is_by_other_code(read_status(folder), code_of(cell.method)):
+                return folder
+            log.warning(f"{folder}: was trained by other code of {cell.method}; not copied")
+    return None
 
 
 def digests_of_files(run: Path) -> dict[str, str]:

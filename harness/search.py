@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import atomic, runs
 from harness.config import Cell, Phase, Training, canonical_json, cells_named, resolve, specific_entries, variant_folder
-from harness.errors import ConfigError, DataError
+from harness.errors import ConfigError
+from harness.method_code import VERSION, MethodCode, key_of_version, training_key
 from harness.settings_check import BUDGET, FINER, LEARNING_RATE
 
 if TYPE_CHECKING:  # the workflow plans trials without pandas
@@ -157,19 +158,19 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
 
     ``sem`` is over the validation rows, which all trials share: differences between trials are better known than that.
     ``chosen``: the grid has these values. ``earlier``: findings that have the trials that are not below ``folder``, by
-    their digests; of several, the last.
+    their digests and the versions of their methods; of several, the last.
     Raises DataError for a trial that is in neither, or is another's.
     """
     import pandas as pd
 
-    known = {} if earlier is None else {row["training_digest"]: row for row in earlier.to_dict("records")}
+    known = {} if earlier is None else {_key_of(row): row for row in earlier.to_dict("records")}
     rows = []
     for trial in planned:
         run = folder / trial.path
-        kept = None if (run / "status.json").exists() else known.get(trial.cell.training_digest)
+        kept = None if (run / "status.json").exists() else known.get(training_key(trial.cell))
         row = {"dataset": trial.cell.dataset, "method": trial.cell.method, "variant": trial.cell.variant}
         row |= {"trial": trial.name, "chosen": trial.chosen}
-        row |= {key: kept[key] for key in FOUND} if kept else _found(trial, run)
+        row |= {key: kept.get(key) for key in (*FOUND, VERSION)} if kept else _found(trial, run)
         row |= {
             "values": canonical_json(dict(trial.values)),
             "training": canonical_json(trial.cell.to_dict()["training"]),
@@ -183,14 +184,17 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
     return frame[[*COLUMNS, "rank", *(column for column in frame if column not in (*COLUMNS, "rank"))]]
 
 
+def _key_of(row: Mapping[str, Any]) -> str:
+    """``training_key`` of an earlier finding."""
+    return key_of_version(row["training_digest"], MethodCode.recorded_in(row).version)
+
+
 def _found(trial: Trial, run: Path) -> dict[str, Any]:
-    """FOUND, of a trial in its folder."""
-    status = runs.read_status(run)
-    if status["status"] in runs.HAVE_MODEL and status["training_digest"] != trial.cell.training_digest:
-        raise DataError(run / "status.json", f"digest {trial.cell.training_digest}", status["training_digest"])
+    """FOUND and the version of the method, of a trial in its folder."""
+    status = runs.status_of(run, trial.cell)
     loss = status.get("best_validation")
     found = {"validation_loss": math.nan if loss is None else loss, "sem": _sem(run, status)}
-    return {key: found.get(key, status.get(key)) for key in FOUND}
+    return {key: found.get(key, status.get(key)) for key in (*FOUND, VERSION)}
 
 
 def _sem(run: Path, status: Mapping[str, Any]) -> float:

@@ -45,7 +45,7 @@ def function_schema(path: Path, name: str, n_given: int) -> dict[str, Any] | Non
 
 @cache
 def _constructor_schema(path: Path, node: ast.ClassDef, written_ns: int) -> dict[str, Any]:
-    for place, each in _lineage(path, node):
+    for place, each in lineage(path, node):
         if each.decorator_list or each.keywords:
             raise UnreadableError
         for function in each.body:
@@ -54,13 +54,16 @@ def _constructor_schema(path: Path, node: ast.ClassDef, written_ns: int) -> dict
     raise UnreadableError
 
 
-def _lineage(path: Path, node: ast.ClassDef) -> list[tuple[Path, ast.ClassDef]]:
-    """The class and its bases in the order in which Python looks for a function."""
+def lineage(path: Path, node: ast.ClassDef) -> list[tuple[Path, ast.ClassDef]]:
+    """The class and its bases in the order in which Python looks for a member.
+
+    Raises UnreadableError for a base that the text does not lead to.
+    """
     found = [(path, node)]
     for base in node.bases:
         place = class_named(path, base)
         if place is not None:
-            found += _lineage(*place)
+            found += lineage(*place)
         elif not ast.unparse(base).endswith("Module"):  # torch.nn.Module stands above all
             raise UnreadableError
     # of what several bases share, the last one counts: a base comes after all that derive from it

@@ -9,6 +9,7 @@ killed run goes on from it bit for bit. The clock stops while validating.
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import time
@@ -27,11 +28,14 @@ from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import ConfigError
 from harness.method import ClosedForm, Differentiable, Method, OwnGradients
+from harness.method_code import MethodCode, code_of_class
 from harness.progress import Progress
 from harness.provenance import describe_device, git_commit, versions
 from harness.registry import build
 from harness.seeds import axes_of, generator_for, seed_for
 from harness.step import UpdateStep
+
+log = logging.getLogger(__name__)
 
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -69,8 +73,9 @@ def new_model(cell: Cell, n_visible: int) -> Method:
 def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
     """Train the model of ``cell`` in the folder ``run``; returns the status, which ``status.json`` holds as well.
 
-    Continues from a checkpoint of the same configuration. Raises InterruptedRunError, after writing a checkpoint,
-    when the process receives SIGTERM or SIGINT, and HarnessError where files cannot be written.
+    Continues from a checkpoint of the same configuration by the same code of the method. Raises InterruptedRunError,
+    after writing a checkpoint, when the process receives SIGTERM or SIGINT, and HarnessError where files cannot be
+    written.
     """
     with atomic.changing(run):
         run.mkdir(parents=True, exist_ok=True)
@@ -89,6 +94,7 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
         "training_products": training.computing.products,
         "data_digest": data.digest,
         "training_digest": cell.training_digest,
+        **training.code.facts(),
         **versions(),
         "git_commit": git_commit(),
     }
@@ -115,6 +121,7 @@ class _Run:
         # a checkpoint of other data, or of another configuration, must not be continued
         self.digest = f"{cell.training_digest} {data.digest} {device.type}"
         self.model = new_model(cell, data.n_features).to(device)
+        self.code = code_of_class(cell.method, type(self.model))
         self.rows = Rows.of_split(data, "train", device)
         if not isinstance(self.model, ClosedForm):
             order = seed_for(*axes_of(cell), "order")
@@ -266,7 +273,7 @@ class _Run:
             raise InterruptedRunError(f"{self.cell.path}: stopped at update {self.position.update}, checkpoint written")
 
     def _checkpoint(self) -> None:
-        state = {**asdict(self.position), "computing": asdict(self.computing)}
+        state = {**asdict(self.position), "computing": asdict(self.computing), "code": self.code.facts()}
         checkpoint.save(self.checkpoint_file, self._tensors(), state, self.digest)
         self._last_checkpoint = time.monotonic()
 
@@ -283,11 +290,16 @@ class _Run:
 
     def _restore_or_start(self) -> None:
         loaded = checkpoint.load(self.checkpoint_file, self.digest, self._tensors(), asdict(self.position))
-        if loaded is None or snapshots.missing(self.folder, self.budget, loaded[1]["update"]):
+        if (
+            loaded is None
+            or self._is_by_other_code(loaded[1])
+            or snapshots.missing(self.folder, self.budget, loaded[1]["update"])
+        ):
             with atomic.changing(self.folder):
                 snapshots.remove(self.folder)
             return
         tensors, state = loaded
+        self.code = MethodCode.recorded_in(state.pop("code", {}))  # not known where an earlier version began
         self._compute_as(state.pop("computing", None))
         self._load_state(_below("model.", tensors))
         self.best_state = {name: tensor.to(self.device) for name, tensor in _below("best.", tensors).items()}
@@ -296,6 +308,13 @@ class _Run:
         self.generator.set_state(tensors["generator"])
         self.loss_sum.copy_(tensors["loss_sum"])
         self.position = Position(**state)
+
+    def _is_by_other_code(self, state: dict[str, Any]) -> bool:
+        """Whether a checkpoint is of other code of the method, which is told in one line: no model is by two."""
+        other = MethodCode.recorded_in(state.get("code", {})).is_other_than(self.code)
+        if other:
+            log.warning(f"{self.checkpoint_file}: by other code of {self.cell.method}; training starts again")
+        return other
 
     def _compute_as(self, begun: dict[str, Any] | None) -> None:
         """Go on in the way in which the training was begun; None: not recorded, as by earlier versions."""

@@ -12,7 +12,9 @@ import contextlib
 import hashlib
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,14 @@ from harness.config import Cell, canonical_json, cells_named, data_settings, rea
 from harness.data import cached_route, is_local
 from harness.errors import ConfigError, DataError
 from harness.gpu_slots import means_gpu
+from harness.method_code import TOLD, MethodCode, code_of, in_one_line, training_key
 from harness.processors import n_processors
+from harness.registry import origin
+from harness.search import Trial
 from harness.settings_check import Source
 from harness.settings_text import read_yaml, typed
 
 SHORT_UPDATES = 40_000
-TOLD = 5  # cells of one kind that are named when a call has ended
 
 
 def use_this_python() -> None:
@@ -81,7 +85,7 @@ def facts_of_cells(
     ablations = cells_named(settings, "ablations")
     return {
         cell.path: [
-            cell.training_digest,
+            training_key(cell),
             cell.training.snapshots,
             cell.to_dict()["evaluation"],
             (cell.method, cell.dataset, cell.variant) in ablations,
@@ -124,17 +128,49 @@ def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]
     lines = []
     for word, told in without.items():
         again = "; the next call tries again" if word == runs.FAILED else ""
-        lines.append(f"{_cells(len(told))} {word}, which tables and figures say in their place{again}:")
+        lines.append(f"{_counted(len(told), 'cell')} {word}, which tables and figures say in their place{again}:")
         lines += _first(told)
     if early and waiting:
-        lines.append(f"{_cells(len(waiting))} not measured yet. Tables and the report wait for every cell, figures for")
+        lines.append(
+            f"{_counted(len(waiting), 'cell')} not measured yet. Tables and the report wait for every cell, figures for"
+        )
         lines.append("those that they show. The same call goes on; what is null in the grid is waited for no more.")
         lines += _first(waiting)
     return lines
 
 
-def _cells(n: int) -> str:
-    return "1 cell" if n == 1 else f"{n} cells"
+def trained_by_other_code(
+    cells: Iterable[Cell], trials: Iterable[Trial], results: Path, settings_file: Path
+) -> list[str]:
+    """Which cells and trials other code of their methods has trained: a line or two per method that has any.
+
+    settings_file: with the settings of this call, for the command that removes them.
+    """
+    places = [("cell", cell.path, cell.method, results / "runs") for cell in cells]
+    places += [("trial", trial.path, trial.cell.method, results / "searches") for trial in trials]
+    codes = cache(code_of)
+    made: dict[tuple[str, int, int], list[tuple[str, str]]] = {}  # (kind, path), by method and its version then and now
+    for kind, path, method, folder in places:
+        status, code = _record(folder / path / "status.json"), codes(method)
+        if runs.is_by_other_code(status, code):
+            then = MethodCode.recorded_in(status).version
+            made.setdefault((method, then, code.version), []).append((kind, path))
+    lines = []
+    for (method, then, now), found in made.items():
+        kinds = Counter(kind for kind, _ in found)
+        what = f"{' and '.join(_counted(n, kind) for kind, n in kinds.items())} of {method} trained by"
+        named = in_one_line([path for _, path in found])
+        if then == now:
+            settings = "" if origin(method) == "built in" else f" --settings {settings_file}"
+            remedy = f"`harness forget {method} --results {results}{settings}` removes them"
+            lines.append(f"{what} other code: {named}; {remedy}")
+        else:
+            lines.append(f"{what} version {then}, not {now}: {named}; trained again where they are needed")
+    return lines
+
+
+def _counted(n: int, kind: str) -> str:
+    return f"{n} {kind}" + "s" * (n != 1)
 
 
 def _first(told: Sequence[str]) -> list[str]:

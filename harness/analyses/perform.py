@@ -27,6 +27,7 @@ from harness.config import Cell
 from harness.data import Dataset
 from harness.errors import DataError, HarnessError, InterruptedMeasuringError
 from harness.evaluation import measuring_facts
+from harness.method_code import FIRST, version_of
 from harness.records import write_json
 from harness.registry import build
 from harness.schema import arguments_schema, check
@@ -41,17 +42,18 @@ def analyse_cell(
 
     load: gives the data set; called only where something is to be computed. An analysis that fails does not take the
     others along, unless ``strict``. Raises ConfigError for a missing, unknown or ill-typed setting, DataError where
-    files of the run are missing or not those that training wrote.
+    files of the run are missing, not those that training wrote, or of the training of another cell.
     """
     for each in planned:
         check_settings(each)
-    status = runs.read_status(run)
+    status = runs.status_of(run, cell)
     subject = cache(lambda: _subject(run, cell, load(), device, status["model_sha256"]))
-    earlier = _earlier(run)
+    earlier, version = _earlier(run), version_of(cell.method)
     found = {}
     for each in planned:
         facts = {"digest": each.digest, "model_sha256": status.get("model_sha256"), "status": OK, "message": ""}
         facts["snapshots"] = cell.training.snapshots
+        facts["method_version"] = None if version == FIRST else version  # as before there were versions
         kept = earlier["analyses"].get(each.name, {})
         if _is_unharmed(run, each.name, kept) and all(kept.get(key) == value for key, value in facts.items()):
             found[each.name] = kept

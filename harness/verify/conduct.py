@@ -48,6 +48,8 @@ def interface(subject: Subject) -> str:
     for word in ("name", "title", "kind", "source"):
         value = getattr(cls, word, None)
         require(isinstance(value, str) and bool(value), f"{word}: expected words, found {value!r}")
+    version = getattr(cls, "version", None)
+    require(type(version) is int, f"version: expected a whole number, found {version!r}")
     hyperparameter_schema(cls)
     model = subject.new(0)
     names = {name for protocol in CAPABILITIES.values() for name in members(protocol)}

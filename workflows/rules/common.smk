@@ -8,6 +8,7 @@ from harness.config import canonical_json, cells
 from harness.figures.write import analyses_behind, cells_of, figure_names
 from harness.gpu_slots import visible_gpus
 from harness.places import WORKFLOWS
+from harness.method_code import training_key
 from harness.runs import crashes, discard_damaged
 from harness.seals import discard_broken
 from harness.search import trials
@@ -25,6 +26,7 @@ from harness.workflow import (
     settings_given,
     short_digest,
     tell,
+    trained_by_other_code,
     use_this_python,
 )
 
@@ -47,7 +49,8 @@ METRICS = [f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS]
 # missing file for no reason to make those that follow from it, as long as they are there: once that job had failed,
 # tables of other settings would pass for those of these.
 ATTEMPTS = attempts_at_data(SETTINGS, CELLS.values(), Path(RESULTS))
-FACTS = facts_of_cells(SETTINGS, CELLS.values(), Path(RESULTS), ATTEMPTS)
+with errors_in_one_line():
+    FACTS = facts_of_cells(SETTINGS, CELLS.values(), Path(RESULTS), ATTEMPTS)
 GPU_RESOURCES, GPU_SLOTS = gpu_resources(SETTINGS, visible_gpus())
 if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resources says so
     workflow.register_resource("gpu_slots", GPU_SLOTS)

@@ -21,7 +21,7 @@ rule run_model:
         runtime=job_minutes,
     params:
         settings=settings_file,
-        digest=lambda wildcards: cell_of(wildcards).training_digest,
+        digest=lambda wildcards: training_key(cell_of(wildcards)),
         snapshots=lambda wildcards: cell_of(wildcards).training.snapshots,
         evaluation=lambda wildcards: canonical_json(cell_of(wildcards).to_dict()["evaluation"]),
         crashes=lambda wildcards: crashes(run_folder(wildcards)),

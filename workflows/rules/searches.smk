@@ -3,10 +3,12 @@ with errors_in_one_line():
     TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
 TRIED = [f"{RESULTS}/searches/{path}/status.json" for path in TRIALS]
 TRAINED = short_digest(
-    {path: [trial.cell.training_digest, ATTEMPTS[trial.cell.dataset]] for path, trial in TRIALS.items()}
+    {path: [training_key(trial.cell), ATTEMPTS[trial.cell.dataset]] for path, trial in TRIALS.items()}
 )
 for path in TRIALS:
     discard_damaged(Path(RESULTS) / "searches" / path)
+if workflow.is_main_process:
+    tell(trained_by_other_code(CELLS.values(), TRIALS.values(), Path(RESULTS), SETTINGS_FILE))
 
 
 rule train_trial:
@@ -26,7 +28,7 @@ rule train_trial:
         runtime=lambda wildcards: minutes(trial_of(wildcards).cell, SETTINGS),
     params:
         settings=settings_file,
-        digest=lambda wildcards: trial_of(wildcards).cell.training_digest,
+        digest=lambda wildcards: training_key(trial_of(wildcards).cell),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "trap : TERM; python -m harness trial --settings {params.settings:q} --dataset {wildcards.dataset:q}"
