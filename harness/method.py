@@ -53,7 +53,9 @@ class Method(nn.Module):
     source: ClassVar[str]  # where it was published
     version: ClassVar[int] = 1  # raised where a change of the code changes what is trained: models are trained again
     small: ClassVar[dict[str, Any]] = {}  # hyperparameters of a model with a handful of units, for ``harness verify``
-    capturable: ClassVar[bool] = True  # False: an update's sequence of operations depends on data (see harness.step)
+    capturable: ClassVar[bool] = (
+        True  # False: an update's sequence of operations depends on data (see harness.training.step)
+    )
 
     def __init__(self, n_visible: int):
         super().__init__()

@@ -1,7 +1,7 @@
 """Annotations for hyperparameters and settings of analyses that say which numbers make sense.
 
 ``Annotated[int, Range(at_least=1)]``: settings are checked against it when they are read, from the source text alone
-(see ``harness.signatures``). A method may write its own.
+(see ``harness.plugins.signatures``). A method may write its own.
 """
 
 from __future__ import annotations

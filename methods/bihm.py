@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import exact
-from harness.blocks import gibbs
+from harness.blocks import exact, gibbs
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch

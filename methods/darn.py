@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness import exact
+from harness.blocks import exact
 from harness.blocks.autoregressive import add_earlier_gradient, earlier_product, sample_columns
 from harness.blocks.bernoulli import draw, log_likelihood, normalised_weights, pooled_residual, residual, score
 from harness.blocks.sigmoid_belief import initial_bias, initial_weight

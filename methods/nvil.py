@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from harness import exact
+from harness.blocks import exact
 from harness.blocks.bernoulli import score
 from harness.blocks.sigmoid_belief import BeliefStack, Inferred
 from harness.method import Batch

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from harness import exact
+from harness.blocks import exact
 from harness.blocks.bernoulli import draw, residual, sample_bernoulli, score
 from harness.method import Batch, Method
 from harness.ranges import Count, Size

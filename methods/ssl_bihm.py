@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness import exact
+from harness.blocks import exact
 from harness.blocks.bernoulli import normalised_weights, sample_bernoulli
 from harness.blocks.sigmoid_belief import BeliefStack, initial_weight
 from harness.estimators import joint_label_loss

@@ -9,7 +9,7 @@ import torch
 from harness.methods.bihm import BiHM
 from torch import Tensor
 
-from harness import exact
+from harness.blocks import exact
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.label_head import LabelHead
 from harness.estimators import joint_label_loss

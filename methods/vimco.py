@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from harness import exact
+from harness.blocks import exact
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.errors import ConfigError

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from harness import exact
+from harness.blocks import exact
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.method import Batch
 

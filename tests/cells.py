@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from harness.config import Cell, Evaluation, Phase, Training
 from harness.data import Dataset, Status
+from harness.settings.config import Cell, Evaluation, Phase, Training
 
 TRAINING = Training(
     batch_size=20,

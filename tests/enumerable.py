@@ -3,7 +3,7 @@
 import torch
 
 from harness.blocks.sigmoid_belief import BeliefStack
-from harness.registry import build
+from harness.plugins.registry import build
 
 N_VISIBLE = 5
 STACKS = {

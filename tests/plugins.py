@@ -6,8 +6,8 @@ from pathlib import Path
 
 from cells import cell
 
-from harness.config import Cell
-from harness.registry import use_files
+from harness.plugins.registry import use_files
+from harness.settings.config import Cell
 
 HEAD = """
 import torch

@@ -8,16 +8,16 @@ import pytest
 import torch
 from cells import NO_CELLS, cell, patterns
 
-from harness import runs
-from harness.analyses import k_sensitivity
-from harness.analyses.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, failures, read_manifest, table_of
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import Planned, analyses_of
-from harness.config import load_settings
 from harness.errors import ConfigError, DataError
-from harness.evaluation import evaluate
-from harness.figures import gather, style, write
-from harness.training import train
+from harness.evaluation.analyses import k_sensitivity
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, failures, read_manifest, table_of
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.plan import Planned, analyses_of
+from harness.reporting.figures import gather, style, write
+from harness.results import runs
+from harness.settings.config import load_settings
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 SETTINGS = {"rows": 30, "ks": [1, 10, 50]}
@@ -75,7 +75,7 @@ def test_unknown_names_are_errors(analyses, message):
 
 @pytest.mark.parametrize("preset", ["smoke", "quick", "full"])
 def test_presets_say_everything_that_their_analyses_want(preset):
-    from harness.analyses.perform import check_settings
+    from harness.evaluation.perform import check_settings
 
     loaded = load_settings({"preset": preset})
     for dataset in ("adult", "binarized_mnist"):
@@ -119,7 +119,7 @@ def test_k_sensitivity_agrees_with_the_evaluation(run):
 
 def test_the_figure_shows_where_estimates_are_heading(run):
     """Also from a table of an earlier version, which knows no biases."""
-    from harness.figures import figure_3_3, style
+    from harness.reporting.figures import figure_3_3, style
 
     do(run)
     style.use_theme()
@@ -213,7 +213,7 @@ def test_looks_of_known_methods_never_change_and_differ():
 
 
 def test_every_figure_says_what_it_is_drawn_from():
-    from harness.analyses.listing import analysis_names
+    from harness.plugins.analyses import analysis_names
 
     for name in write.figure_names():
         assert set(write.analyses_behind(name)) <= set(analysis_names())

@@ -10,17 +10,17 @@ import torch
 from cells import NO_CELLS, cell, patterns
 from enumerable import z_scores
 
-from harness import runs
-from harness.analyses.manifest import LEFT_OUT, NO_MODEL, OK, table_of
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import analyses_of
 from harness.errors import ConfigError
-from harness.evaluation import evaluate
-from harness.figures import images, write
-from harness.linear_classifier import LinearClassifier, entropy
-from harness.pixels import as_table, images_of
-from harness.training import train
-from harness.two_sample import mean_of_pairs, median_distance, mmd_terms
+from harness.estimators.linear_classifier import LinearClassifier, entropy
+from harness.estimators.two_sample import mean_of_pairs, median_distance, mmd_terms
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.manifest import LEFT_OUT, NO_MODEL, OK, table_of
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.pixels import as_table, images_of
+from harness.evaluation.plan import analyses_of
+from harness.reporting.figures import images, write
+from harness.results import runs
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 MASKS = ["left half", "right half", "top half", "bottom half", "centre", "random pixels"]

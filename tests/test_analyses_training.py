@@ -7,17 +7,17 @@ import pytest
 import torch
 from cells import NO_CELLS, cell, patterns
 
-from harness import runs, snapshots
-from harness.analyses.manifest import LEFT_OUT, OK, table_of
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import analyses_of
 from harness.errors import DataError
 from harness.estimators import importance_estimates
-from harness.evaluation import evaluate
-from harness.figures import figure_3_5, write
-from harness.registry import build
-from harness.seeds import generator_for
-from harness.training import train
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.manifest import LEFT_OUT, OK, table_of
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.plan import analyses_of
+from harness.plugins.registry import build
+from harness.reporting.figures import figure_3_5, write
+from harness.results import runs, snapshots
+from harness.settings.seeds import generator_for
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 ANALYSES = {

@@ -8,11 +8,12 @@ import pytest
 import torch
 from enumerable import small_model, small_stack, z_scores
 
-from harness import estimators, exact
-from harness.analyses import weight_histogram, z_convergence
+from harness import estimators
+from harness.blocks import exact
+from harness.estimators.pareto import Tail
+from harness.estimators.z_prefixes import z2_log_sums
+from harness.evaluation.analyses import weight_histogram, z_convergence
 from harness.method import Batch
-from harness.pareto import Tail
-from harness.z_prefixes import z2_log_sums
 
 CHUNK = 64
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 from enumerable import flat_gradient, small_model, z_scores, zero_gradients
 
-from harness import evaluation, exact
-from harness.batches import Rows
+from harness.blocks import exact
 from harness.blocks.bernoulli import log_bernoulli
+from harness.evaluation import measure as evaluation
 from harness.method import Batch
-from harness.step import UpdateStep
+from harness.training.batches import Rows
+from harness.training.step import UpdateStep
 
 REPEATS = 300
 EXACT = {

@@ -13,7 +13,6 @@ import pytest
 import torch
 from enumerable import flat_gradient, small_model, small_stack, z_scores, zero_gradients
 
-from harness import parallel
 from harness.bench import agreement, cases, contenders, floor, memory, plots, report, scaling, timing
 from harness.bench.cases import Case
 from harness.bench.contenders import AbsentError, Workload
@@ -22,6 +21,7 @@ from harness.bench.rivals import textbook
 from harness.bench.timing import Timing
 from harness.bench.workloads import Workloads
 from harness.cli import main
+from harness.compute import parallel
 from harness.data import DataSettings
 from harness.errors import ConfigError, HarnessError
 from harness.method import Batch

@@ -6,9 +6,11 @@ import pytest
 import torch
 from enumerable import N_VISIBLE, small_model, small_stack
 
-from harness import bias, estimators, exact
-from harness.bias import Bias
-from harness.log_sums import GROUPS, GroupedPowerSums
+from harness import estimators
+from harness.blocks import exact
+from harness.estimators import bias
+from harness.estimators.bias import Bias
+from harness.estimators.log_sums import GROUPS, GroupedPowerSums
 
 ROWS, K = 400, 512
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import cache_folder as module
-from harness.cache_folder import cache_folder
 from harness.cli import main
-from harness.config import data_settings, load_settings
+from harness.compute import cache_folder as module
+from harness.compute.cache_folder import cache_folder
+from harness.settings.config import data_settings, load_settings
 
 
 @pytest.fixture(name="no_home", autouse=True)
@@ -61,7 +61,7 @@ def test_a_folder_that_others_may_have_prepared_is_not_used(tmp_path, trap):
 
 
 def test_kernels_work_without_a_home(tmp_path):
-    code = "import torch; from harness.step import UpdateStep; from harness.kernels import adam; import numba;"
+    code = "import torch; from harness.training.step import UpdateStep; from harness.kernels import adam; import numba;"
     code += "print(numba.config.CACHE_DIR)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert Path(done.stdout.strip()).parent == tmp_path / f"bihm-harness-{os.getuid()}" / "kernels"

@@ -24,9 +24,9 @@ from harness.check.verdict import (
     WORSE,
 )
 from harness.check.write import PUBLISHED
-from harness.config import load_settings
 from harness.errors import ConfigError, DataError
-from harness.tables.reported import Key
+from harness.reporting.tables.reported import Key
+from harness.settings.config import load_settings
 
 RULES = Rules.from_settings(load_settings())
 DATASETS = ("adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters", "rcv1", "web")

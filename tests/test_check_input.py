@@ -11,7 +11,7 @@ import pytest
 from harness.check.read import read_summary
 from harness.check.rows import RowKey
 from harness.errors import DataError
-from harness.tables.reported import Key
+from harness.reporting.tables.reported import Key
 
 KEY = Key("adult", "nade", "", "-log p")
 
@@ -166,7 +166,8 @@ def test_row_keys_are_told_apart_by_all_of_their_parts(tmp_path):
 
 @pytest.mark.parametrize("backend", ["nonsense", "TkAgg"])
 def test_plots_do_not_depend_on_the_backend_of_the_environment(backend):
-    code = "from harness.figures import style; style.use_theme(); import matplotlib; print(matplotlib.get_backend())"
+    code = "from harness.reporting.figures import style; style.use_theme()"
+    code += "; import matplotlib; print(matplotlib.get_backend())"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,
         env={**os.environ, "MPLBACKEND": backend},

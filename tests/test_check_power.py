@@ -24,8 +24,8 @@ from harness.check.statistics import (
 from harness.check.summary import Number, Summary
 from harness.check.verdict import BETTER, CHANGED, REPRODUCED, WORSE
 from harness.check.write import PUBLISHED
-from harness.config import load_settings
-from harness.tables.reported import Key
+from harness.reporting.tables.reported import Key
+from harness.settings.config import load_settings
 
 RULES = Rules.from_settings(load_settings())
 RUNS = {path.parent.name: read_summary(path) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from harness import cluster, runs
-from harness.cli import main
+from harness.cli import cluster, main
 from harness.errors import ConfigError
+from harness.results import runs
 
 LIKE_SNAKEMAKE = """
 import signal, subprocess, sys
-from harness.cluster import forward_sigterm
+from harness.cli.cluster import forward_sigterm
 signal.signal(signal.SIGTERM, lambda *_: print("told", flush=True))
 forward_sigterm()
 line = '''trap : TERM; %s -c "

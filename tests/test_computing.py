@@ -8,9 +8,9 @@ from cells import cell, patterns
 from safetensors.torch import load_file, save_file
 from test_training import StoppingRun
 
-from harness import checkpoint, runs
-from harness.config import Phase
-from harness.training import InterruptedRunError, train
+from harness.results import checkpoint, runs
+from harness.settings.config import Phase
+from harness.training.train import InterruptedRunError, train
 
 CPU = torch.device("cpu")
 PHASES = (Phase(12, 1e-2, 10),)
@@ -30,7 +30,7 @@ def wide(**training):
 
 
 def interrupted(run, chosen, data, monkeypatch):
-    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", 4)
     with pytest.raises(InterruptedRunError):
         train(chosen, data, run, CPU)

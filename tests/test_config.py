@@ -6,14 +6,14 @@ from collections import Counter
 import pytest
 import yaml
 
-from harness import config
 from harness.cli import main
-from harness.config import Cell, Phase, cells, is_ablation, load_settings, resolve, variant_folder
 from harness.data import CATALOGUE
 from harness.errors import ConfigError, HarnessError
 from harness.method import ClosedForm
-from harness.registry import build, hyperparameter_schema, method_class, method_names
+from harness.plugins.registry import build, hyperparameter_schema, method_class, method_names
 from harness.schema import check
+from harness.settings import config
+from harness.settings.config import Cell, Phase, cells, is_ablation, load_settings, resolve, variant_folder
 
 
 @pytest.mark.parametrize("preset", config.presets())

@@ -17,15 +17,17 @@ from cells import cell, patterns
 from safetensors.torch import load_file
 from test_training import StoppingRun
 
-from harness import atomic, checkpoint, per_row, records, runs, seals, snapshots
-from harness.analyses.manifest import RECORD, read_manifest, read_table
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import Planned
-from harness.collect import read_metrics
+from harness import atomic
 from harness.errors import DataError, HarnessError
-from harness.evaluation import evaluate
-from harness.publish import publish
-from harness.training import InterruptedRunError, new_model, train
+from harness.evaluation import per_row
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.manifest import RECORD, read_manifest, read_table
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.plan import Planned
+from harness.reporting.publish import publish
+from harness.results import checkpoint, records, runs, seals, snapshots
+from harness.results.collect import read_metrics
+from harness.training.train import InterruptedRunError, new_model, train
 
 CPU = torch.device("cpu")
 CELL = cell(snapshots=3)
@@ -47,7 +49,7 @@ def _complete(tmp_path_factory):
     folder = tmp_path_factory.mktemp("results")
     run = folder / CELL.path
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.training._Run", StoppingRun)
+        patch.setattr("harness.training.train._Run", StoppingRun)
         patch.setattr(StoppingRun, "stop_after", 75)
         with pytest.raises(InterruptedRunError):
             train(CELL, patterns(), run, CPU)
@@ -306,7 +308,7 @@ torch.set_num_threads(1)
 sys.path.insert(0, {tests!r})
 from cells import cell, patterns
 from harness.errors import HarnessError
-from harness.training import train
+from harness.training.train import train
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))  # the most that a file may have
 try:
     chosen = cell(model={{"layers": [40, 20]}}, checkpoint_every_s={every})

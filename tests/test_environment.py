@@ -5,7 +5,7 @@ import tomllib
 
 import yaml
 
-from harness.config import ROOT
+from harness.settings.config import ROOT
 
 CONDA_NAMES = {"torch": "pytorch"}  # where conda-forge calls a package otherwise
 OUTSIDE = {"snakemake"}  # starts the jobs that run in the environment, and is in none of them

@@ -7,7 +7,8 @@ import pytest
 import torch
 from enumerable import N_VISIBLE, STACKS, small_model, small_stack, z_scores
 
-from harness import estimators, exact
+from harness import estimators
+from harness.blocks import exact
 from harness.method import Batch
 
 REPEATS = 400

@@ -11,9 +11,8 @@ from enumerable import small_model, z_scores
 from harness.methods.bihm import BiHM
 from scipy import stats
 
-from harness import exact
-from harness.blocks import gibbs
-from harness.exact import all_binary, joint_tables, log_p_star_unnormalised
+from harness.blocks import exact, gibbs
+from harness.blocks.exact import all_binary, joint_tables, log_p_star_unnormalised
 from harness.method import Inpainter, JointSampler, LayerSampler
 
 INVISIBLE = 0.5  # noncentrality of a chi-square with tens of degrees of freedom

@@ -12,8 +12,8 @@ from enumerable import N_VISIBLE, small_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.method import Batch, ImportanceWeighted, Partitioned, Tractable
-from harness.registry import build
-from harness.step import EAGER_UPDATES, CudaGraph, UpdateStep
+from harness.plugins.registry import build
+from harness.training.step import EAGER_UPDATES, CudaGraph, UpdateStep
 
 MODELS = {
     "bihm": {"layers": [6, 4]},

@@ -10,17 +10,17 @@ import time
 
 import pytest
 
-from harness import gpu_slots, workflow
-from harness.cli import main
-from harness.config import load_settings
+from harness.cli import main, workflow
+from harness.compute import gpu_slots
+from harness.compute.gpu_slots import Gpu, acquire, means_gpu, visible_gpus
 from harness.errors import ConfigError
-from harness.gpu_slots import Gpu, acquire, means_gpu, visible_gpus
+from harness.settings.config import load_settings
 
 TWO = [Gpu("cuda:0", "GPU-aaaa"), Gpu("cuda:1", "GPU-bbbb")]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness import gpu_slots
+from harness.compute import gpu_slots
 gpu_slots.POLL_S = 0.01
 cards, slots, folder, seconds = [gpu_slots.Gpu(*pair.split("=")) for pair in sys.argv[1].split(",")], *sys.argv[2:5]
 with gpu_slots.acquire("auto", int(slots), lambda: cards, Path(folder)) as device:

@@ -7,7 +7,7 @@ import torch
 from enumerable import N_VISIBLE, flat_gradient, small_model, small_stack, z_scores, zero_gradients
 from test_estimators import SEMI_SUPERVISED, exact_label_tables, semi_supervised_model
 
-from harness import exact
+from harness.blocks import exact
 from harness.method import Batch
 
 REPEATS = 200

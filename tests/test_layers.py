@@ -9,16 +9,16 @@ import pytest
 import torch
 from cells import NO_CELLS, cell, patterns
 
-from harness import runs
-from harness.analyses import layer_features
-from harness.analyses.manifest import OK, table_of
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import analyses_of
-from harness.analyses.subject import LeftOutError, Subject
-from harness.evaluation import evaluate
-from harness.figures import figure_depth, write
+from harness.evaluation.analyses import layer_features
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.manifest import OK, table_of
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.plan import analyses_of
+from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Batch
-from harness.training import train
+from harness.reporting.figures import figure_depth, write
+from harness.results import runs
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 FEATURES = {"few": 30, "many": None, "penalties": [0.1, 0.001], "n_samples": 10, "validation_rows": 60}

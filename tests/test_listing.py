@@ -6,11 +6,11 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from harness import registry, sources
 from harness.errors import ConfigError, HarnessError
-from harness.listing import Listed, listed
 from harness.method import CAPABILITIES, capabilities, has
-from harness.registry import method_class, method_names
+from harness.plugins import registry, sources
+from harness.plugins.listing import Listed, listed
+from harness.plugins.registry import method_class, method_names
 
 
 @pytest.mark.parametrize("name", method_names())

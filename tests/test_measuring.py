@@ -9,10 +9,10 @@ import pytest
 import torch
 from cells import cell, patterns
 
-from harness import pieces, runs
-from harness.evaluation import measure
+from harness.evaluation.measure import measure
 from harness.method import Batch, Method
-from harness.registry import build
+from harness.plugins.registry import build
+from harness.results import pieces, runs
 
 CPU = torch.device("cpu")
 MODELS = {"eonade": {"hidden": [5], "n_orders": 2}, "rbm": {"hidden": 4}}

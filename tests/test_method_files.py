@@ -6,11 +6,13 @@ import sys
 import pytest
 from test_workflow import Workflow, only
 
-from harness import config, registry, runs
 from harness.cli import main
 from harness.errors import ConfigError
-from harness.listing import Listed, listed
-from harness.registry import build, method_class, method_names, origin, use_files
+from harness.plugins import registry
+from harness.plugins.listing import Listed, listed
+from harness.plugins.registry import build, method_class, method_names, origin, use_files
+from harness.results import runs
+from harness.settings import config
 
 METHOD = """
 import torch

@@ -8,12 +8,14 @@ import torch
 from cells import cell, patterns
 from enumerable import small_model
 
-from harness import estimators, exact, runs
+from harness import estimators
+from harness.blocks import exact
 from harness.errors import ConfigError
-from harness.evaluation import evaluate
+from harness.evaluation.evaluate import evaluate
 from harness.method import Batch, capabilities
-from harness.registry import build
-from harness.training import train
+from harness.plugins.registry import build
+from harness.results import runs
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from enumerable import N_VISIBLE, flat_gradient, small_model, z_scores, zero_gradients
 
-from harness import estimators, exact
+from harness import estimators
+from harness.blocks import exact
 from harness.blocks.nade import NadeLayer
 from harness.errors import ConfigError
 from harness.kernels import nade as kernel
 from harness.method import Batch
-from harness.registry import build
-from harness.step import UpdateStep
+from harness.plugins.registry import build
+from harness.training.step import UpdateStep
 
 STACKS = {
     "rws_nade": {"layers": [3, 2], "hidden": [4, 3, 2]},

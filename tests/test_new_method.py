@@ -6,13 +6,14 @@ import pytest
 import torch
 from cells import cell, patterns
 
-from harness import config, new_method, runs
-from harness.cli import main
+from harness.cli import main, new_method
+from harness.cli.new_method import write_new_method
 from harness.errors import ConfigError
-from harness.listing import listed
-from harness.new_method import write_new_method
-from harness.registry import method_class, use_files
-from harness.training import train
+from harness.plugins.listing import listed
+from harness.plugins.registry import method_class, use_files
+from harness.results import runs
+from harness.settings import config
+from harness.training.train import train
 from harness.verify import CHECKS, Subject, run_check
 
 

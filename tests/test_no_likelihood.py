@@ -7,13 +7,13 @@ import pytest
 import torch
 from cells import cell, patterns
 
-from harness import runs
 from harness.errors import ConfigError
-from harness.evaluation import evaluate
-from harness.measurements import NUMBERS
-from harness.registry import use_files
-from harness.tables import PlannedCell, write_tables
-from harness.training import train
+from harness.evaluation.evaluate import evaluate
+from harness.plugins.registry import use_files
+from harness.reporting.tables import PlannedCell, write_tables
+from harness.results import runs
+from harness.results.measurements import NUMBERS
+from harness.training.train import train
 
 HEAD = """
 import torch

@@ -8,16 +8,18 @@ import pytest
 import torch
 from cells import cell, patterns
 
-from harness import cli, data, per_row, runs
-from harness.analyses.manifest import LEFT_OUT
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import Planned
-from harness.collect import read_metrics
-from harness.evaluation import evaluate
-from harness.pareto import Tail
-from harness.registry import build
-from harness.tables.pooling import pool, rows_by_cell
-from harness.two_sample import median_distance
+from harness import cli, data
+from harness.estimators.pareto import Tail
+from harness.estimators.two_sample import median_distance
+from harness.evaluation import per_row
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.manifest import LEFT_OUT
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.plan import Planned
+from harness.plugins.registry import build
+from harness.reporting.tables.pooling import pool, rows_by_cell
+from harness.results import runs
+from harness.results.collect import read_metrics
 
 CPU = torch.device("cpu")
 MODELS = {"rbm": {"hidden": 4}}

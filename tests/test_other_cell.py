@@ -10,14 +10,14 @@ import torch
 from cells import NO_CELLS, cell, patterns
 from test_workflow import only
 
-from harness import runs
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import Planned
 from harness.cli import main
-from harness.collect import read_metrics
 from harness.errors import DataError
-from harness.evaluation import evaluate
-from harness.training import train
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.plan import Planned
+from harness.results import runs
+from harness.results.collect import read_metrics
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 PLANNED = Planned("k_sensitivity", {"rows": 20, "ks": [1, 5]}, ())

@@ -6,7 +6,8 @@ import pytest
 import torch
 from enumerable import N_VISIBLE, small_stack
 
-from harness import exact, parallel
+from harness.blocks import exact
+from harness.compute import parallel
 from harness.estimators import importance_estimates, log_z2
 
 

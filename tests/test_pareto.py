@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from harness import estimators
-from harness.pareto import Tail, generalised_pareto_shape, tail_size, threshold
+from harness.estimators.pareto import Tail, generalised_pareto_shape, tail_size, threshold
 
 
 @pytest.mark.parametrize("shape", [-0.3, 0.1, 0.5, 0.7, 1.2])

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from test_workflow import Workflow, only
 
-from harness.config import load_settings
-from harness.registry import method_names
+from harness.plugins.registry import method_names
+from harness.settings.config import load_settings
 
 PYPROJECT = """
 [build-system]

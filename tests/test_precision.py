@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness import precision
+from harness.compute import precision
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from harness.config import cells, load_settings
-from harness.places import ROOT
-from harness.workflow import is_short, minutes
+from harness.cli.workflow import is_short, minutes
+from harness.compute.places import ROOT
+from harness.settings.config import cells, load_settings
 
 PROFILE = "workflows/profiles/slurm"
 HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not None

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from harness.cli import main
-from harness.config import Cell, load_settings, resolve
-from harness.search import trials
+from harness.results.search import trials
+from harness.settings.config import Cell, load_settings, resolve
 
 TINY = {"preset": "smoke", "grid": {}, "repetitions": 1}
 OTHERS = {"uci": None, "binarized_mnist": None}
@@ -92,7 +92,7 @@ def test_a_call_that_is_cut_short_leaves_the_last_one_alone(run, tmp_path, monke
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.publish.shutil.copyfile", killed)
+        patch.setattr("harness.reporting.publish.shutil.copyfile", killed)
         with pytest.raises(KeyboardInterrupt):
             published(run, tmp_path / "p")
     assert {path: path.read_bytes() for path in (tmp_path / "p").rglob("*") if path.is_file()} == before

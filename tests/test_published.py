@@ -11,11 +11,11 @@ from harness.check.read import read_summary
 from harness.check.verdict import REPRODUCED
 from harness.check.write import PUBLISHED, write_check
 from harness.cli import main
-from harness.config import Cell
-from harness.places import ROOT
-from harness.report.claims import HOLDS, UNDECIDED, claims_of
-from harness.runs import UNAVAILABLE
-from harness.tables import PlannedCell, write_tables
+from harness.compute.places import ROOT
+from harness.reporting.report.claims import HOLDS, UNDECIDED, claims_of
+from harness.reporting.tables import PlannedCell, write_tables
+from harness.results.runs import UNAVAILABLE
+from harness.settings.config import Cell
 
 RUNS = sorted(path.parent for path in PUBLISHED.glob("*/metrics.parquet"))
 CLAIMS = {  # judged from the csv data of the published quick figures; what does not hold there, the report says so

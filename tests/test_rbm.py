@@ -11,13 +11,15 @@ from cells import cell, patterns
 from enumerable import N_VISIBLE, flat_gradient, small_model, z_scores, zero_gradients
 from test_gpu_path import RecordedOperations
 
-from harness import estimators, exact, runs
-from harness.config import Phase
-from harness.evaluation import evaluate
+from harness import estimators
+from harness.blocks import exact
+from harness.evaluation.evaluate import evaluate
 from harness.method import Batch, capabilities
-from harness.registry import build
-from harness.step import UpdateStep
-from harness.training import InterruptedRunError, _Run, train
+from harness.plugins.registry import build
+from harness.results import runs
+from harness.settings.config import Phase
+from harness.training.step import UpdateStep
+from harness.training.train import InterruptedRunError, _Run, train
 
 CPU = torch.device("cpu")
 HIDDEN = 4
@@ -26,7 +28,7 @@ KINDS = {"pcd": 7, "cd": 0}  # number of persistent chains
 
 @pytest.fixture(autouse=True)
 def _short_looks(monkeypatch):
-    monkeypatch.setattr("harness.validation.TEMPERATURES", 30)
+    monkeypatch.setattr("harness.training.validation.TEMPERATURES", 30)
 
 
 def rbm(chains=7, seed=0, n_visible=N_VISIBLE, **hyperparameters):
@@ -249,7 +251,7 @@ def test_stopping_and_going_on_changes_no_bit(kind, stop_after, tmp_path, monkey
     chosen = rbm_cell(kind, checkpoint_every_s=1e9)
     for name in ("first", "second"):
         assert train(chosen, patterns(), tmp_path / name, CPU) == runs.OK
-    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", stop_after)
     with pytest.raises(InterruptedRunError):
         train(chosen, patterns(), tmp_path / "stopped", CPU)

@@ -5,10 +5,11 @@ import re
 import pytest
 import yaml
 
-from harness import config, methods, new_method
-from harness.cli import main
-from harness.listing import listed
-from harness.registry import ENTRY_POINT_GROUP
+from harness import methods
+from harness.cli import main, new_method
+from harness.plugins.listing import listed
+from harness.plugins.registry import ENTRY_POINT_GROUP
+from harness.settings import config
 
 README = (config.ROOT / "README.md").read_text(encoding="utf-8")
 ADD_A_METHOD = README[README.index("## Add a method") : README.index("## Data")]

@@ -12,12 +12,12 @@ import pytest
 from cells import cell
 from test_tables import BIHM, LIKELIHOODS, MNIST, row
 
-from harness import runs
 from harness.errors import DataError
-from harness.report import claims, write_report
-from harness.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
-from harness.report.markup import prose
-from harness.tables import PlannedCell
+from harness.reporting.report import claims, write_report
+from harness.reporting.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
+from harness.reporting.report.markup import prose
+from harness.reporting.tables import PlannedCell
+from harness.results import runs
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -12,13 +12,15 @@ import pytest
 import torch
 from cells import cell, patterns
 
-from harness import evaluation, per_row, runs
 from harness.errors import DataError
 from harness.estimators import importance_estimates
-from harness.evaluation import evaluate, record_failure
-from harness.per_row import RowValues, keep_part
-from harness.registry import build
-from harness.training import train
+from harness.evaluation import measure as evaluation
+from harness.evaluation import per_row
+from harness.evaluation.evaluate import evaluate, record_failure
+from harness.evaluation.per_row import RowValues, keep_part
+from harness.plugins.registry import build
+from harness.results import runs
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 WITH_ROWS = {

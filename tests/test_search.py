@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from harness.cli import main
-from harness.config import load_settings, resolve
 from harness.errors import ConfigError, DataError
-from harness.search import find_trial, findings, trials
+from harness.results.search import find_trial, findings, trials
+from harness.settings.config import load_settings, resolve
 
 PHASES = [
     {"updates": 30, "learning_rate": 0.02, "n_samples": 2},
@@ -158,7 +158,8 @@ def test_trials_are_trained_gathered_and_never_measured_on_the_test_set(tmp_path
 
 def test_what_the_grid_has_is_not_trained_as_a_trial_and_as_a_run(tmp_path, monkeypatch, capsys):
     results = tmp_path / "smoke"
-    monkeypatch.setattr("harness.cli._results", lambda settings: results)
+    for module in ("options", "cells"):
+        monkeypatch.setattr(f"harness.cli.{module}.results_of", lambda settings: results)
     settings = {**TINY, "searches": {"rws": {"adult": {"training.l1": [0.001, 0.0]}}}}
     here = ["--settings", json.dumps(settings), "--dataset", "adult", "--method", "rws"]
     trial, run = results / "searches/adult/rws/default/training.l1=0.001", results / "runs/adult/rws/default/0"

@@ -11,11 +11,11 @@ import pytest
 from snakemake.cli import parse_config
 
 from harness.cli import main
-from harness.config import cells, load_settings, read_settings
+from harness.compute.places import ROOT
 from harness.errors import ConfigError
-from harness.places import ROOT
-from harness.settings_check import Source
-from harness.settings_text import parse_settings, read_yaml, typed
+from harness.settings.check import Source
+from harness.settings.config import cells, load_settings, read_settings
+from harness.settings.text import parse_settings, read_yaml, typed
 
 LONG = "x" * 101
 

@@ -4,10 +4,10 @@ import importlib
 
 import pytest
 
-from harness.analyses.listing import analysis_names, settings_schema
-from harness.registry import hyperparameter_schema, method_class, method_names, use_files
+from harness.plugins.analyses import analysis_names, settings_schema
+from harness.plugins.registry import hyperparameter_schema, method_class, method_names, use_files
+from harness.plugins.signatures import hyperparameters
 from harness.schema import arguments_schema
-from harness.signatures import hyperparameters
 
 
 @pytest.mark.parametrize("name", method_names())
@@ -17,7 +17,7 @@ def test_the_text_of_a_method_says_what_it_takes(name):
 
 @pytest.mark.parametrize("name", analysis_names())
 def test_the_text_of_an_analysis_says_what_it_takes(name):
-    module = importlib.import_module(f"harness.analyses.{name}")
+    module = importlib.import_module(f"harness.evaluation.analyses.{name}")
     assert settings_schema(name) == arguments_schema(module.analyse, n_given=1)
 
 

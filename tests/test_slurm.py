@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import slurm_cluster
 
-from harness.config import load_settings
-from harness.places import ROOT
+from harness.compute.places import ROOT
+from harness.settings.config import load_settings
 
 HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not None
 REASON = slurm_cluster.missing() or ("" if HAS_PLUGIN else "needs pip install -e '.[slurm]'")

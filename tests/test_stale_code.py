@@ -13,18 +13,19 @@ import torch
 from cells import NO_CELLS, cell, patterns
 from test_workflow import Workflow, only
 
-from harness import checkpoint, registry, runs
-from harness.analyses.perform import analyse_cell
-from harness.analyses.plan import Planned
 from harness.cli import main
-from harness.config import ROOT
 from harness.errors import ConfigError, DataError
-from harness.evaluation import evaluate
-from harness.method_code import MethodCode, code_of, in_one_line, training_key, version_of
-from harness.records import file_digest
-from harness.registry import use_files
-from harness.search import findings, trials
-from harness.training import InterruptedRunError, _Run, train
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.perform import analyse_cell
+from harness.evaluation.plan import Planned
+from harness.plugins import registry
+from harness.plugins.registry import use_files
+from harness.results import checkpoint, runs
+from harness.results.method_code import MethodCode, code_of, in_one_line, training_key, version_of
+from harness.results.records import file_digest
+from harness.results.search import findings, trials
+from harness.settings.config import ROOT
+from harness.training.train import InterruptedRunError, _Run, train
 
 CPU = torch.device("cpu")
 METHOD = """
@@ -79,7 +80,8 @@ class Mine:
 
     def __init__(self, folder, monkeypatch):
         self.file, self.results = folder / "mine.py", folder / "results"
-        monkeypatch.setattr("harness.cli._results", lambda settings: self.results)
+        for module in ("options", "cells", "about"):
+            monkeypatch.setattr(f"harness.cli.{module}.results_of", lambda settings: self.results)
         data = {"cache": str(folder / "cache"), "mirrors": [], "download": False}
         self.settings = {
             **NO_CELLS,
@@ -207,7 +209,7 @@ def test_version_1_is_no_part_of_what_identifies_a_training(mine):
 
 
 def _loaded(mine):
-    from harness.config import load_settings
+    from harness.settings.config import load_settings
 
     return load_settings(mine.settings)
 
@@ -317,7 +319,7 @@ def test_a_checkpoint_by_other_code_is_not_continued(mine, tmp_path, caplog):
 
     def stopped():
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.training._Run", Stopped)
+            patch.setattr("harness.training.train._Run", Stopped)
             with pytest.raises(InterruptedRunError):
                 train(here, patterns(), run, CPU)
 

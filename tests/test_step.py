@@ -5,13 +5,13 @@ import torch
 from cells import cell
 from enumerable import STACKS, small_stack
 
+from harness.compute.precision import product_dtype
 from harness.errors import ConfigError
-from harness.flat import FlatParameters
 from harness.method import Batch
-from harness.precision import product_dtype
-from harness.registry import build
-from harness.step import UpdateStep
-from harness.training import new_model
+from harness.plugins.registry import build
+from harness.training.flat import FlatParameters
+from harness.training.step import UpdateStep
+from harness.training.train import new_model
 
 N_VISIBLE = 5
 

@@ -10,14 +10,15 @@ from io import StringIO
 import pandas as pd
 import pytest
 
-from harness import atomic, tables
+from harness import atomic
 from harness.errors import HarnessError
-from harness.tables import PlannedCell, write_tables
-from harness.tables.build import CSV_COLUMNS, Entry
-from harness.tables.cell_text import difference_text, with_error
-from harness.tables.layout import TABLES, UCI, key
-from harness.tables.pooling import Measured, pooled_error
-from harness.tables.reported import Key, reported
+from harness.reporting import tables
+from harness.reporting.tables import PlannedCell, write_tables
+from harness.reporting.tables.build import CSV_COLUMNS, Entry
+from harness.reporting.tables.cell_text import difference_text, with_error
+from harness.reporting.tables.layout import TABLES, UCI, key
+from harness.reporting.tables.pooling import Measured, pooled_error
+from harness.reporting.tables.reported import Key, reported
 
 MNIST = "binarized_mnist"
 TITLES = {"bihm": "BiHM", "rws": "RWS - SBN", "nade": "NADE", "factorised": "independent Bernoullis"}
@@ -540,7 +541,7 @@ def test_the_frame_may_have_been_through_parquet(tmp_path, written):
 
 
 def test_importing_does_not_need_torch():
-    code = "import sys, harness.tables; sys.exit('torch' in sys.modules)"
+    code = "import sys, harness.reporting.tables; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -19,14 +19,15 @@ from enumerable import zero_gradients
 from safetensors.torch import load_file
 from torch import nn
 
-from harness import checkpoint, runs, snapshots
-from harness.batches import Rows, TrainingBatches, balanced_rows
-from harness.config import Labels, Phase
 from harness.data import CATALOGUE, DataSettings, fetch
 from harness.errors import ConfigError, DataError
-from harness.evaluation import evaluate, measure
-from harness.flat import FlatParameters
-from harness.training import InterruptedRunError, _Run, new_model, train
+from harness.evaluation.evaluate import evaluate
+from harness.evaluation.measure import measure
+from harness.results import checkpoint, runs, snapshots
+from harness.settings.config import Labels, Phase
+from harness.training.batches import Rows, TrainingBatches, balanced_rows
+from harness.training.flat import FlatParameters
+from harness.training.train import InterruptedRunError, _Run, new_model, train
 
 CPU = torch.device("cpu")
 LABELS = Labels(rows=30, per_batch=5)
@@ -97,7 +98,7 @@ def test_stopping_and_going_on_changes_no_bit(method, stop_after, tmp_path, monk
     """Inside a phase, at its end and in the next one; never writes a checkpoint but when stopped."""
     undisturbed, chosen = trained(tmp_path / "undisturbed", method, checkpoint_every_s=1e9)
     run = tmp_path / "stopped"
-    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", stop_after)
     with pytest.raises(InterruptedRunError):
         train(chosen, patterns(), run, CPU)
@@ -138,7 +139,7 @@ def test_a_snapshot_holds_the_weights_after_its_update(tmp_path):
 def test_a_stopped_run_keeps_its_snapshots(method, tmp_path, monkeypatch):
     undisturbed, chosen = trained(tmp_path / "undisturbed", method, checkpoint_every_s=1e9, snapshots=8)
     run = tmp_path / "stopped"
-    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", 33)
     with pytest.raises(InterruptedRunError):
         train(chosen, patterns(), run, CPU)
@@ -160,7 +161,7 @@ def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path, monkeypatch):
     content = path.read_bytes()
     path.unlink()
     assert not runs.is_trained(run, chosen, "0")
-    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", 33)
     with pytest.raises(InterruptedRunError):
         train(chosen, patterns(), run, CPU)
@@ -263,7 +264,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_code_of_a_stop(tmp_path):
 
 def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(tmp_path, monkeypatch):
     run = tmp_path / "run"
-    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", 33)
     with pytest.raises(InterruptedRunError):
         train(cell(), patterns(), run, CPU)

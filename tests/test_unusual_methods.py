@@ -11,13 +11,13 @@ from cells import MODELS, cell, patterns
 from plugins import odd
 from test_training import StoppingRun
 
-from harness import runs, snapshots
-from harness.config import Phase
 from harness.errors import ConfigError, HarnessError
-from harness.evaluation import evaluate
-from harness.registry import build, use_files
-from harness.step import UpdateStep
-from harness.training import InterruptedRunError, new_model, train
+from harness.evaluation.evaluate import evaluate
+from harness.plugins.registry import build, use_files
+from harness.results import runs, snapshots
+from harness.settings.config import Phase
+from harness.training.step import UpdateStep
+from harness.training.train import InterruptedRunError, new_model, train
 
 CPU = torch.device("cpu")
 
@@ -45,7 +45,7 @@ def same(left, right):
 
 
 def stopped_and_continued(run, chosen, monkeypatch, stop_after=33):
-    monkeypatch.setattr("harness.training._Run", StoppingRun)
+    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", stop_after)
     with pytest.raises(InterruptedRunError):
         train(chosen, patterns(), run, CPU)
@@ -93,7 +93,7 @@ def test_frozen_weights_of_a_method_with_its_own_gradients_stay(precision):
 
 
 def patterns_batch():
-    from harness.batches import Rows
+    from harness.training.batches import Rows
 
     return Rows.of_split(patterns(), "train", CPU).batch(slice(0, 20))
 

@@ -13,10 +13,12 @@ from harness.methods.vimco import leave_one_out_log_means
 from test_estimators import quadrature_p
 from test_gradients import autograd, mean_gradients
 
-from harness import config, estimators, exact
+from harness import estimators
+from harness.blocks import exact
 from harness.blocks.bernoulli import log_bernoulli
 from harness.errors import ConfigError
 from harness.method import Batch
+from harness.settings import config
 
 HMC = {"latent": 2, "hidden": [4, 3], "iterations": 2, "leapfrog_steps": 2, "reverse_hidden": 5}
 
@@ -312,7 +314,7 @@ class TestHamiltonianVAE:
 
 def test_rws_has_the_depths_of_the_tables():
     """Table 3.2 as printed; Table 3.3 prints a number of layers."""
-    path = importlib.resources.files("harness.reference").joinpath("thesis_reported.csv")
+    path = importlib.resources.files("harness.reporting").joinpath("reference/thesis_reported.csv")
     with path.open(encoding="utf-8") as file:
         printed = {row["dataset"]: row["value"] for row in csv.DictReader(file) if is_rws_architecture(row)}
     cells = [cell for cell in config.cells(config.load_settings({"preset": "full"})) if cell.method == "rws"]

@@ -14,7 +14,7 @@ from torch import nn
 
 from harness.blocks.bernoulli import normalised_weights
 from harness.cli import main
-from harness.registry import method_class, method_names
+from harness.plugins.registry import method_class, method_names
 from harness.verify import CHECKS, Subject, run_check
 
 

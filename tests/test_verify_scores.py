@@ -9,7 +9,7 @@ from planted_scores import PLANTED
 
 from harness.cli import main
 from harness.errors import ConfigError
-from harness.registry import method_class
+from harness.plugins.registry import method_class
 from harness.verify import CHECKS, Result, Subject, parametrize_with_checks, run_check, summary, verify
 from harness.verify.independence import _variance_ratio, normal_scores
 from harness.verify.modes import HeldStill

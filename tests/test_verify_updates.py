@@ -10,8 +10,8 @@ import planted_updates as planted
 import pytest
 import torch
 
-from harness import exact
-from harness.registry import method_class
+from harness.blocks import exact
+from harness.plugins.registry import method_class
 from harness.verify import Subject, run_check
 from harness.verify.causes import likely, likely_value
 from harness.verify.gradients import Seeded, largest_jump

@@ -15,7 +15,7 @@ import setuptools
 import yaml
 from test_workflow import BUDGET, only
 
-from harness.places import CHECKOUT, ROOT
+from harness.compute.places import CHECKOUT, ROOT
 
 
 def files_of_this_checkout(*folders):

@@ -16,9 +16,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from harness import runs, workflow
-from harness.config import load_settings
-from harness.places import ROOT
+from harness.cli import workflow
+from harness.compute.places import ROOT
+from harness.results import runs
+from harness.settings.config import load_settings
 
 PRESET = "smoke"
 BUDGET = {

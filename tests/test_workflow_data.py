@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from test_workflow import Workflow, only
 
-from harness import runs, workflow
-from harness.config import load_settings
+from harness.cli import workflow
 from harness.data import DataSettings, load
+from harness.results import runs
+from harness.settings.config import load_settings
 
 
 @pytest.fixture(name="flow")

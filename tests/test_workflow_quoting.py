@@ -6,9 +6,9 @@ import re
 import pytest
 from test_workflow import Workflow, only
 
-from harness import workflow
+from harness.cli import workflow
+from harness.compute.places import ROOT
 from harness.errors import ConfigError
-from harness.places import ROOT
 
 RULES = sorted((ROOT / "workflows" / "rules").glob("*.smk"))
 PLACEHOLDER = re.compile(r"(?<!\{)\{(?!\{)([^{}]*)\}")

@@ -13,7 +13,8 @@ import pytest
 from cells import cell
 from test_workflow import Workflow, only
 
-from harness import runs, workflow
+from harness.cli import workflow
+from harness.results import runs
 
 FIGURE = "results/smoke/figures/figure_3_4.png"
 FRAGILE = """

@@ -17,10 +17,10 @@ from torch import Tensor
 from harness.bench import ours
 from harness.bench.contenders import Workload
 from harness.bench.rivals import textbook
-from harness.bias import root
 from harness.estimators import LogZ2
-from harness.evaluation import CHUNK
-from harness.seeds import generator_for
+from harness.estimators.bias import root
+from harness.evaluation.measure import CHUNK
+from harness.settings.seeds import generator_for
 
 MAXIMAL_Z = 4.0
 MAXIMAL_ROUNDING = 1e-4  # nats

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from harness.config import WORKFLOWS, canonical_json, read_yaml
 from harness.data import CATALOGUE
 from harness.errors import ConfigError
+from harness.settings.config import WORKFLOWS, canonical_json, read_yaml
 
 OURS, OURS_FLOAT32 = "ours", "ours, float32"
 TEXTBOOK, TEXTBOOK_FASTER, TEXTBOOK_BFLOAT16 = "textbook", "textbook, faster float32", "textbook, bfloat16"

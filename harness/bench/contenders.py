@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.bench import cases
 from harness.bench.cases import Case
-from harness.precision import choose_float32_products, multiplies_bfloat16
+from harness.compute.precision import choose_float32_products, multiplies_bfloat16
 
 # contender -> module to import, and its package where the names differ
 _PYRO = ("pyro", "pyro-ppl")
@@ -68,7 +68,7 @@ def job(contender: str, workload: Workload) -> Job:
     """The contender's work in a case, its network new or loaded; initial weights come from a fixed seed.
 
     Rivals multiply float32 matrices as PyTorch does when nobody asks for anything else; ours, and one textbook, as
-    ``harness.precision`` chooses. Raises AbsentError.
+    ``harness.compute.precision`` chooses. Raises AbsentError.
     """
     check_present(contender, workload.x.device)
     as_set = contender in (cases.OURS, cases.OURS_FLOAT32, cases.TEXTBOOK_FASTER)

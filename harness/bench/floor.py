@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from harness.parallel import run_all
+from harness.compute.parallel import run_all
 
 PRODUCTS = frozenset(
     (

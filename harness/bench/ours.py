@@ -13,11 +13,11 @@ from torch import Tensor
 from harness.bench import cases
 from harness.bench.cases import Case
 from harness.estimators import importance_estimates, log_z2
-from harness.evaluation import CHUNK
+from harness.evaluation.measure import CHUNK
 from harness.method import Batch, Method
-from harness.registry import build
-from harness.seeds import generator_for
-from harness.step import UpdateStep
+from harness.plugins.registry import build
+from harness.settings.seeds import generator_for
+from harness.training.step import UpdateStep
 
 
 def update(case: Case, device: torch.device, precision: str = "auto") -> Callable[[Tensor], Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.bench import cases, scaling
 from harness.bench.findings import Findings
-from harness.figures.style import save, use_theme
+from harness.reporting.figures.style import save, use_theme
 
 # a hue for who, the same in both plots, out of seaborn's palette for the colour-blind
 _HUES = {"ours": 0, "textbook": 1, "Pyro": 2, "pythae": 4}

@@ -20,8 +20,8 @@ memory rises while the network is built and used, above interpreter, libraries a
 (`harness/bench/memory.py`). The *floor* is the time of the matrix products of our update alone, replayed in the same
 rounds (`harness/bench/floor.py`); it says how much is left to gain without multiplying faster. Rivals are PyTorch
 programs as they come; *{fast_textbook}* differs by one setting, the faster exact library for float32 products where
-PyTorch has two, which ours uses (`harness/precision.py`). *{bf16_ours}* multiplies in bfloat16 where the device has
-instructions for it (in BiHM and RWS); *{ours32}* does not, and *{bf16_textbook}* puts the textbook under
+PyTorch has two, which ours uses (`harness/compute/precision.py`). *{bf16_ours}* multiplies in bfloat16 where the device
+has instructions for it (in BiHM and RWS); *{ours32}* does not, and *{bf16_textbook}* puts the textbook under
 `torch.autocast`.
 """
 

@@ -19,9 +19,9 @@ from harness.bench.contenders import AbsentError, Job, Workload, job, our_float3
 from harness.bench.findings import Absence, CaseFindings, Findings
 from harness.bench.timing import Effort, time_in_turns
 from harness.bench.workloads import Workloads
+from harness.compute.processors import n_processors
+from harness.compute.provenance import choose_device, describe_device, git_commit, versions
 from harness.data import DataSettings
-from harness.processors import n_processors
-from harness.provenance import choose_device, describe_device, git_commit, versions
 
 logger = logging.getLogger(__name__)
 

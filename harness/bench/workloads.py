@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from harness.batches import Rows
 from harness.bench import cases
 from harness.bench.cases import Case
 from harness.bench.contenders import Workload
 from harness.data import Dataset, DataSettings, load
 from harness.errors import DataUnavailableError
-from harness.seeds import seed_for
+from harness.settings.seeds import seed_for
+from harness.training.batches import Rows
 
 logger = logging.getLogger(__name__)
 

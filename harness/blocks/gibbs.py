@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from harness import parallel
 from harness.blocks.sigmoid_belief import BeliefStack
+from harness.compute import parallel
 
 INNER = 1  # draws behind an estimate of sqrt(p~*(x))
 ENTRIES = {"cpu": 2**20, "cuda": 2**27}  # of the largest tensor of proposals; on a CPU it stays near the cache

@@ -13,7 +13,7 @@ from harness.check.rules import EXACT_IN_K, SHARED_ERROR, Rules
 from harness.check.summary import UNNORMALISED, Number, Summary
 from harness.check.verdict import CANNOT_TELL, MISSING, NOT_COMPARABLE, WEAKER, Verdict, judged
 from harness.errors import ConfigError
-from harness.tables.reported import Key
+from harness.reporting.tables.reported import Key
 
 Cell = tuple[str, str, str]
 

@@ -18,7 +18,7 @@ from harness.check.difference import Difference, spread_of
 from harness.check.rules import HIGHER_IS_BETTER, Rules
 from harness.check.summary import Number, Summary
 from harness.check.verdict import BETTER, MISSING, NOT_COMPARABLE, WORSE, Verdict, judged
-from harness.tables.reported import Key, reported
+from harness.reporting.tables.reported import Key, reported
 
 FULL = "full"  # the preset that spends the thesis' budgets
 THESIS_ESS_SAMPLES = 100_000  # section 3.7.2

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from harness.check.against_thesis import rounding
 from harness.check.summary import Summary
-from harness.tables.reported import Key, reported
+from harness.reporting.tables.reported import Key, reported
 
 
 @dataclass(frozen=True)

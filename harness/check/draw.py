@@ -19,7 +19,7 @@ _MARKS = {"reproduced": "o", "better": "^", "worse": "v", "changed": "D", "canno
 
 def write(comparisons: Mapping[str, Sequence[Verdict]], measured: pd.DataFrame, rules: Rules, folder: Path) -> None:
     """``check`` and ``check_power``, each as png and pdf."""
-    from harness.figures import style
+    from harness.reporting.figures import style
 
     style.use_theme()
     for name, figure in (("check", _differences(comparisons)), ("check_power", _curves(measured, rules))):

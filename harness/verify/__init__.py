@@ -17,8 +17,8 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from harness.processors import n_processors
-from harness.registry import build, method_class
+from harness.compute.processors import n_processors
+from harness.plugins.registry import build, method_class
 from harness.verify import (
     closed_form,
     conduct,

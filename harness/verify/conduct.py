@@ -25,8 +25,8 @@ from harness.method import (
     Unnormalised,
     has,
 )
-from harness.registry import hyperparameter_schema
-from harness.step import UpdateStep
+from harness.plugins.registry import hyperparameter_schema
+from harness.training.step import UpdateStep
 from harness.verify.gradients import loss_and_gradients
 from harness.verify.questions import draws_of, scores
 from harness.verify.subject import (

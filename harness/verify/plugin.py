@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import ConfigError
 from harness.method import Method
-from harness.registry import method_class
+from harness.plugins.registry import method_class
 
 if TYPE_CHECKING:
     import pytest

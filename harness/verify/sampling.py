@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from harness.exact import all_binary
+from harness.blocks.exact import all_binary
 from harness.method import (
     ImportanceWeighted,
     Inpainter,

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.blocks.exact import all_binary
 from harness.capability import members
-from harness.exact import all_binary
 from harness.method import (
     Batch,
     Classifier,
@@ -26,7 +26,7 @@ from harness.method import (
     OwnGradients,
     has,
 )
-from harness.step import UpdateStep
+from harness.training.step import UpdateStep
 
 N_VISIBLE = 5
 N_SAMPLES = 3

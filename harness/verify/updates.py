@@ -21,7 +21,7 @@ from harness.method import (
     Tractable,
     Unnormalised,
 )
-from harness.step import UpdateStep
+from harness.training.step import UpdateStep
 from harness.verify import causes
 from harness.verify.comparisons import LEVEL, REPEATS, ROUNDING, negative_log_p
 from harness.verify.gradients import Seeded

@@ -10,7 +10,7 @@ import pytest
 from loopback import HOME, STAND_IN, TINY_PARTS, comma_text
 
 from harness.data import CATALOGUE, DataSettings, fetch, load
-from harness.data.catalogue import GITHUB, LAROCHELLE, MNIST_HOMES
+from harness.data.homes import GITHUB, LAROCHELLE, MNIST_HOMES
 from harness.errors import DataError, DataUnavailableError
 
 SERVED = ["adult", "connect4", "dna", "mushrooms", "nips", "ocr_letters", "rcv1", "binarized_mnist"]

@@ -1,18 +1,18 @@
 # Settings, cells and the functions that rules use.
 from pathlib import Path
 
-from harness.analyses.manifest import failures
-from harness.analyses.plan import analyses_of
-from harness.cluster import check_requests, forward_sigterm, use_this_cluster
-from harness.config import canonical_json, cells
-from harness.figures.write import analyses_behind, cells_of, figure_names
-from harness.gpu_slots import visible_gpus
-from harness.places import WORKFLOWS
-from harness.method_code import training_key
-from harness.runs import crashes, discard_damaged
-from harness.seals import discard_broken
-from harness.search import trials
-from harness.workflow import (
+from harness.evaluation.manifest import failures
+from harness.evaluation.plan import analyses_of
+from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluster
+from harness.settings.config import canonical_json, cells
+from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
+from harness.compute.gpu_slots import visible_gpus
+from harness.compute.places import WORKFLOWS
+from harness.results.method_code import training_key
+from harness.results.runs import crashes, discard_damaged
+from harness.results.seals import discard_broken
+from harness.results.search import trials
+from harness.cli.workflow import (
     attempts_at_data,
     check_place,
     cores_per_job,

@@ -1,0 +1,170 @@
+"""Verbs about what there is: data sets, methods, settings, the workflow."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.cli.options import add_verb, load_settings, results_of
+from harness.errors import ConfigError, HarnessError
+
+
+def add(verbs: Any) -> None:
+    """Verbs about what there is."""
+    datasets = add_verb(verbs, "datasets", _datasets, "list the data sets, or fetch some into the cache")
+    datasets.add_argument("--fetch", nargs="+", metavar="NAME", help="data sets to find, verify and cache")
+    datasets.add_argument(
+        "--record", type=Path, help="write what was found (one data set) to this file; not to find it is then no error"
+    )
+    datasets.add_argument("--attempt", default="0", help="word kept beside the record; a new one is a new try")
+
+    add_verb(verbs, "methods", _methods, "list the methods")
+
+    verify = add_verb(verbs, "verify", _verify, "compare a method with exact sums on small models")
+    verify.add_argument("method", metavar="METHOD")
+    verify.add_argument(
+        "--allow-unchecked", action="store_true", help="exit with 0 although a capability could NOT be CHECKED"
+    )
+
+    new = add_verb(verbs, "new-method", _new_method, "write a working method to start from, and its configuration")
+    new.add_argument("name", metavar="NAME")
+    new.add_argument("--folder", type=Path, help="where to write (default: methods/ in a checkout, else here)")
+
+    forget = add_verb(verbs, "forget", _forget, "remove what other code of a method has trained, search trials as well")
+    forget.add_argument("method", metavar="METHOD")
+    forget.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
+    forget.add_argument("--all", action="store_true", help="remove everything of the method, whichever code trained it")
+
+    add_verb(verbs, "settings", _settings, "print the merged settings as JSON")
+
+    add_verb(verbs, "snakefile", _snakefile, "print the path of the workflow, for `snakemake -s`")
+
+
+def _datasets(options: argparse.Namespace) -> int:
+    from harness.data import describe
+    from harness.settings.config import data_settings
+
+    settings = load_settings(options)
+    if not options.fetch:
+        from tabulate import tabulate
+
+        print(tabulate(describe(data_settings(settings)), headers="keys", maxcolwidths=40))
+        return 0
+    if options.record and len(options.fetch) > 1:
+        raise ConfigError(f"--record: expected one data set, found {len(options.fetch)}")
+    for name in options.fetch:
+        try:
+            record = _fetch(name, settings)
+        except HarnessError as error:
+            if settings["strict"] or not options.record:
+                raise
+            print(f"harness: {name}: unavailable: {error}", file=sys.stderr)
+            record = {"name": name, "available": False, "message": str(error)}
+        if options.record:
+            from harness.cli.workflow import attempts_file
+            from harness.results.records import write_json
+
+            write_json(attempts_file(options.record), {"attempt": options.attempt})
+            write_json(options.record, record)
+    return 0
+
+
+def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Fetch one data set; what is known of it."""
+    from harness.data import fetch
+    from harness.settings.config import data_settings
+
+    data = fetch(name, data_settings(settings))
+    rows = {split: len(getattr(data, split)) for split in ("train", "valid", "test")}
+    status = "official" if data.status.official else f"stand-in: {data.status.note}"
+    print(f"{name}: {rows}, {data.n_features} columns, {status} (from {data.origin})", file=sys.stderr)
+    return {
+        "name": name,
+        "available": True,
+        "digest": data.digest,
+        "n_features": data.n_features,
+        "rows": rows,
+        "official": data.status.official,
+        "note": data.status.note,
+    }
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from tabulate import tabulate
+
+    from harness.plugins.listing import listed
+    from harness.plugins.registry import method_names, origin
+
+    load_settings(options)
+    rows, broken = [], []
+    for name in method_names():
+        try:
+            found = listed(name)
+        except HarnessError as error:
+            broken.append(f"{name} ({origin(name)}): {error}")
+        else:
+            rows.append((name, found.title, found.kind, ", ".join(found.capabilities), found.source, origin(name)))
+    headers = ("name", "title", "kind", "capabilities", "source", "found")
+    print(tabulate(rows, headers, maxcolwidths=[None, None, None, 40, 50, None]))
+    for text in broken:
+        print(f"harness: method {text}", file=sys.stderr)
+    return int(bool(broken))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    import torch
+    from tabulate import tabulate
+
+    from harness.verify import summary, verify
+
+    load_settings(options)
+    torch.set_num_threads(1)
+    results = list(verify(options.method))
+    rows = [(result.check, result.verdict, result.detail) for result in results]
+    print(tabulate(rows, headers=("check", "verdict", "found"), maxcolwidths=(None, None, 90)))
+    print(f"\n{options.method}: {summary(results)}")
+    bad = {"failed"} if options.allow_unchecked else {"failed", "NOT CHECKED"}
+    return int(any(result.verdict in bad for result in results))
+
+
+def _new_method(options: argparse.Namespace) -> int:
+    from harness.cli.new_method import METHODS, write_new_method
+    from harness.compute.places import CHECKOUT
+
+    load_settings(options)
+    written = write_new_method(options.name, options.folder)
+    here, built_in = Path.cwd(), written[0].parent == METHODS
+    code, settings = (path.relative_to(here) if path.is_relative_to(here) else path for path in written)
+    print(f"wrote {code}, a small method that works, and {settings}, its configuration; next:")
+    print(f"  harness verify {options.name}" + ("" if built_in else f" --settings {settings}"))
+    snakemake = "snakemake" if CHECKOUT else 'snakemake -s "$(harness snakefile)"'
+    print(f"  {snakemake} --cores 8 tables figures --configfile {settings}")
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    from harness.results.forget import forget
+
+    settings = load_settings(options)
+    results = options.results or results_of(settings)
+    removed = forget(results, options.method, options.all)
+    for folder in removed:
+        print(f"removed {folder}")
+    if not removed:
+        print(f"{results}: nothing of {options.method}" + " by other code" * (not options.all))
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> int:
+    print(json.dumps(load_settings(options), indent=2))
+    return 0
+
+
+def _snakefile(options: argparse.Namespace) -> int:
+    from harness.compute.places import SNAKEFILE
+
+    print(SNAKEFILE)
+    return 0

@@ -1,0 +1,258 @@
+"""Verbs for one cell: train it, measure it, analyse it, note that it failed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.options import (
+    add_cell,
+    add_computing,
+    add_training,
+    add_verb,
+    cell_of,
+    computing,
+    load_settings,
+    results_of,
+)
+from harness.errors import ConfigError
+from harness.results.run_lock import alone_in
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.data import Dataset
+    from harness.settings.config import Cell
+
+STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
+KILLED = 137  # that for SIGKILL, which the kernel sends when memory is at an end
+
+
+def add(verbs: Any) -> None:
+    """Verbs for one cell."""
+    run = add_verb(verbs, "run", _run_cell, "train one model, unless that is done, and measure it on the test set")
+    add_cell(run)
+    add_computing(run)
+    add_training(run)
+    run.add_argument("--attempt", type=int, default=1, help="number of this try of one call, of several on a cluster")
+
+    train = add_verb(verbs, "train", _train, "train one model")
+    add_cell(train)
+    add_computing(train)
+    add_training(train)
+
+    trial = add_verb(verbs, "trial", _trial, "train one cell with settings that a search tries, for the validation set")
+    add_cell(trial)
+    add_computing(trial)
+    add_training(trial)
+    trial.add_argument("--trial", required=True, metavar="NAME", help="such as learning_rate=0.01,training.l1=0")
+
+    evaluate = add_verb(verbs, "evaluate", _evaluate, "measure one trained model on the test set")
+    add_cell(evaluate)
+    add_computing(evaluate)
+
+    failure = add_verb(verbs, "record-failure", _record_failure, "note that a run crashed, in training or evaluation")
+    add_cell(failure)
+    failure.add_argument("--data-record", type=Path, required=True, help="as for run")
+    failure.add_argument("--exit-code", type=int, required=True)
+    failure.add_argument("--attempt", type=int, default=1, help="as for run")
+    failure.add_argument("--log", type=Path, help="where the crash is told")
+
+    analyse = add_verb(verbs, "analyse", _analyse, "do the analyses that the settings ask of one trained model")
+    add_cell(analyse)
+    add_computing(analyse)
+
+
+def _run_cell(options: argparse.Namespace) -> int:
+    """Train and measure in one process: importing torch takes longer than the work of a small cell."""
+    from harness.results import runs
+
+    settings = load_settings(options)
+    cell, run = cell_of(options, settings)
+    data = _data_to_train_on(options, settings, cell, run)
+    if runs.killed_at_last(run, options.attempt) and not settings["strict"]:
+        trained = data is not None and runs.is_trained(run, cell, data.digest, options.threads)
+        _fail(cell, run, settings, f"killed in {options.attempt - 1} tries, as for want of memory", trained)
+        return 0
+    runs.forget_crashes(run, options.attempt, succeeded=False)
+    with alone_in(run), computing(options, settings, idle=data is None) as device:
+        if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
+            print(f"{cell.path}: was trained before", file=sys.stderr)
+            _tell_of_other_code(cell, run)
+        elif data is not None:
+            trials = results_of(settings) / "searches" / Path(cell.path).parent
+            stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
+            if stopped:
+                return stopped
+        _measure_model(cell, data, run, device, settings["preset"])
+    runs.forget_crashes(run, options.attempt, succeeded=True)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    settings = load_settings(options)
+    cell, run = cell_of(options, settings)
+    data = _data_to_train_on(options, settings, cell, run)
+    if data is None:
+        return 0
+    with alone_in(run), computing(options, settings) as device:
+        return _train_model(cell, data, run, device)
+
+
+def _trial(options: argparse.Namespace) -> int:
+    from harness.results import runs
+    from harness.results.search import find_trial
+
+    settings = load_settings(options)
+    trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
+    run = options.run or results_of(settings) / "searches" / trial.path
+    data = _data_to_train_on(options, settings, trial.cell, run)
+    if data is None:
+        return 0
+    with alone_in(run):
+        if runs.is_trained(run, trial.cell, data.digest, options.threads):
+            _tell_of_other_code(trial.cell, run)
+            return 0
+        with computing(options, settings) as device:
+            return _train_model(trial.cell, data, run, device, [results_of(settings) / "runs" / trial.cell.path])
+
+
+def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
+    """The cell's data set; None, with a status that says so, where its record says that it cannot be had."""
+    from harness.data import obtain
+    from harness.results import runs
+    from harness.settings.config import data_settings
+
+    record = runs.read_json(options.data_record) if options.data_record else {"available": True}
+    if not record["available"]:
+        runs.write_config(run, cell)
+        runs.write_status(run, runs.UNAVAILABLE, record["message"])
+        print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
+        return None
+    return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
+
+
+def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = ()) -> int:
+    """Train, unless one of the folders ``elsewhere`` holds the same training: a trial may be what the grid has."""
+    import torch
+
+    from harness.results import runs
+    from harness.training.train import InterruptedRunError, train
+
+    threads = torch.get_num_threads()
+    source = runs.training_to_copy(elsewhere, cell, data.digest, threads)
+    if source:
+        runs.copy_training(source, run, cell)
+        print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
+        return 0
+    try:
+        status = train(cell, data, run, device)
+    except InterruptedRunError as error:
+        print(f"harness: {error}", file=sys.stderr)
+        return 143
+    print(f"{cell.path}: {status}", file=sys.stderr)
+    return 0
+
+
+def _tell_of_other_code(cell: Cell, run: Path) -> None:
+    """Name a finished training that other code of the method made."""
+    from harness.results import runs
+    from harness.results.method_code import code_of
+
+    if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
+        remedy = f"`harness forget {cell.method}` removes it"
+        print(f"harness: {cell.path}: was trained by other code of {cell.method}; {remedy}", file=sys.stderr)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from harness.data import obtain
+    from harness.results import runs
+    from harness.settings.config import data_settings
+
+    settings = load_settings(options)
+    cell, run = cell_of(options, settings)
+    data, status = None, runs.status_of(run, cell)
+    if status["status"] in runs.HAVE_MODEL:
+        data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+        _tell_of_other_code(cell, run)
+    with alone_in(run), computing(options, settings, idle=data is None) as device:
+        _measure_model(cell, data, run, device, settings["preset"])
+    return 0
+
+
+def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> None:
+    from harness.evaluation.evaluate import evaluate
+
+    for row in evaluate(run, cell, data, device, preset):
+        if row["value"] is not None:
+            sem = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
+            print(f"{cell.path}: {row['metric']} = {row['value']:.4f}{sem}", file=sys.stderr)
+        elif row["metric"]:
+            print(f"{cell.path}: {row['metric']}: {row['status']}: {row['message']}", file=sys.stderr)
+
+
+def _analyse(options: argparse.Namespace) -> int:
+    from harness.data import obtain
+    from harness.evaluation.perform import analyse_cell
+    from harness.evaluation.plan import analyses_of
+    from harness.results import runs
+    from harness.settings.config import data_settings
+
+    settings = load_settings(options)
+    cell, run = cell_of(options, settings)
+    planned = analyses_of(settings, cell)
+    status = runs.status_of(run, cell)
+
+    def load() -> Dataset:
+        return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+
+    with alone_in(run), computing(options, settings, idle=status["status"] not in runs.HAVE_MODEL) as device:
+        found = analyse_cell(run, cell, planned, load, device, settings["strict"])
+    for name, how in found.items():
+        print(f"{cell.path}: {name}: {how['status']} {how['message']}".rstrip(), file=sys.stderr)
+    return 0
+
+
+def _record_failure(options: argparse.Namespace) -> int:
+    """Make a crash a status that the tables render; a stop that the user asked for, or has to act on, stays a stop."""
+    if options.exit_code in STOPPED_BY_USER:
+        return options.exit_code
+    if options.exit_code == ConfigError.exit_code:
+        print(f"{options.dataset}/{options.method}: {_last_error(options.log) or 'wrong settings'}")
+        return options.exit_code
+    from harness.results import runs
+
+    settings = load_settings(options)
+    if settings["strict"]:
+        return options.exit_code
+    cell, run = cell_of(options, settings)
+    trained = runs.is_trained(run, cell, runs.read_json(options.data_record).get("digest"))
+    message = f"{'evaluation' if trained else 'training'} ended with exit code {options.exit_code}" + (
+        f", see {options.log}" if options.log else ""
+    )
+    runs.count_crash(run, message, options.attempt if options.exit_code == KILLED else None)
+    _fail(cell, run, settings, message, trained)
+    return 0
+
+
+def _fail(cell: Cell, run: Path, settings: dict[str, Any], message: str, trained: bool) -> None:
+    """Make the run one that failed, in training or, where that is done, in the evaluation."""
+    from harness.evaluation.evaluate import record_failure
+    from harness.results import runs
+
+    print(f"harness: {cell.path}: failed: {message}", file=sys.stderr)
+    if not trained:
+        runs.write_config(run, cell)
+        runs.write_status(run, runs.FAILED, message)
+    record_failure(run, cell, settings["preset"], message)
+
+
+def _last_error(log: Path | None) -> str:
+    """The last line in which this program told of an error; '' without one."""
+    if log is None or not log.is_file():
+        return ""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.startswith("harness: ")), "")

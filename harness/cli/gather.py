@@ -1,0 +1,161 @@
+"""Verbs that make something of what was trained and measured: tables, figures, checks, publications."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.options import add_verb, load_settings, results_of
+
+if TYPE_CHECKING:
+    from harness.reporting.tables import PlannedCell
+    from harness.settings.config import Cell
+
+
+def add(verbs: Any) -> None:
+    """Verbs that make something of what was trained."""
+    tables = add_verb(verbs, "tables", _tables, "gather all measurements and render Tables 3.1, 3.2, 3.3 and 4.1")
+    tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
+    tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
+    tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
+
+    searches = add_verb(verbs, "searches", _searches, "gather what the trials of all searches came to")
+    searches.add_argument("--trials", type=Path, required=True, help="folder with the trials")
+    searches.add_argument("--output", type=Path, required=True, help="csv to write")
+
+    figure = add_verb(verbs, "figure", _figure, "draw one figure from the analyses of all runs")
+    figure.add_argument("figure", metavar="FIGURE", help="figure_3_3 or the like")
+    figure.add_argument("--runs", type=Path, required=True, help="folder with the runs")
+    figure.add_argument("--output", type=Path, required=True, help="folder for the figure")
+
+    report = add_verb(verbs, "report", _report, "gather all tables and figures in one HTML file")
+    report.add_argument("--runs", type=Path, required=True, help="folder with the runs")
+    report.add_argument("--figures", type=Path, required=True, nargs="*", help="PNG files; captions lie beside them")
+    report.add_argument("--output", type=Path, required=True, help="report.html to write")
+
+    check = add_verb(verbs, "check", _check, "compare a run with the thesis and with an earlier run, number by number")
+    check.add_argument("run", type=Path, metavar="A", help="folder of a run's results, or its metrics.parquet")
+    check.add_argument(
+        "earlier", type=Path, nargs="?", metavar="B", help="an earlier run (default: the published one of this preset)"
+    )
+    check.add_argument("--strict", action="store_true", help="an error too where ours is worse than the thesis")
+    check.add_argument("--output", type=Path, help="folder for the tables and the plot (default: A/check)")
+
+    publish = add_verb(verbs, "publish", _publish, "copy what is kept in git of a run to results/published/PRESET")
+    publish.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
+    publish.add_argument("--output", type=Path, help="folder to fill (default: results/published/PRESET)")
+    publish.add_argument("--add", action="store_true", help="keep published cells that this run has not")
+
+    bench = add_verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
+    bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
+    bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
+    bench.add_argument("--quick", action="store_true", help="a few calls each: does it work?")
+    bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    bench.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    bench.add_argument("--output", type=Path, help="folder for the results (default: results/bench)")
+
+
+def _tables(options: argparse.Namespace) -> int:
+    from harness.evaluation import per_row
+    from harness.reporting.tables import write_tables
+    from harness.results.collect import read_metrics, write_metrics
+    from harness.results.seals import seal
+    from harness.settings.config import cells
+
+    settings = load_settings(options)
+    planned = cells(settings)
+    metrics = read_metrics(planned, options.runs)
+    rows = options.metrics.with_name(per_row.FILE)
+    per_row.gather(planned, options.runs, rows)
+    write_metrics(metrics, options.metrics)
+    written = write_tables(metrics, _models(planned, settings), settings["preset"], options.output)
+    seal("tables", [options.metrics, *([rows] if rows.is_file() else []), *written])
+    print(*written, sep="\n")
+    return 0
+
+
+def _models(planned: Sequence[Cell], settings: dict[str, Any]) -> list[PlannedCell]:
+    """What tables have cells for: repetitions of a cell are one model, and ablations are in figures alone."""
+    from harness.reporting.tables import PlannedCell
+    from harness.settings.config import is_ablation
+
+    of_tables = (cell for cell in planned if not is_ablation(settings, cell))
+    return list(dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in of_tables))
+
+
+def _searches(options: argparse.Namespace) -> int:
+    from harness.results.seals import seal
+    from harness.results.search import trials, write_findings
+
+    settings = load_settings(options)
+    found = write_findings(trials(settings), options.trials, options.output)
+    seal("searches", [options.output])
+    print(f"{options.output}: {len(found)} trials")
+    return 0
+
+
+def _figure(options: argparse.Namespace) -> int:
+    from harness.reporting.figures.write import write_figure
+    from harness.results.seals import seal
+    from harness.settings.config import cells
+
+    settings = load_settings(options)
+    written = write_figure(options.figure, settings, cells(settings), options.runs, options.output)
+    seal(options.figure, written)
+    print(*written, sep="\n")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from harness.reporting.report import write_report
+    from harness.results.collect import read_metrics
+    from harness.results.seals import check_seal, seal
+    from harness.settings.config import cells
+
+    settings = load_settings(options)
+    planned = cells(settings)
+    metrics = read_metrics(planned, options.runs)
+    for path in options.figures:
+        for part in (path, path.with_suffix(".rst"), path.with_suffix(".csv")):
+            check_seal(part)
+    write_report(metrics, _models(planned, settings), settings["preset"], options.figures, options.output)
+    seal("report", [options.output])
+    print(options.output)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from harness.check import write_check
+    from harness.check.rules import Rules
+
+    rules = Rules.from_settings(load_settings(options))
+    home = options.run if options.run.is_dir() else options.run.parent
+    outcome = write_check(options.run, options.earlier, options.output or home / "check", rules)
+    print("\n".join(outcome.lines()))
+    return int(outcome.regressions > 0 or (options.strict and outcome.worse_than_thesis > 0))
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from harness.compute.places import ROOT
+    from harness.reporting.publish import publish
+    from harness.settings.config import cells
+
+    settings = load_settings(options)
+    results = options.results or results_of(settings)
+    folder = options.output or ROOT / "results" / "published" / settings["preset"]
+    planned = cells(settings)
+    for path in publish(planned, _models(planned, settings), settings, results, folder, options.add):
+        print(path)
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from harness.bench import run
+    from harness.compute.places import ROOT
+    from harness.settings.config import data_settings
+
+    plan = run.plan(options.cases, options.long, options.quick, options.device, options.threads)
+    agree = run.bench(plan, data_settings(load_settings(options)), options.output or ROOT / "results" / "bench")
+    return 0 if agree else 1

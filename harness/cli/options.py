@@ -1,0 +1,106 @@
+"""What the verbs have in common: options, the settings and the cell that they name, and the device."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.settings.config import Cell
+
+
+def add_verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
+    parser = verbs.add_parser(name, help=text, description=text)
+    parser.set_defaults(verb=function)
+    parser.add_argument("--preset", help="smoke, quick, long or full (default: that of the settings)")
+    parser.add_argument(
+        "--settings",
+        default="{}",
+        metavar="FILE|JSON",
+        help="your settings, laid over workflows/config.yaml and the preset",
+    )
+    return parser
+
+
+def add_cell(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", required=True)
+    parser.add_argument("--method", required=True)
+    parser.add_argument("--variant", default="")
+    parser.add_argument("--seed", type=int, default=0, help="repetition")
+    parser.add_argument("--run", type=Path, help="folder of the run (default: results/PRESET/runs/...)")
+
+
+def add_computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number is another training")
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data-record", type=Path, help="what `datasets --record` wrote; unavailable data end the run")
+    parser.add_argument("--digest", help="stop unless the cell has this training digest (digest-v2: and version 2)")
+
+
+def load_settings(options: argparse.Namespace) -> dict[str, Any]:
+    from harness.settings.check import Source
+    from harness.settings.config import read_settings
+    from harness.settings.text import parse_settings, read_yaml
+
+    text = options.settings
+    if text.lstrip().startswith("{"):
+        given = [Source("--settings", parse_settings(text, "--settings"))]
+    else:
+        given = [Source(text, read_yaml(Path(text)))]
+    if options.preset:
+        given.append(Source("--preset", {"preset": options.preset}))
+    return read_settings(given)
+
+
+def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
+    from harness.results.method_code import training_key
+    from harness.settings.config import resolve
+
+    cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
+    digest = getattr(options, "digest", None)
+    if digest and digest != (found := training_key(cell)):
+        raise ConfigError(f"{cell.path}: expected training digest {digest}, found {found}")
+    return cell, options.run or results_of(settings) / "runs" / cell.path
+
+
+def results_of(settings: dict[str, Any]) -> Path:
+    """Where the results of a preset lie."""
+    from harness.compute.places import ROOT
+
+    return ROOT / "results" / settings["preset"]
+
+
+@contextlib.contextmanager
+def computing(options: argparse.Namespace, settings: dict[str, Any], idle: bool = False) -> Iterator[torch.device]:
+    """torch made ready, and the device to compute on, which is ours until the block ends; the CPU when ``idle``."""
+    gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
+    import torch
+
+    gc.freeze()
+    gc.enable()
+
+    from harness.compute import gpu_slots
+    from harness.compute.precision import choose_float32_products
+
+    torch.set_num_threads(options.threads)
+    choose_float32_products()
+    wanted = "cpu" if idle else options.device or settings["device"]
+    with gpu_slots.acquire(wanted, settings["gpu"]["slots_per_device"]) as name:
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"device: expected auto, cpu, cuda, cuda:1 ..., found {name!r}") from error
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        yield device

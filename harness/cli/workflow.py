@@ -1,0 +1,268 @@
+"""What the Snakefile asks for: how many jobs fit the machine, and which earlier results deserve another try.
+
+A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it for ever. A
+number on disk counts the attempts, the rule has it as a parameter, and a number that grows makes Snakemake run the rule
+again: beside the record of a data set lies its own, the folder of a run counts its crashes (see
+``harness.results.runs``). Results that are fine keep their number, so a second call does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from harness import atomic
+from harness.compute.gpu_slots import means_gpu
+from harness.compute.processors import n_processors
+from harness.data import cached_route, is_local
+from harness.errors import ConfigError, DataError
+from harness.plugins.registry import origin
+from harness.results import runs
+from harness.results.method_code import TOLD, MethodCode, code_of, in_one_line, training_key
+from harness.results.search import Trial
+from harness.settings.check import Source
+from harness.settings.config import Cell, canonical_json, cells_named, data_settings, read_settings
+from harness.settings.text import read_yaml, typed
+
+SHORT_UPDATES = 40_000
+
+
+def use_this_python() -> None:
+    """Let jobs find the python that runs Snakemake, whether or not its environment was activated."""
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def check_place(folder: Path) -> None:
+    """Raises ConfigError for a checkout in a folder whose path has braces, which Snakemake takes for wildcards."""
+    if "{" in str(folder) or "}" in str(folder):
+        raise ConfigError(f"{folder}: expected a folder without braces in its path, which Snakemake gives a meaning")
+
+
+@contextlib.contextmanager
+def errors_in_one_line() -> Iterator[None]:
+    """Ends the program where settings are wrong, with the one line that says so; Snakemake would add a traceback."""
+    try:
+        yield
+    except ConfigError as error:
+        sys.exit(f"harness: {error}")
+
+
+def settings_given(config: Mapping[str, Any], files: Iterable[Path], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of this call of Snakemake.
+
+    config: what Snakemake made of everything. files: those of ``--configfile``, which are read anew, since Snakemake's
+    own reader takes 1e-3 for a word and the last of two equal keys. arguments: those of ``--config``, whose words are
+    read as in a file, also those deep inside. Raises ConfigError that names the file, or ``--config``, and the key.
+    """
+    files = list(files)
+    if not all(path.is_file() for path in files):  # a pipe, which cannot be read twice
+        return read_settings([Source("--configfile and --config", typed(config, "--configfile and --config"))])
+    given = [Source(str(path), read_yaml(path)) for path in files]
+    return read_settings([*given, Source("--config", typed(arguments, "--config"))])
+
+
+def record_settings(settings: Mapping[str, Any], folder: Path) -> Path:
+    """Write the settings of this call for its jobs; the file's name follows from its content."""
+    path = folder / f"{short_digest(settings)}.json"
+    if _record(path) != settings:
+        atomic.write_json(path, settings)
+    return path
+
+
+def facts_of_cells(
+    settings: Mapping[str, Any], cells: Iterable[Cell], results: Path, attempts: Mapping[str, int | str]
+) -> dict[str, list[Any]]:
+    """What tables are made of: by path of a cell, what it is and measures, its crashes so far, attempts at its data.
+
+    A digest of it is a parameter of the rules that aggregate, which thus run again where any of it has changed.
+    """
+    ablations = cells_named(settings, "ablations")
+    return {
+        cell.path: [
+            training_key(cell),
+            cell.training.snapshots,
+            cell.to_dict()["evaluation"],
+            (cell.method, cell.dataset, cell.variant) in ablations,
+            runs.crashes(results / "runs" / cell.path),
+            attempts[cell.dataset],
+        ]
+        for cell in cells
+    }
+
+
+def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results: Path) -> dict[str, int | str]:
+    """``data_attempt`` of every data set, for the records in ``results``."""
+    lacking = {}
+    for cell in cells:
+        run = results / "runs" / cell.path
+        lacks = not (run / "metrics.json").exists() or runs.crashes(run) > 0
+        lacking[cell.dataset] = lacking.get(cell.dataset, False) or lacks
+    return {
+        name: data_attempt(results / "data" / f"{name}.json", name, settings, lacks) for name, lacks in lacking.items()
+    }
+
+
+def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:
+    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables.
+
+    early: something went wrong, so that cells that are not measured keep back what is made of them.
+    """
+    without: dict[str, list[str]] = {}
+    waiting = []
+    for cell in cells:
+        run = results / "runs" / cell.path
+        # a crash while measuring is in the measurements alone
+        ended = (_record(run / "metrics.json").get("rows") or [_record(run / "status.json")])[0]
+        if not (run / "metrics.json").exists():
+            waiting.append(cell.path)
+        word = ended.get("status")
+        if word in runs.STATUSES and word not in runs.HAVE_MODEL:
+            times = f", tried {tried} times" if (tried := runs.crashes(run)) > 1 else ""
+            without.setdefault(word, []).append(f"{cell.path}: {ended.get('message') or word}{times}")
+    lines = []
+    for word, told in without.items():
+        again = "; the next call tries again" if word == runs.FAILED else ""
+        lines.append(f"{_counted(len(told), 'cell')} {word}, which tables and figures say in their place{again}:")
+        lines += _first(told)
+    if early and waiting:
+        lines.append(
+            f"{_counted(len(waiting), 'cell')} not measured yet. Tables and the report wait for every cell, figures for"
+        )
+        lines.append("those that they show. The same call goes on; what is null in the grid is waited for no more.")
+        lines += _first(waiting)
+    return lines
+
+
+def trained_by_other_code(
+    cells: Iterable[Cell], trials: Iterable[Trial], results: Path, settings_file: Path
+) -> list[str]:
+    """Which cells and trials other code of their methods has trained: a line or two per method that has any.
+
+    settings_file: with the settings of this call, for the command that removes them.
+    """
+    places = [("cell", cell.path, cell.method, results / "runs") for cell in cells]
+    places += [("trial", trial.path, trial.cell.method, results / "searches") for trial in trials]
+    codes = cache(code_of)
+    made: dict[tuple[str, int, int], list[tuple[str, str]]] = {}  # (kind, path), by method and its version then and now
+    for kind, path, method, folder in places:
+        status, code = _record(folder / path / "status.json"), codes(method)
+        if runs.is_by_other_code(status, code):
+            then = MethodCode.recorded_in(status).version
+            made.setdefault((method, then, code.version), []).append((kind, path))
+    lines = []
+    for (method, then, now), found in made.items():
+        kinds = Counter(kind for kind, _ in found)
+        what = f"{' and '.join(_counted(n, kind) for kind, n in kinds.items())} of {method} trained by"
+        named = in_one_line([path for _, path in found])
+        if then == now:
+            settings = "" if origin(method) == "built in" else f" --settings {settings_file}"
+            remedy = f"`harness forget {method} --results {results}{settings}` removes them"
+            lines.append(f"{what} other code: {named}; {remedy}")
+        else:
+            lines.append(f"{what} version {then}, not {now}: {named}; trained again where they are needed")
+    return lines
+
+
+def _counted(n: int, kind: str) -> str:
+    return f"{n} {kind}" + "s" * (n != 1)
+
+
+def _first(told: Sequence[str]) -> list[str]:
+    """Some of many lines."""
+    more = [f"  and {len(told) - TOLD} more"] if len(told) > TOLD else []
+    return [f"  {line}" for line in told[:TOLD]] + more
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Lines to the terminal, after what Snakemake says."""
+    for line in lines:
+        print(f"harness: {line}", file=sys.stderr)
+
+
+def short_digest(value: Any) -> str:
+    """Of a value that JSON can hold, short enough for a parameter or a file's name."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:16]
+
+
+def cores_per_job(cores: int | None) -> int:
+    """Snakemake cores that a single-threaded job takes: ``--cores 8`` on 2 processors then runs 2 jobs at once."""
+    return max(1, -(-(cores or 1) // n_processors()))
+
+
+def is_short(cell: Cell) -> bool:
+    """Whether a cell takes minutes on one core rather than hours."""
+    return sum(phase.updates for phase in cell.training.phases) <= SHORT_UPDATES
+
+
+def minutes(cell: Cell, settings: Mapping[str, Any]) -> int:
+    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next.
+
+    Snakemake adds it up over the cells that share a job, so there is one number for those and one for the others.
+    """
+    return settings["cluster"]["short_minutes" if is_short(cell) else "long_minutes"]
+
+
+def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, int | str], int]:
+    """What Snakemake must know where cells run on GPUs: the resources of one cell, and how many slots there are in all.
+
+    ``gpu_slots`` is counted on this machine. ``gres`` is what a cluster's scheduler hands out: one card for a whole
+    group of cells, since Snakemake adds up the numbers of a group but not its words. No resources where no GPU is used.
+    """
+    device, slots = settings["device"], settings["gpu"]["slots_per_device"]
+    if not means_gpu(device, n_gpus):
+        return {}, 0
+    # without a GPU here, the cells are for a machine that has one
+    return {"gpu_slots": 1, "gres": "gpu:1"}, slots * (max(1, n_gpus) if device in ("auto", "cuda") else 1)
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        return runs.read_json(path)
+    except DataError:
+        return {}
+
+
+def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any], lacking: bool) -> int | str:
+    """A parameter of the rule that fetches a data set: another one than last time where it is to be fetched again.
+
+    Its number is one more than last time when a better answer can be had without network now: any data where there
+    were none, official data where there was a stand-in; when the record cannot be read; and, where a cell is
+    ``lacking`` what is to be measured, when the cache no longer has what the record speaks of. It is kept beside the
+    record, which may be lost. Where the user points at a file, a digest of its path, size and time follows.
+    """
+    last, number = _record(record), _last_attempt(record)
+    where = data_settings(settings)
+    if not last:
+        number += record.exists()
+    elif not last.get("available"):
+        number += is_local(dataset, where)
+    elif dataset not in where.paths:
+        gone = lacking and cached_route(dataset, where, last.get("digest")) is None
+        number += gone or (not last.get("official") and is_local(dataset, where, official=True))
+    return number if dataset not in where.paths else f"{number}-{_identity_of(where.paths[dataset])}"
+
+
+def attempts_file(record: Path) -> Path:
+    """Where the last ``data_attempt`` lies beside the record of a data set."""
+    return record.with_suffix(".attempt.json")
+
+
+def _last_attempt(record: Path) -> int:
+    last = _record(attempts_file(record)) or _record(record)  # earlier versions kept it in the record
+    number = str(last.get("attempt", 0)).partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _identity_of(path: Path) -> str:
+    try:
+        state = path.stat()
+    except OSError:
+        return short_digest(str(path))
+    return short_digest([str(path), state.st_size, state.st_mtime_ns])

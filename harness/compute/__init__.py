@@ -1,0 +1,1 @@
+"""How and where something is computed: devices, processors, threads, precision, caches."""

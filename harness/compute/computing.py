@@ -1,0 +1,57 @@
+"""How a training is computed: what else than its cell and its data decides the last bits of its weights.
+
+The number of threads decides in which order PyTorch adds up, and where its vector instructions hand over to single
+ones; a difference of a last bit soon flips a binary sample. The precision of products is chosen by what the processor
+can do (see ``harness.compute.precision``). Both are recorded, with the kind of device, in the checkpoint and in
+``status.json``: a training keeps to its end what it began with, wherever it goes on. One on another number of threads,
+which is somebody's choice, is another training; what a processor chose is no reason to train a finished model again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from harness.compute.precision import multiplies_bfloat16
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """threads: of PyTorch's operations on the CPU. products: data type of a method's products, as in settings."""
+
+    threads: int
+    products: str
+
+    @classmethod
+    def here(cls, product_dtype: torch.dtype | None) -> Computing:
+        """What this process would do."""
+        return cls(torch.get_num_threads(), str(product_dtype or torch.float32).removeprefix("torch."))
+
+    def kept_from(self, begun: Computing, name: str, device: torch.device) -> Computing:
+        """What a training that was ``begun`` so goes on with here; says so where it is not what it would be now."""
+        if begun.products != self.products:
+            slow = begun.products == "bfloat16" and not multiplies_bfloat16(device)
+            log.warning(
+                f"{name}: goes on with products in {begun.products}, as it began, not {self.products}"
+                + " (slow on this processor)" * slow
+            )
+        if begun.threads != self.threads and device.type == "cpu":
+            log.warning(f"{name}: goes on with --threads {begun.threads}, as it began, not {self.threads}")
+        return begun
+
+
+@contextlib.contextmanager
+def on_threads(n: int) -> Iterator[None]:
+    """PyTorch's operations on n threads until the block ends."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

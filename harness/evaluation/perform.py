@@ -1,0 +1,139 @@
+"""Doing the analyses that a cell is due, each one once: a result on disk that still holds is kept.
+
+``analyses.json`` is the only declared output of the workflow's rule, so Snakemake never deletes the tables themselves.
+It does delete ``analyses.json`` before it runs the rule again, so what is known of each table lies beside it as well,
+written when the table is: of several analyses that take hours, a kill costs one at most, and of that one no more than
+the last few seconds of estimates (see ``harness.results.pieces``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from harness import atomic
+from harness.data import Dataset
+from harness.errors import DataError, HarnessError, InterruptedMeasuringError
+from harness.evaluation.evaluate import measuring_facts
+from harness.evaluation.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK, RECORD, read_manifest, table_of
+from harness.evaluation.plan import Planned
+from harness.evaluation.subject import LeftOutError, Subject
+from harness.plugins.registry import build
+from harness.results import pieces, runs
+from harness.results.method_code import FIRST, version_of
+from harness.results.records import write_json
+from harness.schema import arguments_schema, check
+from harness.settings.config import Cell
+
+log = logging.getLogger(__name__)
+
+
+def analyse_cell(
+    run: Path, cell: Cell, planned: Sequence[Planned], load: Callable[[], Dataset], device: torch.device, strict: bool
+) -> dict[str, dict[str, Any]]:
+    """Do what is due for the run in the folder ``run``; analysis -> how it ended, which ``analyses.json`` holds too.
+
+    load: gives the data set; called only where something is to be computed. An analysis that fails does not take the
+    others along, unless ``strict``. Raises ConfigError for a missing, unknown or ill-typed setting, DataError where
+    files of the run are missing, not those that training wrote, or of the training of another cell.
+    """
+    for each in planned:
+        check_settings(each)
+    status = runs.status_of(run, cell)
+    subject = cache(lambda: _subject(run, cell, load(), device, status["model_sha256"]))
+    earlier, version = _earlier(run), version_of(cell.method)
+    found = {}
+    for each in planned:
+        facts = {"digest": each.digest, "model_sha256": status.get("model_sha256"), "status": OK, "message": ""}
+        facts["snapshots"] = cell.training.snapshots
+        facts["method_version"] = None if version == FIRST else version  # as before there were versions
+        kept = earlier["analyses"].get(each.name, {})
+        if _is_unharmed(run, each.name, kept) and all(kept.get(key) == value for key, value in facts.items()):
+            found[each.name] = kept
+        else:
+            found[each.name] = {**facts, **_one(run, each, cell, status, subject, strict)}
+            together = {**earlier["analyses"], **found}
+            write_json(run / RECORD, {"analyses": together, "failures": earlier["failures"]})
+    crashed = any(each["status"] == FAILED for each in found.values())
+    manifest = {"analyses": found, "failures": earlier["failures"] + crashed}
+    write_json(run / RECORD, manifest)
+    write_json(run / MANIFEST, manifest)
+    return found
+
+
+def _is_unharmed(run: Path, name: str, kept: Mapping[str, Any]) -> bool:
+    """Whether the table of an earlier analysis is there as it was written; a damaged one is told in one line."""
+    path = table_of(run, name)
+    if not path.is_file():
+        return False
+    try:
+        runs.check_file(path, kept.get("table_sha256", runs.file_digest(path)))
+    except DataError as error:
+        log.warning(f"{error}; analysed again")
+        return False
+    return True
+
+
+def check_settings(planned: Planned) -> None:
+    """Raises ConfigError for a missing, unknown or ill-typed setting: those are arguments of ``analyse``."""
+    schema = arguments_schema(_module(planned.name).analyse, n_given=1)
+    check(dict(planned.settings), schema, f"analyses.{planned.name}")
+
+
+def _earlier(run: Path) -> dict[str, Any]:
+    for name in (RECORD, MANIFEST):
+        try:
+            return read_manifest(run, name)
+        except DataError as error:
+            if (run / name).exists():
+                log.warning(f"{error}; analysed again")
+    return {"analyses": {}, "failures": 0}
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"{__package__}.analyses.{name}")
+
+
+def _one(
+    run: Path, each: Planned, cell: Cell, status: Mapping[str, Any], subject: Callable[[], Subject], strict: bool
+) -> dict[str, Any]:
+    """Do one analysis; how it ended."""
+    if each.lacks:
+        return {"status": LEFT_OUT, "message": f"{cell.method} has no {', no '.join(each.lacks)}"}
+    if status["status"] not in runs.HAVE_MODEL:
+        return {"status": NO_MODEL, "message": f"{status['status']}: {status['message']}"}
+    started = time.perf_counter()
+    try:
+        facts = {"analysis": each.digest, **measuring_facts(cell, subject().data.digest, status["model_sha256"])}
+        file, device = table_of(run, each.name).with_suffix(".safetensors"), subject().device
+        facts["measured"] = [[row["metric"], row["value"], row.get("sem")] for row in subject().measured]
+        with torch.inference_mode(), pieces.kept(file, facts, device):
+            frame = _module(each.name).analyse(subject(), **each.settings)
+    except LeftOutError as reason:
+        return {"status": LEFT_OUT, "message": str(reason)}
+    except (HarnessError, InterruptedMeasuringError):
+        raise
+    except (Exception, SystemExit) as error:  # a method may raise anything, and other analyses do not depend on it
+        if strict:
+            raise
+        log.exception("%s: %s", cell.path, each.name)
+        return {"status": FAILED, "message": f"{type(error).__name__}: {error}"}
+    atomic.write(table_of(run, each.name), lambda temporary: frame.to_csv(temporary, index=False))
+    file.unlink(missing_ok=True)  # the table is not made again
+    facts = {"table_sha256": runs.file_digest(table_of(run, each.name))}
+    return {"seconds": round(time.perf_counter() - started, 3), **facts}
+
+
+def _subject(run: Path, cell: Cell, data: Dataset, device: torch.device, model_sha256: str) -> Subject:
+    model = build(cell.method, data.n_features, dict(cell.model)).to(device)
+    runs.load_model(run / "model.safetensors", model, model_sha256)
+    measured = runs.read_rows(run)
+    return Subject(cell, model.eval(), data, device, measured, run)

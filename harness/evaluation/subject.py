@@ -1,0 +1,48 @@
+"""What an analysis looks at: a trained model with its data, device, seeds and measurements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.data import Dataset
+from harness.method import Batch, Method
+from harness.settings.config import Cell
+from harness.settings.seeds import generator_for, seed_for
+from harness.training.batches import Rows
+
+
+class LeftOutError(Exception):
+    """An analysis has nothing to look at in this run; the message says what is missing."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained model and what belongs to it.
+
+    measured: the rows of its ``metrics.json``. run: its folder.
+    """
+
+    cell: Cell
+    model: Method
+    data: Dataset
+    device: torch.device
+    measured: Sequence[Mapping[str, Any]]
+    run: Path
+
+    def generator(self, purpose: str) -> torch.Generator:
+        """Random numbers of this cell for one purpose."""
+        cell = self.cell
+        return generator_for(self.device, cell.dataset, cell.method, cell.variant, cell.seed, purpose)
+
+    def rows(self, split: str, n: int | None) -> Batch:
+        """n random rows of a split, the same ones for every method; all of them for None."""
+        return Rows.of_split(self.data, split, self.device).random_part(n, seed_for(self.cell.dataset, f"{split} rows"))
+
+    def measurement(self, metric: str) -> Mapping[str, Any] | None:
+        """The measured row of a metric; None where there is none."""
+        return next((row for row in self.measured if row["metric"] == metric and row["value"] is not None), None)

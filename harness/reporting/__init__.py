@@ -1,0 +1,1 @@
+"""What measurements are made into: tables, figures, the report, a publication."""

@@ -1,0 +1,29 @@
+"""Figure 4.3: images drawn anew below layers 1 to 4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from harness.reporting.figures import layer_sheets
+
+ANALYSES = ("layer_samples",)
+DATASETS = ("binarized_mnist",)
+CAPTION = layer_sheets.CAPTION + "From layer 1, all images are the same, since h_1 decides the expected values."
+LEVELS = range(1, 5)
+
+
+def data(table: pd.DataFrame) -> pd.DataFrame:
+    """Images of the ancestral draws and those from layers 1 to 4."""
+    return layer_sheets.rows_of(table, LEVELS)
+
+
+def remarks(data: pd.DataFrame) -> list[str]:
+    """Which of the layers a model does not have."""
+    return layer_sheets.missing(data, LEVELS)
+
+
+def draw(data: pd.DataFrame) -> Any:
+    """A block a layer."""
+    return layer_sheets.draw(data)

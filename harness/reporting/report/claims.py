@@ -1,0 +1,297 @@
+"""The thesis' qualitative claims, judged from the csv data of the figures and of Table 4.1.
+
+Each claim says that some differences between measured numbers are positive: one, or one for each of several rivals. It
+``holds`` where every difference is above zero and significantly so, ``does not hold`` where one of them is
+significantly below, and is ``undecided`` between, each with an error rate of at most 2.5 % a claim: all tests must be
+passed to hold, which needs no correction (the intersection-union test, Berger 1982), and any one suffices to fail, so
+there the level is divided by their number (Bonferroni). Quantiles are Student's: a spread over three seeds has two
+degrees of freedom. Where a claim speaks of the best of several models, that is the best on the validation set, never
+on the rows that are reported. A claim whose numbers this run did not make is ``not measured``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from scipy import stats
+
+from harness.results import runs
+from harness.results.measurements import read_csv
+
+HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
+LEVEL = 0.025  # of a claim wrongly said to hold, and of one wrongly said not to
+MNIST = "binarized_mnist"
+MNIST_PASS = 500  # updates, of 100 rows each
+
+
+@dataclass(frozen=True)
+class Claim:
+    text: str
+    verdict: str
+    measured: str
+
+
+@dataclass(frozen=True)
+class Number:
+    """A measured value, its standard error, and the degrees of freedom of that."""
+
+    value: float
+    error: float
+    df: float = math.inf
+
+    def __sub__(self, other: Number) -> Number:
+        """The difference of independent numbers; degrees of freedom after Welch and Satterthwaite."""
+        error = math.hypot(self.error, other.error)
+        parts = sum((each.error / error) ** 4 / each.df for each in (self, other)) if error > 0 else 0.0
+        return Number(self.value - other.value, error, 1.0 / parts if parts > 0 else math.inf)
+
+    def times(self, factor: float) -> Number:
+        """The number in another unit, or of the other sign."""
+        return Number(factor * self.value, abs(factor) * self.error, self.df)
+
+    def p_above(self) -> float:
+        """Probability of at least this value if the truth is zero; 1 where the error is not known."""
+        if not math.isfinite(self.error):
+            return 1.0
+        if self.error == 0.0:
+            return 0.0 if self.value > 0 else 1.0
+        t = self.value / self.error
+        return float(stats.norm.sf(t) if math.isinf(self.df) else stats.t.sf(t, self.df))
+
+
+NOTHING = Number(math.nan, math.nan)
+
+
+def claims_of(folder: Path) -> list[Claim]:
+    """All claims, judged by the csv files of the figures in ``folder``, and of the tables in ``tables`` beside it."""
+    return [judge(folder) for judge in CLAIMS]
+
+
+def _verdict(differences: Sequence[Number]) -> str:
+    """Of differences that are all claimed to be positive."""
+    if not all(math.isfinite(each.value) for each in differences):
+        return NOT_MEASURED
+    if all(each.p_above() <= LEVEL for each in differences):
+        return HOLDS
+    return FAILS if any(each.times(-1.0).p_above() <= LEVEL / len(differences) for each in differences) else UNDECIDED
+
+
+def _rows(folder: Path, figure: str, **values: object) -> pd.DataFrame:
+    """Rows of a figure's csv with these values; none where the figure or a column does not exist."""
+    path = folder / f"{figure}.csv"
+    if not path.exists():
+        return pd.DataFrame()
+    frame = read_csv(path)
+    if not set(values) <= set(frame.columns):
+        return pd.DataFrame()
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def _value(rows: pd.DataFrame, error: str = "sem") -> Number:
+    """The number of the first row; NaN of none."""
+    return NOTHING if rows.empty else _number(rows.iloc[0], error)
+
+
+def _number(row: pd.Series, error: str = "sem") -> Number:
+    """The number of a row. Where nothing tells its degrees of freedom they are those of the spread over seeds alone,
+    the least that they can be; one seed has no such spread, and its error is that over the test rows."""
+    n_seeds = row.get("n_seeds", 1)
+    df = row.get(f"{error}_df", n_seeds - 1 if n_seeds > 1 else math.inf)
+    return Number(float(row["value"]), float(row[error]), float(df))
+
+
+def _compared(text: str, larger: Number, smaller: Number, measured: str) -> Claim:
+    """Judge ``larger`` > ``smaller``."""
+    return _judged(text, [larger - smaller], measured)
+
+
+def _judged(text: str, differences: Sequence[Number], measured: str) -> Claim:
+    verdict = _verdict(differences)
+    return Claim(text, verdict, measured if verdict != NOT_MEASURED else "this run has no such numbers")
+
+
+def less_sensitive_to_k(folder: Path) -> Claim:
+    """Section 3.7.2: by how much estimates grow from K = 10 to K = 1000."""
+    growth = {}
+    for method, metric in (("bihm", "log p*"), ("rws", "log p")):
+        rows = _rows(folder, "figure_3_3", dataset=MNIST, method=method, metric=metric)
+        few, many = (_value(rows[rows["k"] == k] if len(rows) else rows, "sem_to_last") for k in (10, 1000))
+        # the larger part of the error is that at K = 10
+        growth[method] = Number(many.value - few.value, few.error, few.df)
+    bihm, rws = growth["bihm"], growth["rws"]
+    return _compared(
+        "Estimates of BiHM's log p* depend less on K than those of RWS' log p: growth from K = 10 to 1,000.",
+        rws,
+        bihm,
+        f"BiHM {bihm.value:.2f} ± {bihm.error:.2f} nats, RWS {rws.value:.2f} ± {rws.error:.2f} nats",
+    )
+
+
+def ten_samples_suffice(folder: Path) -> Claim:
+    """Section 3.7.2: log p* of BiHM with K = 10 against log p of RWS with K = 10,000."""
+    bihm = _value(_rows(folder, "figure_3_3", dataset=MNIST, method="bihm", metric="log p*", k=10))
+    rws = _value(_rows(folder, "figure_3_3", dataset=MNIST, method="rws", metric="log p", k=10_000))
+    return _compared(
+        "BiHM's log p* estimated with K = 10 is higher than RWS' log p estimated with K = 10,000.",
+        bihm,
+        rws,
+        f"BiHM {bihm.value:.2f} ± {bihm.error:.2f} nats, RWS {rws.value:.2f} ± {rws.error:.2f} nats "
+        "(errors share their rows)",
+    )
+
+
+def larger_effective_samples(folder: Path) -> Claim:
+    """Section 3.7.2: effective sample sizes at the largest K that both models have."""
+    text = "BiHM's effective sample size for p* is at least five times that of RWS for p."
+    bihm = _rows(folder, "figure_ess_by_k", dataset=MNIST, method="bihm", metric="ess p*")
+    rws = _rows(folder, "figure_ess_by_k", dataset=MNIST, method="rws", metric="ess p")
+    ks = set(bihm.get("k", ())) & set(rws.get("k", ()))
+    if not ks:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    ours, theirs = (_value(rows[rows["k"] == max(ks)]) for rows in (bihm, rws))
+    said = f"BiHM {ours.value:.2f} ± {ours.error:.2f} %, RWS {theirs.value:.3f} ± {theirs.error:.3f} %"
+    return _compared(text, ours, theirs.times(5.0), f"{said}, K = {max(ks):,}")
+
+
+def one_inner_sample_is_best(folder: Path) -> Claim:
+    """Section 3.7.1: spread of 2 log Z over repeats at the same total number of samples."""
+    text = "One inner sample makes the most of a given total number of samples of 2 log Z: spread over repeats."
+    rows = _rows(folder, "figure_3_6", dataset=MNIST, method="bihm")
+    if rows.empty:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    inner = sorted(rows["k_inner"].unique())
+    shared = set.intersection(*(set(rows[rows["k_inner"] == k]["k_total"]) for k in inner))
+    if inner[0] != 1 or len(inner) < 2 or not shared:
+        return Claim(text, NOT_MEASURED, "no total number of samples that all K_inner have")
+    at = rows[rows["k_total"] == max(shared)].set_index("k_inner")
+    # the standard error of a standard deviation over n repeats is this part of it
+    df = at["n_repeats"].min() - 1
+    part = 1.0 / math.sqrt(2.0 * df)
+    spread = {k: Number(at["sd"][k], part * at["sd"][k], df) for k in inner}
+    listed = ", ".join(f"K_inner = {k}: {sd.value:.3f} ± {sd.error:.3f}" for k, sd in spread.items())
+    return _judged(text, [spread[k] - spread[1] for k in inner[1:]], f"{listed} nats, {max(shared):,} samples")
+
+
+def partition_function_grows(folder: Path) -> Claim:
+    """Section 3.7.1: 2 log Z after the first pass over the training rows and at the last recorded update.
+
+    Not from the first update on: p and q are nearly equal as long as neither has learned anything.
+    """
+    text = "2 log Z moves toward 0 in the course of training, once a first pass over the rows is done."
+    rows = _rows(folder, "figure_3_7", dataset=MNIST, method="bihm", metric="2 log Z")
+    rows = rows[rows["update"] >= MNIST_PASS] if len(rows) else rows
+    if len(rows) < 2:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    rows = rows.sort_values("update")
+    first, last, lowest = rows.iloc[0], rows.iloc[-1], rows.loc[rows["value"].idxmin()]
+    said = [f"{row['value']:.2f} ± {row['sem']:.2f} at update {row['update']:,.0f}" for row in (first, lowest, last)]
+    measured = f"{said[0]}, lowest {said[1]}, {said[2]}"
+    return _compared(text, _number(last), _number(first), measured)
+
+
+def sweeps_improve_samples(folder: Path, metric: str, name: str, unit: str) -> Claim:
+    """Section 3.6.2: samples after the most sweeps of Algorithm 2 against those of p that the chains started from."""
+    text = f"Samples of p* are closer to the data than samples of p: change of the {name}."
+    rows = _rows(folder, "figure_sweeps", dataset=MNIST, method="bihm", metric=metric)
+    if rows.empty:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    last = rows.loc[rows["sweeps"].idxmax()]
+    measured = f"{last['value']:+.2g} ± {last['sem']:.2g}{unit} after {last['sweeps']} sweeps"
+    return _judged(text, [_number(last).times(-1.0)], measured)
+
+
+def every_layer_helps(folder: Path) -> Claim:
+    """Section 3.6.2: every model that lacks a layer against the whole one."""
+    text = "Removing any layer makes the likelihood of BiHM worse: loss by the lack of each layer."
+    rows = _rows(folder, "figure_depth", method="bihm", metric="log p")
+    if rows.empty:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    rows = rows[rows["dataset"] == (MNIST if MNIST in set(rows["dataset"]) else rows["dataset"].iloc[0])]
+    least = rows.loc[rows["value"].idxmin()]
+    said = f"{least['value']:+.2f} ± {least['sem']:.2f} nats {least['variant']}"
+    measured = f"least {said}, the lowest of {len(rows)}, on {least['dataset']}"
+    return _judged(text, [_number(row) for _, row in rows.iterrows()], measured)
+
+
+def lower_layers_tell_more(folder: Path) -> Claim:
+    """Section 4.4: a linear classifier of the lowest layer against one of the highest, with the fewest labels."""
+    text = "The lowest layer of BiHM tells more about the class than the highest: error of a linear classifier."
+    rows = _rows(folder, "figure_layer_features", dataset=MNIST, method="bihm")
+    rows = rows[(rows["labels"] == rows["labels"].min()) & (rows["layer"] > 0)] if len(rows) else rows
+    if rows.empty:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    low, high = (rows[rows["layer"] == layer] for layer in (rows["layer"].min(), rows["layer"].max()))
+    said = " and ".join(f"{_value(each).value:.3f} ± {_value(each).error:.3f}" for each in (low, high))
+    return _compared(text, _value(high), _value(low), f"{said} with {rows['labels'].iloc[0]:,} labels")
+
+
+def labels_alone_do_worse(folder: Path, control: str, name: str) -> Claim:
+    """Section 4.3: what the unlabelled images are worth, against a ``control`` that sees the labels alone.
+
+    On both sides the variant with the lowest validation loss. The semi-supervised side is the one that the preset
+    trains for it, with labels on the lowest layer.
+    """
+    text = f"Unlabelled images help: semi-supervised BiHM errs less than {name} on the 1,000 labels alone."
+    errors = _rows(folder.parent / "tables", "table_4_1", dataset=MNIST, metric="error", status="ok")
+    sides, variants = [], []
+    for method in (control, "ssl_bihm_low"):
+        rows = errors[errors["method"] == method] if len(errors) else errors
+        if rows.empty:
+            return Claim(text, NOT_MEASURED, "this run has no such numbers")
+        rows = rows.assign(variant=rows["variant"].fillna(""))
+        chosen = rows["variant"].iloc[0] if len(rows) == 1 else _best_on_validation(folder.parent, method, rows)
+        if chosen is None:
+            return Claim(text, NOT_MEASURED, f"no validation losses to choose a variant of {method} by")
+        sides.append(_value(rows[rows["variant"] == chosen]))
+        variants.append(f" ({chosen})" if chosen else "")
+    (theirs, ours) = sides
+    said = [f"{each.value:.3f} ± {each.error:.3f}{variant}" for each, variant in zip(sides, variants, strict=True)]
+    return _compared(
+        text, theirs, ours, f"semi-supervised {said[1]}, labels alone {said[0]}; each chosen on validation"
+    )
+
+
+def _best_on_validation(results: Path, method: str, rows: pd.DataFrame) -> str | None:
+    """The variant of ``rows`` whose validation loss is lowest on average over seeds; None where one has none."""
+    losses = _validation_losses(results, method)
+    if losses.empty:
+        return None
+    means = losses.groupby("variant")["best_validation"].mean().reindex(rows["variant"].unique())
+    return None if means.isna().any() else means.idxmin()
+
+
+def _validation_losses(results: Path, method: str) -> pd.DataFrame:
+    """Columns variant, best_validation of the models of a method on MNIST: published ones, else those in ``runs``."""
+    listed = results / "runs.csv"
+    if listed.exists():
+        found = pd.read_csv(listed, keep_default_na=False, na_values={"best_validation": [""]})
+        found = found[(found["dataset"] == MNIST) & (found["method"] == method)]
+        return found[["variant", "best_validation"]]
+    records = []
+    for path in sorted(results.glob(f"runs/{MNIST}/{method}/*/*/status.json")):
+        status, cell = runs.read_status(path.parent), runs.read_config(path.with_name("config.json"))
+        if status.get("training_digest") == cell.training_digest:
+            records.append({"variant": cell.variant, "best_validation": status.get("best_validation")})
+    return pd.DataFrame(records, columns=["variant", "best_validation"]).astype({"best_validation": float})
+
+
+CLAIMS: tuple[Callable[[Path], Claim], ...] = (
+    less_sensitive_to_k,
+    ten_samples_suffice,
+    larger_effective_samples,
+    one_inner_sample_is_best,
+    partition_function_grows,
+    partial(sweeps_improve_samples, metric="mmd2", name="squared maximum mean discrepancy from test rows", unit=""),
+    partial(sweeps_improve_samples, metric="label entropy", name="entropy of a classifier's labels", unit=" nats"),
+    every_layer_helps,
+    lower_layers_tell_more,
+    partial(labels_alone_do_worse, control="label_logistic", name="logistic regression"),
+    partial(labels_alone_do_worse, control="label_mlp", name="a small network"),
+)

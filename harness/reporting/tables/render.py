@@ -1,0 +1,128 @@
+"""A page as Markdown that also reads well raw, and as a TeX table environment (packages booktabs and adjustbox)."""
+
+from __future__ import annotations
+
+import html
+import re
+
+from tabulate import tabulate
+
+from harness.reporting.tables.layout import MATH
+from harness.reporting.tables.page import Page
+
+TEX_TEXT = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "≤": r"$\le$",
+    "≈": r"$\approx$",
+    "γ": r"$\gamma$",
+    "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
+    "§": r"\textsection{}",
+    "¶": r"\textparagraph{}",
+    "‖": r"$\Vert$",
+    "⋄": r"$\diamond$",
+    "▽": r"$\bigtriangledown$",
+    "\n": " ",
+}
+MARKDOWN_TEXT = {"*": r"\*", "\\": r"\\", "\n": " "}
+MARKDOWN_TAG = re.compile(r"<(?=[A-Za-z/!?])|&(?=#?\w+;)")  # what opens HTML in Markdown; a mere < does not
+CODE = re.compile(r"`([^`]*)`")
+
+
+def _markdown(text: str) -> str:
+    """Prose; text between backticks stays code, in which nothing needs an escape."""
+    parts = CODE.split(text)  # text, code, text, ...
+    for i, part in enumerate(parts):
+        plain = MARKDOWN_TAG.sub(lambda found: html.escape(found[0]), part.translate(str.maketrans(MARKDOWN_TEXT)))
+        parts[i] = f"`{part}`" if i % 2 else plain
+    return "".join(parts)
+
+
+def _markdown_cell(text: str) -> str:
+    return _markdown(text).replace("|", r"\|")
+
+
+def _tex(text: str) -> str:
+    """Text between backticks becomes mathematics where MATH knows it."""
+    parts = CODE.split(text)
+    for i, part in enumerate(parts):
+        plain = part.translate(str.maketrans(TEX_TEXT))
+        code = f"${MATH[part]}$" if part in MATH else rf"\texttt{{{plain}}}"
+        parts[i] = code if i % 2 else plain
+    return "".join(parts)
+
+
+def markdown(page: Page) -> str:
+    """GitHub's table syntax with columns aligned; blocks are rows with a bold heading."""
+    rows = []
+    for label, lines in page.blocks:
+        if label:
+            rows.append((f"**{_markdown_cell(label)}**", *[""] * (len(page.header) - 1)))
+        rows += [tuple(_markdown_cell(cell) for cell in line.cells) for line in lines]
+    aligned = tabulate(
+        rows,
+        headers=[_markdown_cell(cell) for cell in page.header],
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=("left", "left", *["right"] * (len(page.header) - 2)),
+    )
+    notes = "\n".join(f"- {_markdown(note)}" for note in page.notes)
+    return f"# Table {page.number}\n\n{_markdown(page.caption)}\n\n{aligned}\n\n{notes}\n"
+
+
+def tex(page: Page) -> str:
+    """A ``table`` environment to \\input; no wider than the text."""
+    width = len(page.header)
+    body = []
+    for label, lines in page.blocks:
+        body.append(r"\midrule")
+        if label:
+            body.append(rf"\multicolumn{{{width}}}{{l}}{{\emph{{{_tex(label)}}}}} \\")
+        for position, line in enumerate(lines):
+            if line.first and (label or position):
+                body.append(r"\addlinespace")
+            body.append(_tex_line(line.cells))
+    return "\n".join(
+        [
+            rf"% Table {page.number}; needs \usepackage{{booktabs,adjustbox}}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption[{{{_tex(page.title)}}}]{{{_tex(page.caption)}}}",
+            rf"\label{{tab:{page.name.replace('_', '-')}}}",
+            r"\begin{adjustbox}{max width=\textwidth}",
+            rf"\begin{{tabular}}{{ll{'r' * (width - 2)}}}",
+            r"\toprule",
+            _tex_line(page.header),
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{adjustbox}",
+            "",
+            r"\medskip",
+            r"\begin{minipage}{\textwidth}",
+            r"\footnotesize",
+            *[rf"{_tex(note)}\par" for note in page.notes],
+            r"\end{minipage}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _tex_line(cells: tuple[str, ...]) -> str:
+    return " & ".join(_tex(cell) for cell in cells) + r" \\"

@@ -1,0 +1,1 @@
+"""What a run leaves on disk: configuration, status, checkpoints, weights, measurements, and their digests."""

@@ -1,0 +1,44 @@
+"""Weights on the way: which updates of a training run are kept besides the best one, and where they lie.
+
+``snapshots/<update>.safetensors`` in the folder of a run holds the weights as they were after that update, whatever
+the validation set said of them. They are for analyses of the course of training; training itself never reads them, and
+they leave the trained weights and the configuration's digest as they are. When training runs again, from its start,
+the old ones go; a run that was killed goes on from its checkpoint and keeps them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.settings.config import Training
+
+FOLDER = "snapshots"
+DECADES = 3  # between the first and the last one
+
+
+def updates(training: Training) -> list[int]:
+    """The updates after which weights are kept: evenly spaced logarithms up to the last one, ascending.
+
+    Fewer than ``training.snapshots`` where neighbours would fall on one update.
+    """
+    n, total = training.snapshots, sum(phase.updates for phase in training.phases)
+    if total == 0:
+        return []
+    share = DECADES / max(1, n - 1)
+    return sorted({max(1, round(total * 10.0 ** (-share * i))) for i in range(n)})
+
+
+def path_of(run: Path, update: int) -> Path:
+    """Where the weights after an update lie."""
+    return run / FOLDER / f"{update}.safetensors"
+
+
+def missing(run: Path, training: Training, n_updates: int) -> list[int]:
+    """Updates of the first ``n_updates`` whose weights should be in the folder of a run and are not."""
+    return [update for update in updates(training) if update <= n_updates and not path_of(run, update).is_file()]
+
+
+def remove(run: Path) -> None:
+    """Remove all of them."""
+    for path in (run / FOLDER).glob("*.safetensors"):
+        path.unlink()

@@ -1,0 +1,1 @@
+"""Settings: read, checked and resolved to cells; the seeds that follow from a cell."""

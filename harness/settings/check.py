@@ -1,0 +1,296 @@
+"""What no JSON schema can say of settings: names that must exist, and hyperparameters, axes and settings of analyses.
+
+Settings are merged from several sources (``workflows/config.yaml``, a preset, what the user gives), and an error names
+the source that has the key, the key, what was expected and what was found. Methods and analyses are not imported: their
+source texts say what they take (see ``harness.plugins.signatures``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, NamedTuple, NoReturn
+
+from harness.data import CATALOGUE
+from harness.errors import ConfigError, HarnessError
+from harness.plugins.analyses import analysis_names, settings_schema
+from harness.plugins.listing import listed
+from harness.plugins.names import wrong_name, wrong_variant
+from harness.plugins.registry import file_of, method_names
+from harness.plugins.signatures import hyperparameters
+from harness.schema import first_error, shown, with_integers
+from harness.settings.text import dotted
+
+ANY = "*"
+MAPPINGS = ("groups", "grid", "ablations", "searches", "budgets", "analyses")
+WITH_CELLS = ("grid", "ablations", "budgets")  # sections of the form method -> data set -> cell
+LEARNING_RATE, BUDGET, FINER = "learning_rate", "updates", "finer"  # of searches
+
+
+class Source(NamedTuple):
+    """Settings from one place, and what errors call it: a file, ``--config``, ..."""
+
+    name: str
+    values: Mapping[str, Any]
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """JSON schema of settings; ``$defs`` has that of its parts."""
+    return json.loads(files("harness.settings").joinpath("schemas/settings.json").read_text(encoding="utf-8"))
+
+
+def part_schema(part: str) -> dict[str, Any]:
+    """JSON schema of a part of ``$defs``: training, evaluation ..."""
+    return {**schema()["$defs"][part], "$defs": schema()["$defs"]}
+
+
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``base`` with ``over`` laid on top, mappings merged key by key, everything else replaced."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if both else value
+    return result
+
+
+def merged_sources(sources: Sequence[Source]) -> dict[str, Any]:
+    """All sources, later ones on top. A section that is null takes out all that earlier sources put there."""
+    settings: dict[str, Any] = {}
+    for source in sources:
+        settings = merged(settings, _spelt_out(source.values, settings))
+    return settings
+
+
+def _spelt_out(over: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Null sections as what they mean, so that the merged settings, laid over the sources again, stay the same."""
+    over = dict(over)
+    for section in MAPPINGS:
+        if section in over and over[section] is None:
+            over[section] = dict.fromkeys(base.get(section) or {})
+    if isinstance(over.get("groups"), Mapping):
+        over["groups"] = {name: [] if each is None else each for name, each in over["groups"].items()}
+    if "methods" in over and over["methods"] is None:
+        over["methods"] = []
+    if isinstance(data := over.get("data"), Mapping):
+        empty = {"mirrors": [], "paths": dict.fromkeys(base.get("data", {}).get("paths") or {})}
+        over["data"] = {key: empty.get(key) if value is None else value for key, value in data.items()}
+    return over
+
+
+class Checker:
+    """Checks settings, which are merged from ``sources``; methods that they name in files are known already."""
+
+    def __init__(self, settings: Mapping[str, Any], sources: Sequence[Source]):
+        self.sources = sources
+        self.hyperparameters = cache(hyperparameters)
+        self._method_names = cache(method_names)  # those of packages take a while to find
+        self.settings = self._typed(dict(settings), schema(), ())
+
+    def entries(self) -> dict[str, Any]:
+        """The settings, with integers wherever these are meant. Raises ConfigError for the first fault."""
+        self._groups()
+        for name in self.settings["data"]["paths"]:
+            self._dataset(("data", "paths", name), name, CATALOGUE)
+        for section in (*WITH_CELLS, "searches"):
+            self._keys(section)
+        for section in WITH_CELLS:
+            for path, method, entry in self._cells(section):
+                self._names_of_analyses(path, entry)
+                self._model(path, method, entry)
+        self._names_of_analyses(("defaults",), self.settings["defaults"])
+        if self.settings["defaults"].get("model"):
+            self.fail(("defaults", "model"), "expected hyperparameters where methods are, in grid or budgets")
+        for path, method, entry in self._cells("searches"):
+            self._axes(path, method, entry)
+            for i, finer in enumerate(entry.get(FINER, ())):
+                self._axes((*path, FINER, str(i)), method, finer)
+        self._analyses()
+        return self.settings
+
+    def fail(self, path: Sequence[str], message: str) -> NoReturn:
+        """Raises ConfigError for a key, whose source it names."""
+        raise ConfigError(f"{source_of(path, self.sources)}: {dotted(path)}: {message}")
+
+    def _typed(self, value: Any, wanted: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+        found = first_error(value, wanted)
+        if found and not (*path, *found[0]):
+            raise ConfigError(f"{_with_unknown_key(value, wanted, self.sources)}: {found[1]}")
+        if found:
+            self.fail((*path, *found[0]), found[1])
+        return with_integers(value, wanted)
+
+    def _groups(self) -> None:
+        for group, members in self.settings["groups"].items():
+            path = ("groups", group)
+            if wrong := wrong_name(group):
+                self.fail(path, wrong)
+            if group in CATALOGUE:
+                self.fail(path, "expected a name that no data set has, found that of one")
+            for i, name in enumerate(members):
+                self._dataset((*path, str(i)), name, CATALOGUE)
+
+    def _dataset(self, path: Sequence[str], name: str, known: Mapping[str, Any]) -> None:
+        if name not in known:
+            self.fail(path, f"expected a data set ({', '.join(known)}), found {shown(name)}")
+
+    def _keys(self, section: str) -> None:
+        """Methods, data sets, groups and variants that do not exist."""
+        for method, entries in self.settings[section].items():
+            if file_of(method) is None and method not in self._method_names():
+                known = ", ".join(self._method_names())
+                self.fail((section, method), f"expected one of {known}, found {shown(method)}")
+            variants = self._variants(method) if section in ("budgets", "searches") else None
+            for key in entries or {}:
+                self._key(section, method, key, variants)
+
+    def _key(self, section: str, method: str, key: str, variants: set[str] | None) -> None:
+        path, groups = (section, method, key), self.settings["groups"]
+        name, slash, variant = key.partition("/")
+        if key in groups or (key == ANY and section == "budgets"):
+            return
+        if name not in CATALOGUE:
+            known = ", ".join([*CATALOGUE, *groups])
+            self.fail(path, f"expected a data set or group ({known}), found {shown(key)}")
+        if not slash:
+            return
+        if variant in ("", "default"):
+            self.fail(path, f"expected the name of a variant after {name}/, found {shown(variant)}")
+        if wrong := wrong_variant(variant):
+            self.fail(path, f"variant: {wrong}")
+        if variants is not None and key not in variants:
+            there = ", ".join(sorted(variants)) or "none"
+            self.fail(path, f"expected a variant of the grid or the ablations ({there}), found {shown(key)}")
+
+    def _variants(self, method: str) -> set[str] | None:
+        """Keys with a variant that a method has, or had until a later source took it out; None where all are gone."""
+        sections = ("grid", "ablations")
+        if any(self.settings[section].get(method, {}) is None for section in sections):
+            return None
+        places = [self.settings, *(source.values for source in self.sources)]
+        found = [((place.get(section) or {}).get(method) or {}) for place in places for section in sections]
+        return {key for entries in found for key in entries if "/" in key}
+
+    def _cells(self, section: str) -> Iterator[tuple[tuple[str, str, str], str, dict[str, Any]]]:
+        for method, entries in self.settings[section].items():
+            for key, entry in (entries or {}).items():
+                if entry:
+                    yield (section, method, key), method, entry
+
+    def _names_of_analyses(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        for i, name in enumerate(entry.get("analyses", ())):
+            self._analysis((*path, "analyses", str(i)), name)
+
+    def _analysis(self, path: tuple[str, ...], name: str) -> None:
+        if name not in analysis_names():
+            self.fail(path, f"expected some of {', '.join(analysis_names())}, found {shown(name)}")
+
+    def _model(self, path: tuple[str, ...], method: str, entry: dict[str, Any]) -> None:
+        wanted = self.hyperparameters(method)
+        if "model" in entry and wanted is not None:
+            entry["model"] = self._typed(entry["model"], {**wanted, "required": []}, (*path, "model"))
+
+    def _axes(self, path: tuple[str, ...], method: str, axes: dict[str, Any]) -> None:
+        wanted = self.hyperparameters(method)
+        training = part_schema("training")["properties"]
+        known = {LEARNING_RATE: {"type": "number", "exclusiveMinimum": 0}}
+        known |= {f"training.{key}": value for key, value in training.items()}
+        known |= {f"model.{key}": value for key, value in (wanted or {"properties": {}})["properties"].items()}
+        for axis, values in axes.items():
+            if axis in (BUDGET, FINER) or (wanted is None and axis.startswith("model.")):
+                continue
+            if axis not in known:
+                self.fail((*path, axis), f"expected axes out of {', '.join(known)}, found {shown(axis)}")
+            items = {"type": "array", "items": known[axis], "$defs": schema()["$defs"]}
+            axes[axis] = self._typed(values, items, (*path, axis))
+
+    def _analyses(self) -> None:
+        keys = (ANY, *self.settings["groups"], *CATALOGUE)
+        for name, entries in self.settings["analyses"].items():
+            self._analysis(("analyses", name), name)
+            wanted = settings_schema(name)
+            for key, entry in (entries or {}).items():
+                path = ("analyses", name, key)
+                if key not in keys:
+                    self.fail(path, f"expected a data set or group ({', '.join(keys)}), found {shown(key)}")
+                if entry is not None and wanted is not None:
+                    entries[key] = self._typed(entry, {**wanted, "required": []}, path)
+            for dataset in CATALOGUE if wanted else ():
+                found = analysis_settings(self.settings, name, dataset)
+                missing = [] if found is None else [each for each in wanted["required"] if each not in found]
+                if missing:
+                    self.fail(("analyses", name), f"expected {', '.join(missing)} for {dataset}, found none")
+
+
+def cell_faults(
+    values: Mapping[str, Any], wanted: dict[str, Any] | None, method: str, dataset: str, paths: Mapping[str, Any]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What keeps a cell from being trained, as far as settings tell: keys, and what was expected and found.
+
+    values: all that applies to it. wanted: JSON schema of the hyperparameters, where it is known. paths: the data sets
+    of which the user has files, perhaps with labels.
+    """
+    for part in ("training", "evaluation"):
+        missing = sorted(set(part_schema(part)["properties"]) - set(values.get(part, {})))
+        if missing:
+            yield (part,), f"expected {', '.join(missing)}, found none"
+    model = values.get("model", {})
+    # the types in the entries are right by now, so that only what none of them has, or defaults have, can be wrong
+    doubtful = wanted is not None and (set(wanted["required"]) - set(model) or set(model) - set(wanted["properties"]))
+    if doubtful and (found := first_error(model, wanted)):
+        yield ("model", *found[0]), found[1]
+    training = values["training"]
+    if not training["phases"] and not _has_closed_form(method):
+        yield ("training", "phases"), "expected at least one, found none"
+    if training["labels"] is not None:
+        rows, per_batch = training["labels"]["rows"], training["labels"]["per_batch"]
+        classes = CATALOGUE[dataset].classes
+        if classes is None and dataset not in paths:
+            yield ("training", "labels"), f"expected null, as {dataset} has no labels, found {rows} rows"
+        if classes is not None and rows % classes:
+            yield ("training", "labels", "rows"), f"expected a multiple of the {classes} classes, found {rows}"
+        if per_batch > training["batch_size"]:
+            expected = f"at most {training['batch_size']}, the batch_size"
+            yield ("training", "labels", "per_batch"), f"expected {expected}, found {per_batch}"
+
+
+def _has_closed_form(method: str) -> bool:
+    try:
+        return "closed form" in listed(method).capabilities
+    except HarnessError:
+        return True  # its source cannot be read, so only training can tell
+
+
+def analysis_settings(settings: Mapping[str, Any], name: str, dataset: str) -> dict[str, Any] | None:
+    """What the configuration says of an analysis on a data set, general to specific; None where it is not asked for."""
+    entries = settings["analyses"][name] or {}
+    groups = [group for group, members in settings["groups"].items() if dataset in members]
+    values: dict[str, Any] | None = None
+    for key in dict.fromkeys((ANY, *groups, dataset)):
+        if key in entries:
+            values = None if entries[key] is None else merged(values or {}, entries[key])
+    return values
+
+
+def source_of(path: Sequence[str], sources: Sequence[Source]) -> str:
+    """The name of the source from which a key comes: the last that has it, or most of the way to it."""
+    return max(reversed(sources), key=lambda source: depth(source.values, path)).name
+
+
+def depth(value: Any, path: Sequence[str]) -> int:
+    """How many keys of a path a value has, one in the other."""
+    for n, part in enumerate(path):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return n
+    return len(path)
+
+
+def _with_unknown_key(value: Mapping[str, Any], wanted: Mapping[str, Any], sources: Sequence[Source]) -> str:
+    unknown = [key for key in value if key not in wanted["properties"]]
+    return source_of(unknown[:1], sources)

@@ -1,0 +1,343 @@
+"""Configuration: read once at the edge, checked against a schema, resolved into frozen cells.
+
+Settings are ``workflows/config.yaml``, overlaid by ``workflows/presets/PRESET.yaml``, overlaid by what the user gives
+(Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``); ``harness.settings.text`` reads all, and
+``harness.settings.check`` refuses what no cell could be trained with. A *cell* is one model to train: a data set,
+a method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a
+preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
+more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
+alone: they are in no table, only the analyses of ablations look at them (see ``harness.evaluation.analyses``), and with
+a method that is taken out of the grid they go as well. ``searches`` tries settings on the validation set (see
+``harness.results.search``). Everything that is chosen about a trained model is in its :class:`Cell`, and nothing else
+is; how it is computed, which decides its last bits, is in ``harness.compute.computing``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.compute.cache_folder import cache_folder
+from harness.compute.places import ROOT, WORKFLOWS
+from harness.data import DataSettings
+from harness.errors import ConfigError
+from harness.plugins.names import variant_folder
+from harness.plugins.registry import use_files
+from harness.schema import check
+from harness.settings.check import (
+    ANY,
+    Checker,
+    Source,
+    cell_faults,
+    depth,
+    merged,
+    merged_sources,
+    part_schema,
+    source_of,
+)
+from harness.settings.text import dotted, plain, read_yaml
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``updates`` steps of Adam at one learning rate with ``n_samples`` importance samples a row."""
+
+    updates: int
+    learning_rate: float
+    n_samples: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How many training rows keep their label (equally many a class), and how many of these a batch holds."""
+
+    rows: int
+    per_batch: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """The budget of a training run.
+
+    l1: the thesis' lambda, for gradients *summed* over a batch of ``batch_size``. validate_every: updates between two
+    looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
+    end a phase. precision: auto, float32 or bfloat16, of matrix products in training (see
+    ``harness.compute.precision``). snapshots: how many sets of weights to keep on the way (see
+    ``harness.results.snapshots``).
+    """
+
+    batch_size: int
+    l1: float
+    phases: tuple[Phase, ...]
+    validate_every: int
+    validation_rows: int
+    validation_samples: int
+    patience: int
+    checkpoint_every_s: float
+    time_limit_s: float | None
+    precision: str
+    labels: Labels | None
+    snapshots: int = 0
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Training:
+        labels = values["labels"]
+        phases = tuple(Phase(**phase) for phase in values["phases"])
+        return cls(**{**values, "phases": phases, "labels": None if labels is None else Labels(**labels)})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured: importance samples a row, test rows (None: all), draws for Z.
+
+    z_outer: independent draws. z_inner: work on each, inner samples or the temperatures of an annealed chain.
+    """
+
+    n_samples: int
+    rows: int | None
+    z_outer: int
+    z_inner: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model to train and measure; ``model`` holds the hyperparameters of the method."""
+
+    dataset: str
+    method: str
+    variant: str
+    seed: int
+    model: Mapping[str, Any]
+    training: Training
+    evaluation: Evaluation
+
+    @property
+    def path(self) -> str:
+        """DATASET/METHOD/VARIANT/SEED, the folder of the run below ``runs/``."""
+        return f"{self.dataset}/{self.method}/{variant_folder(self.variant)}/{self.seed}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Cell:
+        """From what ``to_dict`` gave; raises ConfigError for anything else."""
+        fields = {field.name for field in dataclasses.fields(cls)}
+        if set(values) != fields:
+            raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
+        for part in ("training", "evaluation"):
+            check(values[part], part_schema(part), f"cell: {part}")
+        training, evaluation = Training.from_dict(values["training"]), Evaluation(**values["evaluation"])
+        return cls(**{**values, "training": training, "evaluation": evaluation})
+
+    @property
+    def training_digest(self) -> str:
+        """sha256 of all that decides the trained weights; two cells of one digest train the same model.
+
+        With the same code of the method, that is: see ``harness.results.method_code``.
+        """
+        return hashlib.sha256(canonical_json(self.training_values()).encode()).hexdigest()
+
+    def training_values(self) -> dict[str, Any]:
+        """What of ``to_dict`` decides the trained weights."""
+        values = self.to_dict()
+        del values["evaluation"], values["training"]["checkpoint_every_s"], values["training"]["snapshots"]
+        return values
+
+
+def canonical_json(value: Any) -> str:
+    """One line, sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def presets() -> list[str]:
+    """Names of the presets that exist."""
+    return sorted(path.stem for path in (WORKFLOWS / "presets").glob("*.yaml"))
+
+
+def load_settings(overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The merged settings, checked; from here on, the methods in the files that they name are known.
+
+    ``overrides`` is the user's part; its ``preset`` chooses the preset. Raises ConfigError that names the key.
+    """
+    return read_settings([Source("settings", plain(overrides or {}, "settings"))])
+
+
+def read_settings(given: Sequence[Source]) -> dict[str, Any]:
+    """``load_settings`` for a user's part in several pieces, later ones on top of earlier ones.
+
+    Raises ConfigError that names piece, key, what was expected and what was found.
+    """
+    base = Source("workflows/config.yaml", read_yaml(WORKFLOWS / "config.yaml"))
+    asked = next(source for source in [*reversed(given), base] if "preset" in source.values)
+    preset = asked.values["preset"]
+    if preset not in presets():
+        raise ConfigError(f"{asked.name}: preset: expected one of {', '.join(presets())}, found {preset!r}")
+    path = f"presets/{preset}.yaml"
+    sources = [base, Source(f"workflows/{path}", read_yaml(WORKFLOWS / path)), *given]
+    checker = Checker(merged_sources(sources), sources)
+    try:
+        use_files(method_files(checker.settings))
+    except ConfigError as error:
+        raise ConfigError(f"{source_of(('methods',), sources)}: {error}") from error
+    settings = checker.entries()
+    _check_cells(settings, sources, checker.hyperparameters)
+    return settings
+
+
+def data_settings(settings: Mapping[str, Any]) -> DataSettings:
+    """Where data are looked for; relative folders count from ``harness.compute.places.ROOT``."""
+    data = settings["data"]
+    return DataSettings(
+        cache=ROOT / Path(data["cache"]).expanduser() if data["cache"] else cache_folder(),
+        mirrors=tuple(ROOT / Path(mirror).expanduser() for mirror in data["mirrors"]),
+        download=data["download"],
+        paths={name: ROOT / Path(path).expanduser() for name, path in data["paths"].items() if path is not None},
+        timeout_s=data["timeout_s"],
+    )
+
+
+def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Files with methods that the settings name; relative ones count from ``harness.compute.places.ROOT``."""
+    return tuple(ROOT / Path(path).expanduser() for path in settings["methods"])
+
+
+def cells(settings: Mapping[str, Any]) -> list[Cell]:
+    """All cells of the grid and of the ablations, every repetition, in the order of the configuration."""
+    ablations = cells_named(settings, "ablations")
+    return [
+        dataclasses.replace(cell, seed=seed)
+        for method, dataset, variant in [*cells_named(settings, "grid"), *ablations]
+        for cell, repetitions in [_resolved(settings, dataset, method, variant, ablations)]
+        for seed in range(repetitions)
+    ]
+
+
+def is_ablation(settings: Mapping[str, Any], cell: Cell) -> bool:
+    """Whether a cell is one of the ablations."""
+    return (cell.method, cell.dataset, cell.variant) in cells_named(settings, "ablations")
+
+
+def chosen_analyses(settings: Mapping[str, Any], cell: Cell) -> list[str] | None:
+    """Names of the analyses that entries of the cell ask for; None for all that there are."""
+    ablations = cells_named(settings, "ablations")
+    return _merged_entries(settings, cell.dataset, cell.method, cell.variant, ablations).get("analyses")
+
+
+def cells_named(settings: Mapping[str, Any], section: str) -> dict[tuple[str, str, str], str]:
+    """(method, data set, variant) of all cells that a section in the form of the grid has -> the key that brings it."""
+    groups = settings["groups"]
+    seen: dict[tuple[str, str, str], str] = {}
+    for method, entries in settings[section].items():
+        if not settings["grid"].get(method):
+            continue
+        # null takes out what an earlier file put in, and a data set from its group
+        given = {key: entry for key, entry in (entries or {}).items() if entry is not None}
+        for key, name in itertools.chain.from_iterable(((k, n) for n in groups.get(k, [k])) for k in given):
+            if name in given or name not in (entries or {}):
+                dataset, _, variant = name.partition("/")
+                seen.setdefault((method, dataset, variant), key)
+    return seen
+
+
+def _merged_entries(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, ablations: Iterable[tuple[str, str, str]]
+) -> dict[str, Any]:
+    """Everything that applies to a cell, general to specific: defaults, then grid, then ablations, then budgets."""
+    of_ablations = (method, dataset, variant) in ablations
+    values = settings["defaults"]
+    for section in ("grid", *(["ablations"] if of_ablations else []), "budgets"):
+        values = merged(values, specific_entries(settings, section, dataset, method, variant))
+    return values
+
+
+def specific_entries(
+    settings: Mapping[str, Any], section: str, dataset: str, method: str, variant: str
+) -> dict[str, Any]:
+    """What one section says of a cell, general to specific."""
+    entries = settings[section].get(method) or {}
+    values: dict[str, Any] = {}
+    for name in _names_of(settings, dataset, variant):
+        values = merged(values, entries.get(name) or {})
+    return values
+
+
+def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str = "", seed: int = 0) -> Cell:
+    """The cell of this name, with everything that applies to it.
+
+    ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the settings do not have.
+    """
+    ablations = cells_named(settings, "ablations")
+    known = [*cells_named(settings, "grid"), *ablations]
+    chosen = [v for m, d, v in known if (m, d, variant_folder(v)) == (method, dataset, variant_folder(variant))]
+    if not chosen:
+        existing = ", ".join(f"{m}/{d}/{variant_folder(v)}" for m, d, v in known)
+        asked = f"{method}/{dataset}/{variant_folder(variant)}"
+        raise ConfigError(f"cell {asked}: expected method/data set/variant out of {existing}")
+    cell, _ = _resolved(settings, dataset, method, chosen[0], ablations)
+    return dataclasses.replace(cell, seed=seed)
+
+
+def _resolved(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, ablations: Iterable[tuple[str, str, str]]
+) -> tuple[Cell, int]:
+    """A cell, and how often it is trained: what its entries say, else ``repetitions`` of the settings."""
+    values = _merged_entries(settings, dataset, method, variant, ablations)
+    cell = Cell(
+        dataset=dataset,
+        method=method,
+        variant=variant,
+        seed=0,
+        model=values.get("model", {}),
+        training=Training.from_dict(values["training"]),
+        evaluation=Evaluation(**values["evaluation"]),
+    )
+    return cell, values.get("repetitions", settings["repetitions"])
+
+
+def _check_cells(
+    settings: dict[str, Any], sources: Sequence[Source], schema_of: Callable[[str], dict[str, Any] | None]
+) -> None:
+    """Raises ConfigError for two cells with one folder, and for one that is incomplete or cannot be trained."""
+    grid, ablations = cells_named(settings, "grid"), cells_named(settings, "ablations")
+    folders: dict[tuple[str, str, str], str] = {}
+    for section, found in (("grid", grid), ("ablations", ablations)):
+        for (method, dataset, variant), key in found.items():
+            where = f"{source_of((section, method, key), sources)}: {section}.{method}.{key}"
+            if section == "ablations" and (method, dataset, variant) in grid:
+                raise ConfigError(f"{where}: expected a variant of its own, found {variant!r} in the grid as well")
+            # file systems that do not tell capitals apart have one folder for both
+            folder = (method, dataset, variant_folder(variant).casefold())
+            if folder in folders:
+                other = f"{variant_folder(variant)}, that of {folders[folder]!r}"
+                raise ConfigError(f"{where}: expected a folder of its own, found {other}")
+            folders[folder] = variant
+            values = _merged_entries(settings, dataset, method, variant, ablations)
+            for keys, fault in cell_faults(values, schema_of(method), method, dataset, settings["data"]["paths"]):
+                path = _origin(settings, dataset, method, variant, keys) or (section, method, key, *keys)
+                cell = "" if dataset in path else f"{dataset}: "
+                raise ConfigError(f"{source_of(path, sources)}: {dotted(path)}: {cell}{fault}")
+
+
+def _origin(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, keys: tuple[str, ...]
+) -> tuple[str, ...] | None:
+    """Where settings say what a cell has at ``keys``; None where no entry goes that far."""
+    for section in ("budgets", "ablations", "grid"):
+        entries = settings[section].get(method) or {}
+        for name in reversed(_names_of(settings, dataset, variant)):
+            if depth(entries.get(name), keys) == len(keys):
+                return (section, method, name, *keys)
+    return ("defaults", *keys) if depth(settings["defaults"], keys) == len(keys) else None
+
+
+def _names_of(settings: Mapping[str, Any], dataset: str, variant: str) -> list[str]:
+    """Under which names sections can have entries for a cell, general to specific."""
+    groups = [group for group, members in settings["groups"].items() if dataset in members]
+    return list(dict.fromkeys([ANY, *groups, dataset, f"{dataset}/{variant}" if variant else dataset]))

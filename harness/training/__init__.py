@@ -1,0 +1,1 @@
+"""Training a cell: rows in batches, updates, validation, checkpoints."""

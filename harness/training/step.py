@@ -1,0 +1,188 @@
+"""One update of a model: gradients, L1 penalty, Adam. What training repeats and what ``harness bench`` measures.
+
+Everything that persists from one update to the next, but for the random generator, lives here: parameters and gradients
+in one buffer each, and Adam's moments. On the CPU the penalty, the step and clearing the gradients are one fused pass.
+On a GPU the whole update is captured as a CUDA graph once a batch shape and replayed from then on, since launching its
+hundred small kernels one by one takes longer than running them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from harness.compute.precision import product_dtype
+from harness.errors import ConfigError, HarnessError
+from harness.method import Batch, Method, OwnGradients
+from harness.training.flat import FlatParameters, device_of
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba's
+EAGER_UPDATES = 3  # before a capture: libraries choose their algorithms and allocate their workspaces
+
+
+class UpdateStep:
+    """Updates ``model``, whose parameters become views of one buffer.
+
+    precision: ``auto``, ``float32`` or ``bfloat16``, of the matrix products of methods that leave it open (see
+    ``harness.compute.precision.product_dtype``). Raises ConfigError for a model whose parameters cannot be trained
+    together, or with a loss and nothing that learns.
+    """
+
+    def __init__(self, model: Method, precision: str = "auto"):
+        device = device_of(model)
+        self.product_dtype = product_dtype(model, precision, device)
+        if self.product_dtype is not None:
+            model.product_dtype = self.product_dtype
+        self.model = model
+        self.parameters = FlatParameters(model, self.product_dtype)
+        values = self.parameters.values
+        self._own_gradients = isinstance(model, OwnGradients)
+        if not self._own_gradients and not len(values):
+            raise ConfigError(f"method {_name(model)}: expected a parameter that learns, found none")
+        self.n_steps = 0
+        self._checked = False
+        self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
+        # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
+        self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
+        self._graphs = CudaGraph if device.type == "cuda" and model.capturable else None
+        self._captured: dict[tuple[object, ...], _Captured] = {}
+
+    def run(self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float) -> Tensor:
+        """Update once on ``batch``; the mean loss, a detached scalar.
+
+        l1: strength of a penalty l1 sum |w| on top of the mean loss, over parameters of two or more dimensions.
+        """
+        self.n_steps += 1
+        rate = learning_rate / (1.0 - BETA1**self.n_steps)
+        scale = 1.0 / math.sqrt(1.0 - BETA2**self.n_steps)
+        if self._scalars.device.type == "cpu" and self._scalars.dtype == torch.float32:
+            loss = self._gradients(batch, n_samples, generator)
+            self._fused_adam(rate, scale, l1)
+            return loss
+        self._scalars.copy_(torch.tensor([rate, scale, l1], dtype=self._scalars.dtype))
+        if self._graphs is not None:
+            return self._replay(batch, n_samples, generator)
+        return self._whole(batch, n_samples, generator)
+
+    @torch.enable_grad()
+    def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """The mean loss on ``batch`` without an update, a detached scalar."""
+        if not self._own_gradients:
+            return self.model.loss(batch, n_samples, generator).detach()
+        loss = self._gradients(batch, n_samples, generator)
+        self.parameters.gradients.zero_()
+        self.parameters.products.zero_()
+        return loss.detach()
+
+    def state(self) -> dict[str, Tensor]:
+        """Adam's state, for a checkpoint."""
+        return {"step": torch.tensor(self.n_steps), "first": self.first, "second": self.second}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Continue from what ``state`` gave."""
+        self.n_steps = int(state["step"])
+        self.first.copy_(state["first"])
+        self.second.copy_(state["second"])
+
+    def _gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
+        self.parameters.begin_update()
+        if self._own_gradients:
+            loss = self.model.accumulate_gradients(batch, n_samples, generator)
+        else:
+            loss = self.model.loss(batch, n_samples, generator)
+            if not loss.requires_grad:
+                raise HarnessError(
+                    f"method {_name(self.model)}: expected a loss that depends on a parameter that learns, found "
+                    "one that can not be differentiated"
+                )
+            loss.backward()
+        self.parameters.reattach()
+        if not self._checked:
+            self.parameters.check()
+            self._checked = True
+        return loss.detach()
+
+    def _fused_adam(self, rate: float, scale: float, l1: float) -> None:
+        from harness.kernels import adam
+
+        flat = self.parameters
+        tensors = (flat.values, flat.gradients, flat.products.view(torch.uint16), self.first, self.second)
+        scalars = l1, rate, BETA1, BETA2, scale, EPSILON
+        adam.step(*(tensor.numpy() for tensor in tensors), flat.n_weights, *scalars)
+
+    @torch.no_grad()
+    def _tensor_adam(self) -> None:
+        values, weights = self.parameters.values, self.parameters.values[: self.parameters.n_weights]
+        gradient = self.parameters.gradients
+        gradient[: len(self.parameters.products)] += self.parameters.products
+        self.parameters.products.zero_()
+        gradient[: len(weights)] += weights.sign() * self._scalars[2]
+        self.first.lerp_(gradient, 1.0 - BETA1)
+        self.second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
+        values -= self._scalars[0] * self.first / (self.second.sqrt() * self._scalars[1] + EPSILON)
+        gradient.zero_()
+
+    def _whole(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        loss = self._gradients(batch, n_samples, generator)
+        self._tensor_adam()
+        return loss
+
+    def _replay(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        key = (*batch.x.shape, batch.y is None, n_samples)
+        captured = self._captured.setdefault(key, _Captured())
+        if captured.n_eager < EAGER_UPDATES:
+            captured.n_eager += 1
+            return self._graphs.warm_up(lambda: self._whole(batch, n_samples, generator))
+        if captured.graph is None:
+            captured.batch = Batch(batch.x.clone(), None if batch.y is None else batch.y.clone())
+            captured.graph = self._graphs(lambda: self._whole(captured.batch, n_samples, generator), generator)
+        captured.batch.x.copy_(batch.x)
+        if batch.y is not None:
+            captured.batch.y.copy_(batch.y)
+        return captured.graph.replay()
+
+
+class CudaGraph:
+    """The kernels that a function launches, recorded, and launched together from then on.
+
+    The function must do the same whatever the numbers are, and leave them on the device.
+    """
+
+    def __init__(self, function: Callable[[], Tensor], generator: torch.Generator):
+        self._graph = torch.cuda.CUDAGraph()
+        self._graph.register_generator_state(generator)
+        with torch.cuda.graph(self._graph):
+            self._result = function()
+
+    def replay(self) -> Tensor:
+        """What the function would return now."""
+        self._graph.replay()
+        return self._result.clone()
+
+    @staticmethod
+    def warm_up(function: Callable[[], Tensor]) -> Tensor:
+        """Call the function as capturing wants it called before: on a stream of its own."""
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            result = function()
+        torch.cuda.current_stream().wait_stream(stream)
+        return result
+
+
+def _name(model: Method) -> str:
+    return getattr(model, "name", type(model).__name__)
+
+
+@dataclass
+class _Captured:
+    """A captured update and the memory it reads."""
+
+    n_eager: int = 0
+    graph: CudaGraph | None = None
+    batch: Batch | None = None
