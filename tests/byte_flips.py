@@ -26,7 +26,7 @@ from pathlib import Path
 from campaign import FIGURES, Campaign
 
 from harness.cli import main as harness
-from harness.results.seals import discard_broken
+from harness.storage.seals import discard_broken
 
 SOUND, REFUSED, UNREAD, SILENT = "mended", "refused", "unread", "SILENT"
 NOT_READ = ("logs", "settings")

@@ -15,8 +15,8 @@ from harness.evaluation.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, failures
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned, analyses_of
 from harness.reporting.figures import gather, style, write
-from harness.results import runs
 from harness.settings.config import load_settings
+from harness.storage import runs
 from harness.training.train import train
 
 CPU = torch.device("cpu")

@@ -19,7 +19,7 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.pixels import as_table, images_of
 from harness.evaluation.plan import analyses_of
 from harness.reporting.figures import images, write
-from harness.results import runs
+from harness.storage import runs
 from harness.training.train import train
 
 CPU = torch.device("cpu")

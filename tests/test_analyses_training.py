@@ -15,8 +15,8 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import analyses_of
 from harness.plugins.registry import build
 from harness.reporting.figures import figure_3_5, write
-from harness.results import runs, snapshots
 from harness.settings.seeds import generator_for
+from harness.storage import runs, snapshots
 from harness.training.train import train
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import pytest
 
 from harness.cli import cluster, main
 from harness.errors import ConfigError
-from harness.results import runs
+from harness.storage import runs
 
 LIKE_SNAKEMAKE = """
 import signal, subprocess, sys

@@ -8,8 +8,8 @@ from cells import cell, patterns
 from safetensors.torch import load_file, save_file
 from test_training import StoppingRun
 
-from harness.results import checkpoint, runs
 from harness.settings.config import Phase
+from harness.storage import checkpoint, runs
 from harness.training.train import InterruptedRunError, train
 
 CPU = torch.device("cpu")

@@ -25,8 +25,8 @@ from harness.evaluation.manifest import RECORD, read_manifest, read_table
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
 from harness.reporting.publish import publish
-from harness.results import checkpoint, records, runs, seals, snapshots
-from harness.results.collect import read_metrics
+from harness.storage import checkpoint, records, runs, seals, snapshots
+from harness.storage.collect import read_metrics
 from harness.training.train import InterruptedRunError, new_model, train
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from harness.evaluation.plan import analyses_of
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Batch
 from harness.reporting.figures import figure_depth, write
-from harness.results import runs
+from harness.storage import runs
 from harness.training.train import train
 
 CPU = torch.device("cpu")

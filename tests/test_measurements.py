@@ -10,7 +10,7 @@ from harness.cli import main
 from harness.compute.places import ROOT
 from harness.errors import DataError
 from harness.reporting.publish import _read_earlier
-from harness.results.measurements import read_csv, read_measurements, usable
+from harness.storage.measurements import read_csv, read_measurements, usable
 
 PUBLISHED = sorted((ROOT / "results" / "published").glob("*/metrics.parquet"))
 ROW = {"preset": "quick", "dataset": "adult", "method": "nade", "variant": "", "seed": 0, "metric": "-log p"}

@@ -12,7 +12,7 @@ from cells import cell, patterns
 from harness.evaluation.measure import measure
 from harness.method import Batch, Method
 from harness.plugins.registry import build
-from harness.results import pieces, runs
+from harness.storage import pieces, runs
 
 CPU = torch.device("cpu")
 MODELS = {"eonade": {"hidden": [5], "n_orders": 2}, "rbm": {"hidden": 4}}

@@ -11,8 +11,8 @@ from harness.errors import ConfigError
 from harness.plugins import registry
 from harness.plugins.listing import Listed, listed
 from harness.plugins.registry import build, method_class, method_names, origin, use_files
-from harness.results import runs
 from harness.settings import config
+from harness.storage import runs
 
 METHOD = """
 import torch

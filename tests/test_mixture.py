@@ -14,7 +14,7 @@ from harness.errors import ConfigError
 from harness.evaluation.evaluate import evaluate
 from harness.method import Batch, capabilities
 from harness.plugins.registry import build
-from harness.results import runs
+from harness.storage import runs
 from harness.training.train import train
 
 CPU = torch.device("cpu")

@@ -11,8 +11,8 @@ from harness.cli.new_method import write_new_method
 from harness.errors import ConfigError
 from harness.plugins.listing import listed
 from harness.plugins.registry import method_class, use_files
-from harness.results import runs
 from harness.settings import config
+from harness.storage import runs
 from harness.training.train import train
 from harness.verify import CHECKS, Subject, run_check
 

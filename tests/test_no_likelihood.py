@@ -11,8 +11,8 @@ from harness.errors import ConfigError
 from harness.evaluation.evaluate import evaluate
 from harness.plugins.registry import use_files
 from harness.reporting.tables import PlannedCell, write_tables
-from harness.results import runs
-from harness.results.measurements import NUMBERS
+from harness.storage import runs
+from harness.storage.measurements import NUMBERS
 from harness.training.train import train
 
 HEAD = """

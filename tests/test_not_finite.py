@@ -18,8 +18,8 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
 from harness.plugins.registry import build
 from harness.reporting.tables.pooling import pool, rows_by_cell
-from harness.results import runs
-from harness.results.collect import read_metrics
+from harness.storage import runs
+from harness.storage.collect import read_metrics
 
 CPU = torch.device("cpu")
 MODELS = {"rbm": {"hidden": 4}}

@@ -15,8 +15,8 @@ from harness.errors import DataError
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
-from harness.results import runs
-from harness.results.collect import read_metrics
+from harness.storage import runs
+from harness.storage.collect import read_metrics
 from harness.training.train import train
 
 CPU = torch.device("cpu")

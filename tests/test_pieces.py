@@ -14,7 +14,7 @@ import torch
 from harness.errors import InterruptedMeasuringError
 from harness.estimators import Estimates, LogZ2, importance_estimates, log_z2
 from harness.plugins.registry import build
-from harness.results import pieces
+from harness.storage import pieces
 
 CPU = torch.device("cpu")
 FACTS = {"model": "of tests"}
@@ -197,7 +197,7 @@ def test_the_clock_counts_earlier_tries(tmp_path, eager):
 
 EAGER = """
 import sys
-from harness.results import pieces
+from harness.storage import pieces
 from harness.cli import main
 pieces.WRITE_EVERY_S, pieces.SHARE_OF_WRITING = 0.0, float("inf")
 sys.exit(main(sys.argv[1:]))

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 from harness.cli import main
-from harness.results.search import trials
 from harness.settings.config import Cell, load_settings, resolve
+from harness.storage.search import trials
 
 TINY = {"preset": "smoke", "grid": {}, "repetitions": 1}
 OTHERS = {"uci": None, "binarized_mnist": None}

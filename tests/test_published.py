@@ -14,8 +14,8 @@ from harness.cli import main
 from harness.compute.places import ROOT
 from harness.reporting.report.claims import HOLDS, UNDECIDED, claims_of
 from harness.reporting.tables import PlannedCell, write_tables
-from harness.results.runs import UNAVAILABLE
 from harness.settings.config import Cell
+from harness.storage.runs import UNAVAILABLE
 
 RUNS = sorted(path.parent for path in PUBLISHED.glob("*/metrics.parquet"))
 CLAIMS = {  # judged from the csv data of the published quick figures; what does not hold there, the report says so

@@ -16,8 +16,8 @@ from harness.blocks import exact
 from harness.evaluation.evaluate import evaluate
 from harness.method import Batch, capabilities
 from harness.plugins.registry import build
-from harness.results import runs
 from harness.settings.config import Phase
+from harness.storage import runs
 from harness.training.step import UpdateStep
 from harness.training.train import InterruptedRunError, _Run, train
 

@@ -17,7 +17,7 @@ from harness.reporting.report import claims, write_report
 from harness.reporting.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
 from harness.reporting.report.markup import prose
 from harness.reporting.tables import PlannedCell
-from harness.results import runs
+from harness.storage import runs
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -19,7 +19,7 @@ from harness.evaluation import per_row
 from harness.evaluation.evaluate import evaluate, record_failure
 from harness.evaluation.per_row import RowValues, keep_part
 from harness.plugins.registry import build
-from harness.results import runs
+from harness.storage import runs
 from harness.training.train import train
 
 CPU = torch.device("cpu")

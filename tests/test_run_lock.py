@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from harness.errors import HarnessError
-from harness.results import run_lock
+from harness.storage import run_lock
 
 WORKER = """
 import sys
 from pathlib import Path
-from harness.results import run_lock
+from harness.storage import run_lock
 run_lock.POLL_S = 0.01
 folder = Path(sys.argv[1])
 for _ in range(int(sys.argv[2])):
@@ -27,7 +27,7 @@ for _ in range(int(sys.argv[2])):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.results import run_lock
+from harness.storage import run_lock
 with run_lock.alone_in(Path(sys.argv[1])):
     print("inside", flush=True)
     sys.stdin.read()

@@ -8,8 +8,8 @@ import pytest
 
 from harness.cli import main
 from harness.errors import ConfigError, DataError
-from harness.results.search import find_trial, findings, trials
 from harness.settings.config import load_settings, resolve
+from harness.storage.search import find_trial, findings, trials
 
 PHASES = [
     {"updates": 30, "learning_rate": 0.02, "n_samples": 2},

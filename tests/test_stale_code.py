@@ -20,11 +20,11 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
 from harness.plugins import registry
 from harness.plugins.registry import use_files
-from harness.results import checkpoint, runs
-from harness.results.method_code import MethodCode, code_of, in_one_line, training_key, version_of
-from harness.results.records import file_digest
-from harness.results.search import findings, trials
 from harness.settings.config import ROOT
+from harness.storage import checkpoint, runs
+from harness.storage.method_code import MethodCode, code_of, in_one_line, training_key, version_of
+from harness.storage.records import file_digest
+from harness.storage.search import findings, trials
 from harness.training.train import InterruptedRunError, _Run, train
 
 CPU = torch.device("cpu")

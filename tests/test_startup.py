@@ -22,7 +22,7 @@ def imported(code, *arguments):
 
 def test_reading_the_snakefile_needs_no_torch():
     assert not {"torch", "pandas", "scipy"} & imported(
-        "import harness.settings.config, harness.results.runs, harness.cli.workflow"
+        "import harness.settings.config, harness.storage.runs, harness.cli.workflow"
     )
 
 

@@ -23,8 +23,8 @@ from harness.data import CATALOGUE, DataSettings, fetch
 from harness.errors import ConfigError, DataError
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.measure import measure
-from harness.results import checkpoint, runs, snapshots
 from harness.settings.config import Labels, Phase
+from harness.storage import checkpoint, runs, snapshots
 from harness.training.batches import Rows, TrainingBatches, balanced_rows
 from harness.training.flat import FlatParameters
 from harness.training.train import InterruptedRunError, _Run, new_model, train

@@ -14,8 +14,8 @@ from test_training import StoppingRun
 from harness.errors import ConfigError, HarnessError
 from harness.evaluation.evaluate import evaluate
 from harness.plugins.registry import build, use_files
-from harness.results import runs, snapshots
 from harness.settings.config import Phase
+from harness.storage import runs, snapshots
 from harness.training.step import UpdateStep
 from harness.training.train import InterruptedRunError, new_model, train
 

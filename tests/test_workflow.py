@@ -18,8 +18,8 @@ import yaml
 
 from harness.cli import workflow
 from harness.compute.places import ROOT
-from harness.results import runs
 from harness.settings.config import load_settings
+from harness.storage import runs
 
 PRESET = "smoke"
 BUDGET = {

@@ -8,8 +8,8 @@ from test_workflow import Workflow, only
 
 from harness.cli import workflow
 from harness.data import DataSettings, load
-from harness.results import runs
 from harness.settings.config import load_settings
+from harness.storage import runs
 
 
 @pytest.fixture(name="flow")

@@ -14,7 +14,7 @@ from cells import cell
 from test_workflow import Workflow, only
 
 from harness.cli import workflow
-from harness.results import runs
+from harness.storage import runs
 
 FIGURE = "results/smoke/figures/figure_3_4.png"
 FRAGILE = """

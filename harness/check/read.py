@@ -10,7 +10,7 @@ from harness.check import columns
 from harness.check.rows import read_rows
 from harness.check.summary import Summary, summarize
 from harness.errors import DataError
-from harness.results.seals import check_seal
+from harness.storage.seals import check_seal
 
 MODEL_AXES = ("dataset", "method", "variant", "seed")
 

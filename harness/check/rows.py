@@ -18,7 +18,7 @@ import pandas as pd
 
 from harness.check import columns
 from harness.errors import DataError
-from harness.results.measurements import current_names
+from harness.storage.measurements import current_names
 
 COLUMNS = ("dataset", "method", "variant", "seed", "metric", "row", "value")
 AXES = COLUMNS[:5]

@@ -18,7 +18,7 @@ from harness.check.rules import ROWS_OF
 from harness.errors import DataError
 from harness.reporting.tables.pooling import FAILURES, OK, TIMEOUT, is_finite, pooled_error
 from harness.reporting.tables.reported import Key
-from harness.results.measurements import current_names
+from harness.storage.measurements import current_names
 
 TEXT = ("dataset", "method", "variant", "metric", "status", "data_digest", "preset")
 NUMBERS = ("value", "sem", "mc_error", "k", "n_rows")

@@ -25,8 +25,8 @@ from harness.check.rules import Rules
 from harness.check.summary import Summary
 from harness.check.verdict import REGRESSIONS, WORSE, Verdict
 from harness.compute.places import PUBLISHED
-from harness.results.seals import seal
 from harness.settings.config import load_settings
+from harness.storage.seals import seal
 
 THESIS, RUN = "thesis", "earlier run"
 WRITTEN = re.compile(r"audit\.csv|check(_power)?\.(csv|md|png|pdf)")

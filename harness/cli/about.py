@@ -65,7 +65,7 @@ def _datasets(options: argparse.Namespace) -> int:
             record = {"name": name, "available": False, "message": str(error)}
         if options.record:
             from harness.cli.workflow import attempts_file
-            from harness.results.records import write_json
+            from harness.storage.records import write_json
 
             write_json(attempts_file(options.record), {"attempt": options.attempt})
             write_json(options.record, record)
@@ -146,7 +146,7 @@ def _new_method(options: argparse.Namespace) -> int:
 
 
 def _forget(options: argparse.Namespace) -> int:
-    from harness.results.forget import forget
+    from harness.storage.forget import forget
 
     settings = load_settings(options)
     results = options.results or results_of(settings)

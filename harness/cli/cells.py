@@ -19,7 +19,7 @@ from harness.cli.options import (
     results_of,
 )
 from harness.errors import ConfigError
-from harness.results.run_lock import alone_in
+from harness.storage.run_lock import alone_in
 
 if TYPE_CHECKING:
     import torch
@@ -68,7 +68,7 @@ def add(verbs: Any) -> None:
 
 def _run_cell(options: argparse.Namespace) -> int:
     """Train and measure in one process: importing torch takes longer than the work of a small cell."""
-    from harness.results import runs
+    from harness.storage import runs
 
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
@@ -103,8 +103,8 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from harness.results import runs
-    from harness.results.search import find_trial
+    from harness.storage import runs
+    from harness.storage.search import find_trial
 
     settings = load_settings(options)
     trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
@@ -123,8 +123,8 @@ def _trial(options: argparse.Namespace) -> int:
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
     """The cell's data set; None, with a status that says so, where its record says that it cannot be had."""
     from harness.data import obtain
-    from harness.results import runs
     from harness.settings.config import data_settings
+    from harness.storage import runs
 
     record = runs.read_json(options.data_record) if options.data_record else {"available": True}
     if not record["available"]:
@@ -139,7 +139,7 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
     """Train, unless one of the folders ``elsewhere`` holds the same training: a trial may be what the grid has."""
     import torch
 
-    from harness.results import runs
+    from harness.storage import runs
     from harness.training.train import InterruptedRunError, train
 
     threads = torch.get_num_threads()
@@ -159,8 +159,8 @@ def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, els
 
 def _tell_of_other_code(cell: Cell, run: Path) -> None:
     """Name a finished training that other code of the method made."""
-    from harness.results import runs
-    from harness.results.method_code import code_of
+    from harness.storage import runs
+    from harness.storage.method_code import code_of
 
     if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
         remedy = f"`harness forget {cell.method}` removes it"
@@ -169,8 +169,8 @@ def _tell_of_other_code(cell: Cell, run: Path) -> None:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from harness.data import obtain
-    from harness.results import runs
     from harness.settings.config import data_settings
+    from harness.storage import runs
 
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
@@ -198,8 +198,8 @@ def _analyse(options: argparse.Namespace) -> int:
     from harness.data import obtain
     from harness.evaluation.perform import analyse_cell
     from harness.evaluation.plan import analyses_of
-    from harness.results import runs
     from harness.settings.config import data_settings
+    from harness.storage import runs
 
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
@@ -223,7 +223,7 @@ def _record_failure(options: argparse.Namespace) -> int:
     if options.exit_code == ConfigError.exit_code:
         print(f"{options.dataset}/{options.method}: {_last_error(options.log) or 'wrong settings'}")
         return options.exit_code
-    from harness.results import runs
+    from harness.storage import runs
 
     settings = load_settings(options)
     if settings["strict"]:
@@ -241,7 +241,7 @@ def _record_failure(options: argparse.Namespace) -> int:
 def _fail(cell: Cell, run: Path, settings: dict[str, Any], message: str, trained: bool) -> None:
     """Make the run one that failed, in training or, where that is done, in the evaluation."""
     from harness.evaluation.evaluate import record_failure
-    from harness.results import runs
+    from harness.storage import runs
 
     print(f"harness: {cell.path}: failed: {message}", file=sys.stderr)
     if not trained:

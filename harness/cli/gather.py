@@ -60,9 +60,9 @@ def add(verbs: Any) -> None:
 def _tables(options: argparse.Namespace) -> int:
     from harness.evaluation import per_row
     from harness.reporting.tables import write_tables
-    from harness.results.collect import read_metrics, write_metrics
-    from harness.results.seals import seal
     from harness.settings.config import cells
+    from harness.storage.collect import read_metrics, write_metrics
+    from harness.storage.seals import seal
 
     settings = load_settings(options)
     planned = cells(settings)
@@ -86,8 +86,8 @@ def _models(planned: Sequence[Cell], settings: dict[str, Any]) -> list[PlannedCe
 
 
 def _searches(options: argparse.Namespace) -> int:
-    from harness.results.seals import seal
-    from harness.results.search import trials, write_findings
+    from harness.storage.seals import seal
+    from harness.storage.search import trials, write_findings
 
     settings = load_settings(options)
     found = write_findings(trials(settings), options.trials, options.output)
@@ -98,8 +98,8 @@ def _searches(options: argparse.Namespace) -> int:
 
 def _figure(options: argparse.Namespace) -> int:
     from harness.reporting.figures.write import write_figure
-    from harness.results.seals import seal
     from harness.settings.config import cells
+    from harness.storage.seals import seal
 
     settings = load_settings(options)
     written = write_figure(options.figure, settings, cells(settings), options.runs, options.output)
@@ -110,9 +110,9 @@ def _figure(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from harness.reporting.report import write_report
-    from harness.results.collect import read_metrics
-    from harness.results.seals import check_seal, seal
     from harness.settings.config import cells
+    from harness.storage.collect import read_metrics
+    from harness.storage.seals import check_seal, seal
 
     settings = load_settings(options)
     planned = cells(settings)

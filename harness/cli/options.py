@@ -64,8 +64,8 @@ def load_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
-    from harness.results.method_code import training_key
     from harness.settings.config import resolve
+    from harness.storage.method_code import training_key
 
     cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
     digest = getattr(options, "digest", None)

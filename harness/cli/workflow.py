@@ -3,7 +3,7 @@
 A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it for ever. A
 number on disk counts the attempts, the rule has it as a parameter, and a number that grows makes Snakemake run the rule
 again: beside the record of a data set lies its own, the folder of a run counts its crashes (see
-``harness.results.runs``). Results that are fine keep their number, so a second call does nothing.
+``harness.storage.runs``). Results that are fine keep their number, so a second call does nothing.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from harness.compute.processors import n_processors
 from harness.data import cached_route, is_local
 from harness.errors import ConfigError, DataError
 from harness.plugins.registry import origin
-from harness.results import runs
-from harness.results.method_code import TOLD, MethodCode, code_of, in_one_line, training_key
-from harness.results.search import Trial
 from harness.settings.check import Source
 from harness.settings.config import Cell, canonical_json, cells_named, data_settings, read_settings
 from harness.settings.text import read_yaml, typed
+from harness.storage import runs
+from harness.storage.method_code import TOLD, MethodCode, code_of, in_one_line, training_key
+from harness.storage.search import Trial
 
 SHORT_UPDATES = 40_000
 

@@ -23,7 +23,7 @@ from harness.estimators import bias
 from harness.estimators.bias import Bias
 from harness.estimators.log_sums import GROUPS, GroupedPowerSums, RunningLogSumExp
 from harness.method import ImportanceWeighted, Orderings, Tractable
-from harness.results import pieces
+from harness.storage import pieces
 
 T = TypeVar("T")
 PER_ROW = ("log_p", "log_p_star", "bound", "ess_p", "ess_p_star")  # fields of Estimates

@@ -15,7 +15,7 @@ from harness.estimators import bias, pareto
 from harness.estimators.bias import Bias
 from harness.estimators.importance import parts_of
 from harness.method import Partitioned, Unnormalised
-from harness.results import pieces
+from harness.storage import pieces
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from harness.evaluation.measure import Measurement, measure
 from harness.evaluation.per_row import TEST_ROWS, RowValues
 from harness.plugins.listing import listed
 from harness.plugins.registry import build, method_class
-from harness.results import pieces, runs
-from harness.results.records import write_json
 from harness.settings.config import Cell
 from harness.settings.seeds import seed_for
+from harness.storage import pieces, runs
+from harness.storage.records import write_json
 from harness.training.batches import random_rows
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
-from harness.results import runs
+from harness.storage import runs
 
 if TYPE_CHECKING:  # the workflow reads the manifest without pandas
     import pandas as pd

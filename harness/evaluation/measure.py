@@ -47,9 +47,9 @@ from harness.method import (
     Tractable,
     Unnormalised,
 )
-from harness.results import pieces, runs
 from harness.settings.config import Cell
 from harness.settings.seeds import generator_for, seed_for
+from harness.storage import pieces, runs
 from harness.training.batches import Rows
 
 CHUNK = 4096  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache

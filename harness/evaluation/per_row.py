@@ -19,9 +19,9 @@ import pyarrow.parquet as pq
 
 from harness import atomic
 from harness.errors import DataError
-from harness.results import runs
 from harness.settings.config import Cell
 from harness.settings.seeds import seed_for
+from harness.storage import runs
 from harness.training.batches import random_rows
 
 FILE, DIGEST = runs.ROWS_FILE, runs.ROWS_DIGEST

@@ -3,7 +3,7 @@
 ``analyses.json`` is the only declared output of the workflow's rule, so Snakemake never deletes the tables themselves.
 It does delete ``analyses.json`` before it runs the rule again, so what is known of each table lies beside it as well,
 written when the table is: of several analyses that take hours, a kill costs one at most, and of that one no more than
-the last few seconds of estimates (see ``harness.results.pieces``).
+the last few seconds of estimates (see ``harness.storage.pieces``).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from harness.evaluation.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK
 from harness.evaluation.plan import Planned
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.plugins.registry import build
-from harness.results import pieces, runs
-from harness.results.method_code import FIRST, version_of
-from harness.results.records import write_json
 from harness.schema import arguments_schema, check
 from harness.settings.config import Cell
+from harness.storage import pieces, runs
+from harness.storage.method_code import FIRST, version_of
+from harness.storage.records import write_json
 
 log = logging.getLogger(__name__)
 

@@ -28,13 +28,13 @@ from harness import atomic
 from harness.errors import HarnessError
 from harness.evaluation import per_row
 from harness.reporting.tables import PlannedCell, write_tables
-from harness.results import runs
-from harness.results.collect import read_metrics, write_metrics
-from harness.results.measurements import read_csv, read_measurements
-from harness.results.method_code import SOURCE, VERSION, MethodCode, code_of, in_one_line, version_of
-from harness.results.seals import check_seal
-from harness.results.search import COLUMNS, FOUND, trials, write_findings
 from harness.settings.config import Cell, canonical_json
+from harness.storage import runs
+from harness.storage.collect import read_metrics, write_metrics
+from harness.storage.measurements import read_csv, read_measurements
+from harness.storage.method_code import SOURCE, VERSION, MethodCode, code_of, in_one_line, version_of
+from harness.storage.seals import check_seal
+from harness.storage.search import COLUMNS, FOUND, trials, write_findings
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a 
 more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
 alone: they are in no table, only the analyses of ablations look at them (see ``harness.evaluation.analyses``), and with
 a method that is taken out of the grid they go as well. ``searches`` tries settings on the validation set (see
-``harness.results.search``). Everything that is chosen about a trained model is in its :class:`Cell`, and nothing else
+``harness.storage.search``). Everything that is chosen about a trained model is in its :class:`Cell`, and nothing else
 is; how it is computed, which decides its last bits, is in ``harness.compute.computing``.
 """
 
@@ -69,7 +69,7 @@ class Training:
     looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
     end a phase. precision: auto, float32 or bfloat16, of matrix products in training (see
     ``harness.compute.precision``). snapshots: how many sets of weights to keep on the way (see
-    ``harness.results.snapshots``).
+    ``harness.storage.snapshots``).
     """
 
     batch_size: int
@@ -140,7 +140,7 @@ class Cell:
     def training_digest(self) -> str:
         """sha256 of all that decides the trained weights; two cells of one digest train the same model.
 
-        With the same code of the method, that is: see ``harness.results.method_code``.
+        With the same code of the method, that is: see ``harness.storage.method_code``.
         """
         return hashlib.sha256(canonical_json(self.training_values()).encode()).hexdigest()
 

@@ -28,11 +28,11 @@ from harness.data import Dataset
 from harness.errors import ConfigError
 from harness.method import ClosedForm, Differentiable, Method, OwnGradients
 from harness.plugins.registry import build
-from harness.results import checkpoint, runs, snapshots
-from harness.results.method_code import MethodCode, code_of_class
 from harness.settings import seeds
 from harness.settings.config import Cell
 from harness.settings.seeds import axes_of, generator_for, seed_for
+from harness.storage import checkpoint, runs, snapshots
+from harness.storage.method_code import MethodCode, code_of_class
 from harness.training import validation
 from harness.training.batches import Rows, TrainingBatches, labels_seed
 from harness.training.progress import Progress

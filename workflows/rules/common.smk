@@ -8,10 +8,10 @@ from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
-from harness.results.method_code import training_key
-from harness.results.runs import crashes, discard_damaged
-from harness.results.seals import discard_broken
-from harness.results.search import trials
+from harness.storage.method_code import training_key
+from harness.storage.runs import crashes, discard_damaged
+from harness.storage.seals import discard_broken
+from harness.storage.search import trials
 from harness.cli.workflow import (
     attempts_at_data,
     check_place,

@@ -20,7 +20,7 @@ from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Method, Partitioned
 from harness.plugins.registry import build
 from harness.ranges import Ascending, Draws, Size
-from harness.results import runs, snapshots
+from harness.storage import runs, snapshots
 
 NEEDS = ("importance weights",)
 

@@ -20,7 +20,7 @@ from harness.estimators.z_prefixes import z2_log_sums
 from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import Subject
 from harness.ranges import Draws, Size, Sizes
-from harness.results import pieces
+from harness.storage import pieces
 
 NEEDS = ("partition function",)
 FIRST = 100  # the smallest K_outer

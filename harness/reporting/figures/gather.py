@@ -12,8 +12,8 @@ import pandas as pd
 from harness.evaluation.manifest import LEFT_OUT, OK, read_manifest, read_table
 from harness.evaluation.plan import analyses_of
 from harness.plugins.listing import listed
-from harness.results import runs
 from harness.settings.config import Cell
+from harness.storage import runs
 
 CELL = ("dataset", "method", "title", "kind", "variant")  # what pooling over seeds keeps apart, besides an x axis
 

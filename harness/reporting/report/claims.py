@@ -20,8 +20,8 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
-from harness.results import runs
-from harness.results.measurements import read_csv
+from harness.storage import runs
+from harness.storage.measurements import read_csv
 
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
 LEVEL = 0.025  # of a claim wrongly said to hold, and of one wrongly said not to

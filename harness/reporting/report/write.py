@@ -39,7 +39,7 @@ def write_report(
 ) -> None:
     """Write the report to ``path``.
 
-    metrics: all measurements, as ``harness.results.collect`` gathers them. planned: the cells of the configuration.
+    metrics: all measurements, as ``harness.storage.collect`` gathers them. planned: the cells of the configuration.
     figures: their PNG files, each with a caption of the same name in ``.rst`` and its data in ``.csv`` beside it.
     Raises DataError for a figure whose files are missing or unreadable, HarnessError for a planned cell without a row.
     """

@@ -32,8 +32,8 @@ from harness.compute import parallel
 from harness.compute.places import PACKAGE
 from harness.compute.provenance import describe_device, versions
 from harness.errors import InterruptedMeasuringError
-from harness.results import checkpoint
 from harness.settings.config import canonical_json
+from harness.storage import checkpoint
 
 T = TypeVar("T")
 FILE_NAME = "measured.safetensors"

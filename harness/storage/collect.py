@@ -9,9 +9,9 @@ import pandas as pd
 
 from harness import atomic
 from harness.errors import DataError
-from harness.results import runs
-from harness.results.measurements import usable
 from harness.settings.config import Cell
+from harness.storage import runs
+from harness.storage.measurements import usable
 
 
 def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:

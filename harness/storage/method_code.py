@@ -20,8 +20,8 @@ from harness.errors import ConfigError, HarnessError
 from harness.plugins.listing import class_body, class_of
 from harness.plugins.registry import file_of, origin
 from harness.plugins.signatures import UnreadableError, lineage
-from harness.results.records import file_digest
 from harness.settings.config import Cell
+from harness.storage.records import file_digest
 
 FIRST = 1  # version of a method whose class does not say any
 TOLD = 5  # cells that are named in one line

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from harness.errors import DataError
-from harness.results.records import file_digest, read_json, write_json
+from harness.storage.records import file_digest, read_json, write_json
 
 FOLDER = ".sha256"
 log = logging.getLogger(__name__)

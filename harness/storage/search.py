@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 from harness import atomic
 from harness.errors import ConfigError
-from harness.results import runs
-from harness.results.method_code import VERSION, MethodCode, key_of_version, training_key
 from harness.settings.check import BUDGET, FINER, LEARNING_RATE
 from harness.settings.config import (
     Cell,
@@ -35,6 +33,8 @@ from harness.settings.config import (
     specific_entries,
     variant_folder,
 )
+from harness.storage import runs
+from harness.storage.method_code import VERSION, MethodCode, key_of_version, training_key
 
 if TYPE_CHECKING:  # the workflow plans trials without pandas
     import pandas as pd

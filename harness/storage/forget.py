@@ -14,9 +14,9 @@ from harness import atomic
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.plugins.names import wrong_name
 from harness.plugins.registry import origin
-from harness.results import runs
-from harness.results.method_code import MethodCode, code_of
-from harness.results.run_lock import alone_in
+from harness.storage import runs
+from harness.storage.method_code import MethodCode, code_of
+from harness.storage.run_lock import alone_in
 
 FOLDERS = ("runs", "searches")  # of results; in both lie DATASET/METHOD/VARIANT/SEED or TRIAL
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from harness import atomic
 from harness.errors import DataError, HarnessError
-from harness.results import snapshots
-from harness.results.method_code import MethodCode, code_of
-from harness.results.records import file_digest, read_json, write_json
 from harness.settings.config import Cell, canonical_json
+from harness.storage import snapshots
+from harness.storage.method_code import MethodCode, code_of
+from harness.storage.records import file_digest, read_json, write_json
 
 if TYPE_CHECKING:  # the workflow reads these files without torch, which takes a second to import
     from torch import nn
