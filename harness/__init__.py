@@ -1,8 +1,56 @@
 """Reference benchmark and evaluation harness for bidirectional Helmholtz machines.
 
-Data flows one way: ``harness.data`` reads verified data sets, ``harness.training.train`` fits a method of ``methods/``
-to one, ``harness.evaluation.measure`` measures it, ``harness.reporting.tables`` renders the measurements beside the
-thesis' numbers.
+    import harness
+    run = harness.run("adult", "bihm", preset="smoke")  # or a Method class of your own
+    run.metrics, run.curve, run.log_prob(harness.load_dataset("adult").test)
+
+Data flows one way: ``data`` reads verified data sets, ``training`` fits a method to one, ``evaluation`` measures it,
+``reporting`` renders the measurements beside the thesis' numbers (docs/architecture.md). What is listed here is
+imported when it is first used: PyTorch takes a second.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from harness import verify
+    from harness.api.results import Results, compare, results
+    from harness.api.run import LogProb, Run, load_dataset, run
+    from harness.method import Batch, Method
+    from harness.settings.config import load_settings
+
+__all__ = [
+    "Batch",
+    "LogProb",
+    "Method",
+    "Results",
+    "Run",
+    "compare",
+    "load_dataset",
+    "load_settings",
+    "results",
+    "run",
+    "verify",
+]
+_PLACES = {
+    **dict.fromkeys(("Results", "compare", "results"), "harness.api.results"),
+    **dict.fromkeys(("LogProb", "Run", "load_dataset", "run"), "harness.api.run"),
+    **dict.fromkeys(("Batch", "Method"), "harness.method"),
+    "load_settings": "harness.settings.config",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "verify":
+        return importlib.import_module("harness.verify")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

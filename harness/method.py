@@ -15,7 +15,7 @@ of ``harness.capability``; what ``__init__`` assigns to an instance is not looke
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,7 @@ class Method(nn.Module):
         self.n_visible = n_visible
 
 
+@runtime_checkable
 class ClosedForm(Capability, Protocol):
     """Fitted without a training loop."""
 
@@ -69,6 +70,7 @@ class ClosedForm(Capability, Protocol):
         """Set the parameters from all training rows at once."""
 
 
+@runtime_checkable
 class Differentiable(Capability, Protocol):
     """Trained by automatic differentiation of a loss."""
 
@@ -76,6 +78,7 @@ class Differentiable(Capability, Protocol):
         """Mean over the batch of the quantity to minimise, nats a row; a scalar that can be differentiated."""
 
 
+@runtime_checkable
 class OwnGradients(Capability, Protocol):
     """Computes its gradients itself (local rules, score functions), without a graph."""
 
@@ -83,6 +86,7 @@ class OwnGradients(Capability, Protocol):
         """Add the gradient of the mean loss to every parameter's ``.grad``; return the mean loss, a detached scalar."""
 
 
+@runtime_checkable
 class Tractable(Capability, Protocol):
     """Exact likelihood."""
 
@@ -90,6 +94,7 @@ class Tractable(Capability, Protocol):
         """log p(x) [B] for rows x [B, D]."""
 
 
+@runtime_checkable
 class Orderings(Capability, Protocol):
     """Exact likelihood that is the mean over several orderings of the columns."""
 
@@ -97,6 +102,7 @@ class Orderings(Capability, Protocol):
         """log p(x) under each of M orderings for rows x [B, D], [B, M]; ``log_prob`` is the log of the mean p(x)."""
 
 
+@runtime_checkable
 class ImportanceWeighted(Capability, Protocol):
     """Likelihood by importance sampling from a recognition model."""
 
@@ -104,6 +110,7 @@ class ImportanceWeighted(Capability, Protocol):
         """log p(x, h_k) - log q(h_k | x) for h_k ~ q(h | x), [B, K], for rows x [B, D]."""
 
 
+@runtime_checkable
 class Partitioned(Capability, Protocol):
     """Unnormalised joint p* = sqrt(p q) / Z with an unbiased estimator of Z^2 (thesis, equation 3.11)."""
 
@@ -111,6 +118,7 @@ class Partitioned(Capability, Protocol):
         """Logarithms of non-negative samples [n_outer, n_inner] whose mean is Z^2; rows are independent."""
 
 
+@runtime_checkable
 class Unnormalised(Capability, Protocol):
     """Likelihood up to a constant, log p(x) = log p~(x) - log Z, with an unbiased estimator of Z."""
 
@@ -124,6 +132,7 @@ class Unnormalised(Capability, Protocol):
         """
 
 
+@runtime_checkable
 class Sampler(Capability, Protocol):
     """Ancestral sampling."""
 
@@ -131,6 +140,7 @@ class Sampler(Capability, Protocol):
         """n rows x [n, D] drawn from the model."""
 
 
+@runtime_checkable
 class LayerSampler(Capability, Protocol):
     """Ancestral sampling through L latent layers, h_1 next to x, from any of them downward."""
 
@@ -144,6 +154,7 @@ class LayerSampler(Capability, Protocol):
         """E[x | h_1], [n, D], for h_1 [n, n_1]; the generator is for models without a closed form."""
 
 
+@runtime_checkable
 class JointSampler(Capability, Protocol):
     """Markov chains that lead from p to another joint distribution p*(x, h) (thesis, Algorithm 2)."""
 
@@ -157,6 +168,7 @@ class JointSampler(Capability, Protocol):
         """The states after one more iteration, which leaves p* as it is in the limit of many proposals."""
 
 
+@runtime_checkable
 class Inpainter(Capability, Protocol):
     """Draws the unknown entries of rows given the known ones."""
 
@@ -170,6 +182,7 @@ class Inpainter(Capability, Protocol):
         """
 
 
+@runtime_checkable
 class Classifier(Capability, Protocol):
     """Joint model of rows and labels, p*(x, y)."""
 
@@ -180,6 +193,7 @@ class Classifier(Capability, Protocol):
         """
 
 
+@runtime_checkable
 class Discriminative(Capability, Protocol):
     """Labels of rows without a model of the rows."""
 
@@ -187,6 +201,7 @@ class Discriminative(Capability, Protocol):
         """log p(y | x) of every class, [B, n_classes], for rows x [B, D]."""
 
 
+@runtime_checkable
 class LayerEncoder(Capability, Protocol):
     """Latent layers that can be seen as features of rows."""
 
@@ -194,6 +209,7 @@ class LayerEncoder(Capability, Protocol):
         """Mean activations [B, n_l] of every layer, from x upward, for rows x [B, D], by n_samples draws a row."""
 
 
+@runtime_checkable
 class Validated(Capability, Protocol):
     """Chooses its own criterion for early stopping instead of -log p."""
 
@@ -201,6 +217,7 @@ class Validated(Capability, Protocol):
         """Criterion per row [B], lower is better."""
 
 
+@runtime_checkable
 class Enumerable(Capability, Protocol):
     """Tells ``harness verify`` what gradients are gradients of, where the value of the loss does not say.
 
@@ -218,6 +235,7 @@ class Enumerable(Capability, Protocol):
         """
 
 
+@runtime_checkable
 class LabelEnumerable(Capability, Protocol):
     """Tells ``harness verify`` what ``log_label_weights`` are weights of."""
 
@@ -225,6 +243,7 @@ class LabelEnumerable(Capability, Protocol):
         """log B(x, y) of every class, [B, n_classes] (thesis, equation 4.5), by brute force, for rows x [B, D]."""
 
 
+@runtime_checkable
 class ValidationEnumerable(Capability, Protocol):
     """Tells ``harness verify`` what ``validation_loss`` stands for, where that is none of what it knows.
 

@@ -66,6 +66,29 @@ def _lines(name: str, counts: Mapping[str, int], could_differ: int, retrained: i
     return lines
 
 
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A run, an earlier one where there is one, all published ones, and the verdicts by what was compared with."""
+
+    ours: Summary
+    theirs: Summary | None
+    others: Sequence[Summary]
+    comparisons: Mapping[str, Sequence[Verdict]]
+
+
+def compared(run: Path, earlier: Path | None, rules: Rules) -> Compared:
+    """The verdicts on every number of ``run``, against the thesis and an ``earlier`` run (see ``write_check``)."""
+    ours = read_summary(run)
+    known = {metrics_file(run).resolve(): ours}
+    published = {path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}
+    others = list(published.values())
+    theirs = published.get(ours.preset) if earlier is None else _read_once(earlier, known)
+    comparisons = {THESIS: compare_with_thesis(ours, rules, others)}
+    if theirs is not None:
+        comparisons[RUN] = compare_runs(ours, theirs, rules, others)
+    return Compared(ours, theirs, others, comparisons)
+
+
 def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | None = None) -> Outcome:
     """Compare ``run`` with the thesis and with an ``earlier`` run; write everything to ``folder``.
 
@@ -75,18 +98,12 @@ def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | No
     tests as ``check_power.csv``, ``.png`` and ``.pdf``.
     """
     rules = rules or Rules.from_settings(load_settings())
-    ours = read_summary(run)
-    known = {metrics_file(run).resolve(): ours}
-    published = {path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}
-    others = list(published.values())
-    theirs = published.get(ours.preset) if earlier is None else _read_once(earlier, known)
-    comparisons = {THESIS: compare_with_thesis(ours, rules, others)}
-    if theirs is not None:
-        comparisons[RUN] = compare_runs(ours, theirs, rules, others)
+    found = compared(run, earlier, rules)
+    ours, theirs, others, comparisons = found.ours, found.theirs, found.others, found.comparisons
     violations = [*audit_thesis(), *audit_run(ours)]
     measured = curves(ours, theirs, comparisons.get(RUN, ()), Calibration([ours, *others]), rules)
     for name, frame in (
-        ("check.csv", _frame(comparisons)),
+        ("check.csv", frame_of(comparisons)),
         ("audit.csv", pd.DataFrame([dataclasses.asdict(each) for each in violations], columns=_fields(Violation))),
         ("check_power.csv", measured),
     ):
@@ -114,7 +131,8 @@ def _fields(cls: type) -> list[str]:
     return [field.name for field in dataclasses.fields(cls)]
 
 
-def _frame(comparisons: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
+def frame_of(comparisons: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
+    """One row per number compared; ``against`` says with what."""
     rows = [
         {"against": name, **each.key._asdict(), **{f: getattr(each, f) for f in _fields(Verdict) if f != "key"}}
         for name, verdicts in comparisons.items()

@@ -68,6 +68,7 @@ def add(verbs: Any) -> None:
 
 def _run_cell(options: argparse.Namespace) -> int:
     """Train and measure in one process: importing torch takes longer than the work of a small cell."""
+    from harness.api.experiment import measure
     from harness.storage import runs
 
     settings = load_settings(options)
@@ -79,15 +80,12 @@ def _run_cell(options: argparse.Namespace) -> int:
         return 0
     runs.forget_crashes(run, options.attempt, succeeded=False)
     with alone_in(run), computing(options, settings, idle=data is None) as device:
-        if data is not None and runs.is_trained(run, cell, data.digest, options.threads):
-            print(f"{cell.path}: was trained before", file=sys.stderr)
-            _tell_of_other_code(cell, run)
-        elif data is not None:
+        if data is not None:
             trials = results_of(settings) / "searches" / Path(cell.path).parent
             stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
             if stopped:
                 return stopped
-        _measure_model(cell, data, run, device, settings["preset"])
+        measure(cell, data, run, device, settings["preset"])
     runs.forget_crashes(run, options.attempt, succeeded=True)
     return 0
 
@@ -99,10 +97,11 @@ def _train(options: argparse.Namespace) -> int:
     if data is None:
         return 0
     with alone_in(run), computing(options, settings) as device:
-        return _train_model(cell, data, run, device)
+        return _train_model(cell, data, run, device, again=True)
 
 
 def _trial(options: argparse.Namespace) -> int:
+    from harness.api.experiment import name_other_code
     from harness.storage import runs
     from harness.storage.search import find_trial
 
@@ -114,7 +113,7 @@ def _trial(options: argparse.Namespace) -> int:
         return 0
     with alone_in(run):
         if runs.is_trained(run, trial.cell, data.digest, options.threads):
-            _tell_of_other_code(trial.cell, run)
+            name_other_code(trial.cell, run)
             return 0
         with computing(options, settings) as device:
             return _train_model(trial.cell, data, run, device, [results_of(settings) / "runs" / trial.cell.path])
@@ -135,39 +134,23 @@ def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cel
     return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
 
 
-def _train_model(cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = ()) -> int:
-    """Train, unless one of the folders ``elsewhere`` holds the same training: a trial may be what the grid has."""
-    import torch
+def _train_model(
+    cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = (), again: bool = False
+) -> int:
+    """The exit code: training that was asked to end is no error of the settings or the model."""
+    from harness.api.experiment import train_unless_done
+    from harness.training.train import InterruptedRunError
 
-    from harness.storage import runs
-    from harness.training.train import InterruptedRunError, train
-
-    threads = torch.get_num_threads()
-    source = runs.training_to_copy(elsewhere, cell, data.digest, threads)
-    if source:
-        runs.copy_training(source, run, cell)
-        print(f"{cell.path}: was trained before, in {source}", file=sys.stderr)
-        return 0
     try:
-        status = train(cell, data, run, device)
+        train_unless_done(cell, data, run, device, elsewhere, again)
     except InterruptedRunError as error:
         print(f"harness: {error}", file=sys.stderr)
-        return 143
-    print(f"{cell.path}: {status}", file=sys.stderr)
+        return STOPPED_BY_USER[1]
     return 0
 
 
-def _tell_of_other_code(cell: Cell, run: Path) -> None:
-    """Name a finished training that other code of the method made."""
-    from harness.storage import runs
-    from harness.storage.method_code import code_of
-
-    if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
-        remedy = f"`harness forget {cell.method}` removes it"
-        print(f"harness: {cell.path}: was trained by other code of {cell.method}; {remedy}", file=sys.stderr)
-
-
 def _evaluate(options: argparse.Namespace) -> int:
+    from harness.api.experiment import measure, name_other_code
     from harness.data import obtain
     from harness.settings.config import data_settings
     from harness.storage import runs
@@ -177,21 +160,10 @@ def _evaluate(options: argparse.Namespace) -> int:
     data, status = None, runs.status_of(run, cell)
     if status["status"] in runs.HAVE_MODEL:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
-        _tell_of_other_code(cell, run)
+        name_other_code(cell, run)
     with alone_in(run), computing(options, settings, idle=data is None) as device:
-        _measure_model(cell, data, run, device, settings["preset"])
+        measure(cell, data, run, device, settings["preset"])
     return 0
-
-
-def _measure_model(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> None:
-    from harness.evaluation.evaluate import evaluate
-
-    for row in evaluate(run, cell, data, device, preset):
-        if row["value"] is not None:
-            sem = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
-            print(f"{cell.path}: {row['metric']} = {row['value']:.4f}{sem}", file=sys.stderr)
-        elif row["metric"]:
-            print(f"{cell.path}: {row['metric']}: {row['status']}: {row['message']}", file=sys.stderr)
 
 
 def _analyse(options: argparse.Namespace) -> int:

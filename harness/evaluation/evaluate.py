@@ -26,6 +26,7 @@ from harness.plugins.registry import build, method_class
 from harness.settings.config import Cell
 from harness.settings.seeds import seed_for
 from harness.storage import pieces, runs
+from harness.storage.method_code import code_of_class
 from harness.storage.records import write_json
 from harness.training.batches import random_rows
 
@@ -66,9 +67,12 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
 
 def measuring_facts(cell: Cell, data_digest: str, model_sha256: str) -> dict[str, Any]:
     """All that measurements of a trained model depend on, but for the harness and the machine."""
-    source = inspect.getsourcefile(method_class(cell.method))
-    code = pieces.digest_of_source(Path(source) if source else None)
-    return {**cell.to_dict(), "data_digest": data_digest, "model_sha256": model_sha256, "code": code}
+    try:
+        source = inspect.getsourcefile(method_class(cell.method))
+    except (OSError, TypeError):  # of a class that is in no file
+        source = None
+    code = pieces.digest_of_source(Path(source)) if source else code_of_class(cell.method, method_class(cell.method))
+    return {**cell.to_dict(), "data_digest": data_digest, "model_sha256": model_sha256, "code": str(code)}
 
 
 def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:

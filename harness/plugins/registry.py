@@ -8,6 +8,8 @@ settings are read. Nothing is imported until a method is asked for by name.
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -28,6 +30,7 @@ from harness.plugins.names import wrong_name
 ENTRY_POINT_GROUP = "bihm_harness.methods"
 _modules_beside: dict[str, str] = {}  # module that a method's file imported from its own folder -> that folder
 _named_files: dict[str, Path] = {}  # method -> its file, of the settings that were read last
+_objects: dict[str, Any] = {}  # method -> a class or an untrained instance that the program made, as in a notebook
 
 
 def use_files(paths: Iterable[Path]) -> None:
@@ -51,6 +54,40 @@ def use_files(paths: Iterable[Path]) -> None:
         _named_files[path.stem] = path
 
 
+def use_object(method: Any) -> str:
+    """Make a ``Method`` class, or an untrained instance, known under the name that it has, in place of an earlier one.
+
+    The name. Raises ConfigError for what is no method, and for a name that a method of another kind has.
+    """
+    from harness.method import Method
+
+    cls = method if isinstance(method, type) else type(method)
+    if not issubclass(cls, Method):
+        raise ConfigError(f"method: expected the name of one, a Method class or an instance, found {method!r}")
+    name = getattr(cls, "name", "")
+    if wrong := wrong_name(name):
+        raise ConfigError(f"method {cls.__qualname__}: {wrong}")
+    if name not in _objects and name in method_names() and method_class(name) is not cls:
+        raise ConfigError(f"method {cls.__qualname__}: expected a name of its own, found {name!r}: {origin(name)}")
+    if name not in method_names() or name in _objects:
+        _objects[name] = method
+    return name
+
+
+def object_of(name: str) -> Any:
+    """The class or instance that ``use_object`` made known under this name; None where there is none."""
+    return _objects.get(name)
+
+
+def digest_of_object(name: str) -> str:
+    """What tells an instance from others of its class: sha256 of its modules and initial weights."""
+    instance = _objects[name]
+    total = hashlib.sha256(repr(instance).encode())
+    for key, tensor in instance.state_dict().items():
+        total.update(key.encode() + tensor.detach().cpu().numpy().tobytes())
+    return total.hexdigest()
+
+
 def built_in_names() -> set[str]:
     """Names of the methods that come with the harness."""
     return {module.name for module in pkgutil.iter_modules(methods.__path__)}
@@ -59,7 +96,7 @@ def built_in_names() -> set[str]:
 def method_names() -> list[str]:
     """Names of all methods that can be used, sorted."""
     published = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted(built_in_names() | published | set(_named_files))
+    return sorted(built_in_names() | published | set(_named_files) | set(_objects))
 
 
 def file_of(name: str) -> Path | None:
@@ -82,6 +119,8 @@ def origin(name: str) -> str:
         return "built in"
     if name in _named_files:
         return str(_named_files[name])
+    if name in _objects:
+        return "made by this program"
     entry = entry_point_of(name)
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
@@ -97,6 +136,8 @@ def method_class(name: str) -> type:
             return _only_method(importlib.import_module(f"{methods.__name__}.{name}"), name)
         if name in _named_files:
             return _only_method(_module_in(_named_files[name]), name)
+        if name in _objects:
+            return _objects[name] if isinstance(_objects[name], type) else type(_objects[name])
         loaded = entry_point_of(name).load()
     except SystemExit as error:
         found = f"sys.exit({error.code!r})"
@@ -165,6 +206,15 @@ def build(name: str, n_visible: int, hyperparameters: dict[str, Any]) -> Any:
     """An untrained method; raises ConfigError that names an unknown, missing or ill-typed hyperparameter."""
     from harness.schema import check
 
+    if name in _objects and not isinstance(_objects[name], type):
+        return _copy_of(_objects[name], n_visible)
     cls = method_class(name)
     check(hyperparameters, hyperparameter_schema(cls), f"model of method {name}")
     return cls(n_visible, **hyperparameters)
+
+
+def _copy_of(instance: Any, n_visible: int) -> Any:
+    if instance.n_visible != n_visible:
+        expected = f"an instance for {n_visible} columns"
+        raise ConfigError(f"method {instance.name}: expected {expected}, found one for {instance.n_visible}")
+    return copy.deepcopy(instance)

@@ -9,16 +9,19 @@ was recorded before there were versions counts as version 1, of a source that is
 from __future__ import annotations
 
 import ast
+import hashlib
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from harness.errors import ConfigError, HarnessError
 from harness.plugins.listing import class_body, class_of
-from harness.plugins.registry import file_of, origin
+from harness.plugins.registry import file_of, object_of, origin
 from harness.plugins.signatures import UnreadableError, lineage
 from harness.settings.config import Cell
 from harness.storage.records import file_digest
@@ -56,6 +59,9 @@ def code_of(method: str) -> MethodCode | None:
 
     Raises ConfigError for a ``version`` that is not a whole number in the text of the class.
     """
+    made = object_of(method)
+    if made is not None:
+        return _code_of_object(made if isinstance(made, type) else type(made))
     found = _class_of(method)
     if found is None:
         return None
@@ -64,8 +70,29 @@ def code_of(method: str) -> MethodCode | None:
     return MethodCode(_version_in(path, node), package + file_digest(path))
 
 
+def _code_of_object(cls: type) -> MethodCode:
+    """The code of a class that is in no file that the harness knows, as one of a notebook: its members, one by one."""
+    members = (f"{name} = {_text_of(value)}" for name, value in sorted(vars(cls).items()))
+    source = hashlib.sha256("\n".join(members).encode()).hexdigest()
+    return MethodCode(getattr(cls, "version", FIRST), source)
+
+
+def _text_of(value: Any) -> str:
+    """The source of a function, else its instructions; a constant as it is written; nothing of other objects."""
+    function = getattr(value, "__func__", getattr(value, "fget", value))
+    if isinstance(function, FunctionType):
+        try:
+            return inspect.getsource(function)
+        except (OSError, TypeError):
+            return f"{function.__code__.co_code.hex()} {function.__code__.co_names}"
+    return repr(value) if isinstance(value, str | int | float | tuple | list | dict) else ""
+
+
 def version_of(method: str) -> int:
     """The version of a method; 1 where its source cannot be read. Raises ConfigError as ``code_of`` does."""
+    made = object_of(method)
+    if made is not None:
+        return getattr(made, "version", FIRST)
     found = _class_of(method)
     return FIRST if found is None else _version_in(*found)
 

@@ -91,6 +91,7 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
         "best_update": training.position.best_update,
         "best_validation": training.position.best if math.isfinite(training.position.best) else None,
         "train_seconds": training.position.seconds,
+        "n_features": data.n_features,
         "n_parameters": sum(p.numel() for p in training.model.parameters()),
         "device": describe_device(device),
         "threads": training.computing.threads,

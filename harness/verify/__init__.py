@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 
 from harness.compute.processors import n_processors
-from harness.plugins.registry import build, method_class
+from harness.plugins.registry import build, method_class, use_object
 from harness.verify import (
     closed_form,
     conduct,
@@ -40,6 +43,9 @@ from harness.verify.subject import (
     Result,
     Subject,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["CHECKS", "Result", "Subject", "parametrize_with_checks", "run_check", "summary", "verify"]
 
@@ -111,6 +117,21 @@ def verify(name: str) -> Iterator[Result]:
     with _workers(n_workers, subject) as pool:
         found = {check: _submitted(pool, check) for check in sorted(CHECKS, key=SLOW_CHECKS.__contains__, reverse=True)}
         yield from (_result(check, found[check], subject) for check in CHECKS)
+
+
+class _Callable(ModuleType):
+    """This module, which is a function as well: ``harness.verify("bihm")``."""
+
+    def __call__(self, method: str | type) -> pd.DataFrame:
+        """One row per check of a method, by name or class: check, verdict, found. Raises ConfigError for no method."""
+        import pandas as pd
+
+        name = method if isinstance(method, str) else use_object(method)
+        found = [(result.check, result.verdict, result.detail) for result in verify(name)]
+        return pd.DataFrame(found, columns=["check", "verdict", "found"])
+
+
+sys.modules[__name__].__class__ = _Callable
 
 
 def _workers(n: int, subject: Subject) -> ProcessPoolExecutor:

@@ -1,0 +1,77 @@
+"""One cell from its data to its measurements, each step only where it was not done before."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.data import Dataset
+from harness.errors import DataError
+from harness.evaluation.evaluate import evaluate
+from harness.settings.config import Cell
+from harness.storage import runs
+from harness.storage.method_code import code_of
+from harness.training.train import train
+
+log = logging.getLogger(__name__)
+
+
+def train_unless_done(
+    cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Iterable[Path] = (), again: bool = False
+) -> str:
+    """Train ``cell`` in the folder ``run`` on as many threads as PyTorch is set to use; the status.
+
+    Nothing is trained where the folder, or one of those ``elsewhere``, holds the same training: a trial of a search may
+    be a cell of the grid. again: what the folder holds does not count. Raises what ``harness.training.train.train``
+    does.
+    """
+    threads = torch.get_num_threads()
+    if not again and runs.is_trained(run, cell, data.digest, threads):
+        log.info("%s: was trained before", cell.path)
+        name_other_code(cell, run)
+    elif (source := runs.training_to_copy(elsewhere, cell, data.digest, threads)) is not None:
+        runs.copy_training(source, run, cell)
+        log.info("%s: was trained before, in %s", cell.path, source)
+    else:
+        log.info("%s: %s", cell.path, train(cell, data, run, device))
+    return runs.read_status(run)["status"]
+
+
+def name_other_code(cell: Cell, run: Path) -> None:
+    """Log that other code of the method made a finished training, where that is so."""
+    if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
+        remedy = f"`harness forget {cell.method}` removes it"
+        log.warning("harness: %s: was trained by other code of %s; %s", cell.path, cell.method, remedy)
+
+
+def is_by_other_code(cell: Cell, run: Path) -> bool:
+    """Whether the folder holds a training that is known to be by other code of the method than today's."""
+    return (run / "status.json").exists() and runs.is_by_other_code(runs.read_status(run), code_of(cell.method))
+
+
+def is_measured(cell: Cell, run: Path) -> bool:
+    """Whether the folder holds sound measurements of its model, made as ``cell`` asks."""
+    try:
+        rows, status = runs.read_rows(run), runs.status_of(run, cell)
+        asked = runs.read_config(run / "config.json").evaluation == cell.evaluation
+        runs.check_measurements(run)
+    except DataError:
+        return False
+    return asked and rows[0].get("model_sha256") == status.get("model_sha256")
+
+
+def measure(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> list[dict[str, Any]]:
+    """Measure the model in ``run`` on the test set and log what was found; the rows of ``metrics.json``."""
+    rows = evaluate(run, cell, data, device, preset)
+    runs.write_config(run, cell)  # with the settings of this evaluation
+    for row in rows:
+        if row["value"] is not None:
+            error = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
+            log.info("%s: %s = %.4f%s", cell.path, row["metric"], row["value"], error)
+        elif row["metric"]:
+            log.info("%s: %s: %s: %s", cell.path, row["metric"], row["status"], row["message"])
+    return rows

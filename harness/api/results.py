@@ -1,0 +1,86 @@
+"""A folder with the results of many runs, as the workflow or ``harness publish`` leaves it, and two such compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.api.run import Run
+from harness.check.rules import Rules
+from harness.check.write import compared, frame_of
+from harness.errors import DataError
+from harness.plugins.names import variant_folder
+from harness.settings.config import load_settings
+from harness.storage import runs
+from harness.storage.measurements import read_csv, read_measurements
+
+
+@dataclass(frozen=True)
+class Results:
+    """The files of a run of the workflow, read when they are asked for. docs/results.md says what the columns are.
+
+    Every property raises DataError, which names the file, where it is missing or damaged.
+    """
+
+    folder: Path
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """``metrics.parquet``: one row per measured number."""
+        return read_measurements(self.folder / "metrics.parquet")
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row per trained model, with its status and configuration: ``runs.csv``, or what lies below ``runs/``."""
+        listed = self.folder / "runs.csv"
+        if listed.is_file():
+            return read_csv(listed, keep_default_na=False)
+        found = []
+        for path in sorted(self.folder.glob("runs/*/*/*/*/config.json")):
+            cell = runs.read_config(path)
+            named = {key: getattr(cell, key) for key in ("dataset", "method", "variant", "seed")}
+            status = runs.read_status(path.parent) if (path.parent / "status.json").exists() else {"status": "begun"}
+            plain = {key: value for key, value in status.items() if not isinstance(value, Mapping)}
+            found.append({**named, **plain, "folder": str(path.parent)})
+        if not found:
+            raise DataError(self.folder, "runs.csv or a folder runs/ with trained models", "neither")
+        return pd.DataFrame(found)
+
+    @property
+    def searches(self) -> pd.DataFrame:
+        """``searches.csv``: one row per trial of a search, with its validation loss."""
+        return read_csv(self.folder / "searches.csv", keep_default_na=False)
+
+    def table(self, number: str) -> pd.DataFrame:
+        """A table of the thesis, such as "3.1": one row per number, ours and the printed one."""
+        found = read_csv(self.folder / "tables" / f"table_{number.replace('.', '_')}.csv")
+        return found.fillna({"variant": ""})
+
+    def figure_data(self, number: str) -> pd.DataFrame:
+        """What a figure of the thesis, such as "3.3", is drawn from."""
+        return read_csv(self.folder / "figures" / f"figure_{number.replace('.', '_')}.csv")
+
+    def run(self, dataset: str, method: str, variant: str = "", seed: int = 0) -> Run:
+        """One trained model."""
+        return Run.of_folder(self.folder / "runs" / dataset / method / variant_folder(variant) / str(seed))
+
+
+def results(folder: str | Path) -> Results:
+    """The results in a folder such as ``results/quick``. Raises DataError where there is no such folder."""
+    if not Path(folder).is_dir():
+        raise DataError(Path(folder), "a folder with results", "none")
+    return Results(Path(folder))
+
+
+def compare(a: str | Path, b: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> pd.DataFrame:
+    """Every number of run ``a`` against the thesis and against run ``b``: the verdicts of ``harness check``.
+
+    a, b: folders, or ``metrics.parquet`` files; without b it is the published run of the same preset. Columns are those
+    of ``check.csv``. Raises DataError that names the file.
+    """
+    rules = Rules.from_settings(load_settings(settings))
+    return frame_of(compared(Path(a), None if b is None else Path(b), rules).comparisons)

@@ -1,0 +1,238 @@
+"""A trained model and what was measured of it; ``run`` trains and measures one, unless that was done."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from harness.api import experiment
+from harness.compute import gpu_slots
+from harness.compute.computing import on_threads
+from harness.compute.places import ROOT
+from harness.compute.precision import choose_float32_products
+from harness.data import Dataset, fetch
+from harness.errors import ConfigError, DataError, HarnessError
+from harness.estimators import exact_log_prob, importance_estimates, log_prob_orders
+from harness.evaluation import per_row
+from harness.evaluation.measure import CHUNK, EXACT_CHUNK
+from harness.method import ImportanceWeighted, Method, Orderings, Tractable, Unnormalised
+from harness.plugins.registry import build, digest_of_object, hyperparameter_schema, use_object
+from harness.schema import check
+from harness.settings.config import Cell, Evaluation, Training, cells_named, data_settings, load_settings, resolve
+from harness.settings.seeds import axes_of, generator_for
+from harness.storage import runs
+from harness.storage.run_lock import alone_in
+
+
+class LogProb(NamedTuple):
+    """Log-likelihoods of rows, nats. value, error: [N]; error is the Monte-Carlo standard error, 0 where exact."""
+
+    value: np.ndarray
+    error: np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder of one trained model, and the cell that says how it was trained and measured."""
+
+    folder: Path
+    cell: Cell
+
+    @classmethod
+    def of_folder(cls, folder: str | Path) -> Run:
+        """The run that lies in a folder. Raises DataError where there is none."""
+        return cls(Path(folder), runs.read_config(Path(folder) / "config.json"))
+
+    @property
+    def status(self) -> dict[str, Any]:
+        """``status.json``: how training ended, and on what. Raises DataError where it is missing or damaged."""
+        return runs.read_status(self.folder)
+
+    @property
+    def metrics(self) -> pd.DataFrame:
+        """One row per metric: its value on the test set, errors, and where they come from (docs/results.md).
+
+        Raises DataError where the run was not measured.
+        """
+        return pd.DataFrame(runs.read_rows(self.folder))
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row per test row and metric: row, metric, value, mc_error. Raises DataError where there are none."""
+        found = per_row.read(self.folder)
+        if found is None:
+            raise DataError(self.folder / per_row.FILE, "values per row", "measurements of a version without them")
+        return found.to_pandas()
+
+    @property
+    def curve(self) -> pd.DataFrame:
+        """One row per look at the validation set: update, losses (nats per row), learning rate, seconds."""
+        path = runs.checked(self.folder, self.status, "curve.csv")
+        try:
+            return pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise DataError(path, "the learning curve of a run", error) from error
+
+    def model(self) -> Method:
+        """The trained model on the CPU, in evaluation mode.
+
+        Raises HarnessError where training left none, DataError where its file is damaged.
+        """
+        status = runs.status_of(self.folder, self.cell)
+        if status["status"] not in runs.HAVE_MODEL:
+            raise HarnessError(f"{self.folder}: expected a trained model, found status {status['status']}")
+        n_features = status.get("n_features") or load_dataset(self.cell.dataset).n_features  # of an earlier version
+        model = build(self.cell.method, n_features, dict(self.cell.model))
+        runs.load_model(self.folder / "model.safetensors", model, status["model_sha256"])
+        return model.eval()
+
+    def log_prob(self, rows: Any, n_samples: int | None = None, seed: int = 0) -> LogProb:
+        """log p(x) of rows [N, D] of 0/1, by the best that the method offers.
+
+        Exact where it is tractable, else by importance sampling with ``n_samples`` samples per row (default: as the
+        cell is measured; equation 3.6), or unnormalised less the measured log Z, whose error all rows share. Raises
+        HarnessError for rows of another width and for a method that has no likelihood.
+        """
+        model = self.model()
+        x = torch.as_tensor(np.asarray(rows), dtype=torch.float32)
+        if x.ndim != 2 or x.shape[1] != model.n_visible:
+            expected = f"rows of {model.n_visible} columns"
+            raise HarnessError(f"log_prob: expected {expected}, found an array of shape {tuple(x.shape)}")
+        with torch.inference_mode():
+            value, error = self._log_prob(model, x, n_samples or self.cell.evaluation.n_samples, seed)
+        return LogProb(value.numpy(), np.broadcast_to(error, (len(x),)).copy())
+
+    def _log_prob(self, model: Method, x: torch.Tensor, n_samples: int, seed: int) -> tuple[torch.Tensor, Any]:
+        if isinstance(model, Orderings):
+            orders = log_prob_orders(model, x, EXACT_CHUNK)
+            return torch.logsumexp(orders, dim=1) - math.log(orders.shape[1]), 0.0
+        if isinstance(model, Tractable):
+            return exact_log_prob(model, x, EXACT_CHUNK), 0.0
+        if isinstance(model, ImportanceWeighted):
+            generator = generator_for(x.device, *axes_of(self.cell), "log_prob", seed)
+            found = importance_estimates(model, x, n_samples, generator, CHUNK)
+            return found.log_p, found.log_p_variance.sqrt().numpy()
+        if isinstance(model, Unnormalised):
+            measured = {row["metric"]: row for row in runs.read_rows(self.folder)}
+            if "log Z" not in measured:
+                raise HarnessError(f"{self.folder}: expected a measured log Z, found none")
+            return model.log_unnormalised(x).double() - measured["log Z"]["value"], measured["log Z"]["sem"]
+        raise HarnessError(f"log_prob: expected a method with a likelihood, found {self.cell.method}")
+
+
+def load_dataset(name: str, settings: Mapping[str, Any] | None = None) -> Dataset:
+    """A data set, from the cache or the best source that has it: rows of 0/1 (grey levels of 0..255), uint8 [N, D].
+
+    settings: your part of the settings, such as ``{"data": {"paths": {...}}}``. Raises DataUnavailableError, which says
+    how to get it, where no source has it.
+    """
+    return fetch(name, data_settings(load_settings(settings)))
+
+
+def run(
+    dataset: str,
+    method: str | type[Method] | Method,
+    *,
+    variant: str = "",
+    preset: str = "quick",
+    model: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+    evaluation: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    threads: int = 1,
+) -> Run:
+    """Train one model, unless that was done, and measure it on the test set, unless that was done.
+
+    method: the name of a method; or a class of one's own, perhaps of a notebook; or an untrained instance. model,
+    training, evaluation: what is laid over the settings of the cell, as in a settings file. seed: repetition. folder:
+    where the run lies (default: results/PRESET/runs/..., as on the command line). device: as in settings. threads: of
+    the CPU; another number is another training. Raises ConfigError that names the key; InterruptedRunError after
+    SIGTERM or Ctrl-C, with a checkpoint written, from which the same call goes on.
+    """
+    merged = load_settings({**(settings or {}), "preset": preset})
+    parts = {"model": model, "training": training, "evaluation": evaluation}
+    given = {part: dict(values) for part, values in parts.items() if values is not None}
+    if isinstance(method, str):
+        cell = _cell_of_settings(merged, dataset, method, variant, given, settings or {}, preset)
+    else:
+        cell = _cell_of_object(merged, dataset, method, variant, given)
+    cell = replace(cell, seed=seed)
+    place = Path(folder) if folder is not None else ROOT / "results" / preset / "runs" / cell.path
+    data = fetch(dataset, data_settings(merged))
+    with alone_in(place), _computing(device or merged["device"], merged, threads) as found:
+        changed = not isinstance(method, str) and experiment.is_by_other_code(cell, place)  # a cell run again
+        experiment.train_unless_done(cell, data, place, found, again=changed)
+        if not experiment.is_measured(cell, place):
+            experiment.measure(cell, data, place, found, preset)
+    return Run(place, cell)
+
+
+def _cell_of_settings(
+    merged: Mapping[str, Any],
+    dataset: str,
+    method: str,
+    variant: str,
+    given: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    preset: str,
+) -> Cell:
+    """The cell of the grid with what is given laid over it, checked as a file of settings is."""
+    cell = resolve(merged, dataset, method, variant)
+    if not given:
+        return cell
+    key = f"{dataset}/{cell.variant}" if cell.variant else dataset
+    user = {**settings, "preset": preset}
+    section = "grid" if (method, dataset, cell.variant) in cells_named(merged, "grid") else "ablations"
+    over = {section: {method: {key: given}}}
+    budgets = {"budgets": {method: {key: {part: given[part] for part in given if part != "model"}}}}
+    return resolve(load_settings(_laid_over(_laid_over(user, over), budgets)), dataset, method, cell.variant)
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _laid_over(merged[key], value) if both else value
+    return merged
+
+
+def _cell_of_object(
+    settings: Mapping[str, Any], dataset: str, method: type[Method] | Method, variant: str, given: Mapping[str, Any]
+) -> Cell:
+    """A cell of a method that no settings name: with the default training, and its class's own defaults."""
+    name = use_object(method)
+    hyperparameters = given.get("model", {})
+    if isinstance(method, type):
+        check(hyperparameters, hyperparameter_schema(method), f"model of method {name}")
+    elif hyperparameters:
+        raise ConfigError(f"model: expected none beside an instance of {name}, found {', '.join(hyperparameters)}")
+    else:
+        hyperparameters = {"instance": digest_of_object(name)}
+    defaults = settings["defaults"]
+    return Cell(
+        dataset,
+        name,
+        variant,
+        0,
+        hyperparameters,
+        Training.from_dict(_laid_over(defaults["training"], given.get("training", {}))),
+        Evaluation(**_laid_over(defaults["evaluation"], given.get("evaluation", {}))),
+    )
+
+
+@contextlib.contextmanager
+def _computing(wanted: str, settings: Mapping[str, Any], threads: int) -> Iterator[torch.device]:
+    choose_float32_products()
+    with on_threads(threads), gpu_slots.acquire(wanted, settings["gpu"]["slots_per_device"]) as name:
+        yield torch.device(name)
