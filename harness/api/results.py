@@ -58,7 +58,7 @@ class Results:
     def table(self, number: str) -> pd.DataFrame:
         """A table of the thesis, such as "3.1": one row per number, ours and the printed one."""
         found = read_csv(self.folder / "tables" / f"table_{number.replace('.', '_')}.csv")
-        return found.fillna({"variant": ""})
+        return found.assign(variant=found["variant"].astype(object).fillna(""))
 
     def figure_data(self, number: str) -> pd.DataFrame:
         """What a figure of the thesis, such as "3.3", is drawn from."""
