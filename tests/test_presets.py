@@ -4,8 +4,8 @@ import hashlib
 
 import pytest
 
-from harness.results.search import trials
 from harness.settings.config import canonical_json, cells, chosen_analyses, load_settings, presets
+from harness.storage.search import trials
 
 # sha256 of all cells and trials of a preset with their training digests and evaluations. Saying a preset in other
 # words leaves it alone; another number does not. Where a preset is meant to change, the failing test prints its new

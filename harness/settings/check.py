@@ -21,6 +21,15 @@ from harness.plugins.names import wrong_name, wrong_variant
 from harness.plugins.registry import file_of, method_names
 from harness.plugins.signatures import hyperparameters
 from harness.schema import first_error, shown, with_integers
+from harness.settings.schedule import (
+    AXES,
+    PHASES,
+    SCHEDULE,
+    as_mergeable,
+    decay_faults,
+    in_phases,
+    schedule_faults,
+)
 from harness.settings.text import dotted
 
 ANY = "*"
@@ -47,12 +56,27 @@ def part_schema(part: str) -> dict[str, Any]:
     return {**schema()["$defs"][part], "$defs": schema()["$defs"]}
 
 
+def cell_schema(part: str) -> dict[str, Any]:
+    """JSON schema of a part of a cell, which has phases alone."""
+    found = part_schema(part)
+    return {**found, "properties": {key: value for key, value in found["properties"].items() if key != SCHEDULE}}
+
+
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``base`` with ``over`` laid on top, mappings merged key by key, everything else replaced."""
+    """``base`` with ``over`` laid on top, mappings merged key by key, everything else replaced.
+
+    Phases and a schedule replace each other, in training settings and as axes of a search.
+    """
     result = dict(base)
+    for axis, other in (AXES, reversed(AXES)):
+        if axis in over and other not in over:
+            result.pop(other, None)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if both else value
+        if both and key == "training":
+            result[key] = merged(*as_mergeable(result[key], value))
+        else:
+            result[key] = merged(result[key], value) if both else value
     return result
 
 
@@ -98,8 +122,10 @@ class Checker:
             self._keys(section)
         for section in WITH_CELLS:
             for path, method, entry in self._cells(section):
+                self._schedule(path, entry)
                 self._names_of_analyses(path, entry)
                 self._model(path, method, entry)
+        self._schedule(("defaults",), self.settings["defaults"])
         self._names_of_analyses(("defaults",), self.settings["defaults"])
         if self.settings["defaults"].get("model"):
             self.fail(("defaults", "model"), "expected hyperparameters where methods are, in grid or budgets")
@@ -179,6 +205,14 @@ class Checker:
                 if entry:
                     yield (section, method, key), method, entry
 
+    def _schedule(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
+        training = entry.get("training", {})
+        path = (*path, "training", SCHEDULE)
+        if PHASES in training and SCHEDULE in training:
+            self.fail(path, f"expected {PHASES} or a {SCHEDULE}, found both")
+        for keys, fault in decay_faults(training.get(SCHEDULE, {})):
+            self.fail((*path, *keys), fault)
+
     def _names_of_analyses(self, path: tuple[str, ...], entry: Mapping[str, Any]) -> None:
         for i, name in enumerate(entry.get("analyses", ())):
             self._analysis((*path, "analyses", str(i)), name)
@@ -198,6 +232,8 @@ class Checker:
         known = {LEARNING_RATE: {"type": "number", "exclusiveMinimum": 0}}
         known |= {f"training.{key}": value for key, value in training.items()}
         known |= {f"model.{key}": value for key, value in (wanted or {"properties": {}})["properties"].items()}
+        if set(AXES) <= set(axes):
+            self.fail((*path, AXES[1]), f"expected {' or '.join(AXES)}, found both")
         for axis, values in axes.items():
             if axis in (BUDGET, FINER) or (wanted is None and axis.startswith("model.")):
                 continue
@@ -205,6 +241,9 @@ class Checker:
                 self.fail((*path, axis), f"expected axes out of {', '.join(known)}, found {shown(axis)}")
             items = {"type": "array", "items": known[axis], "$defs": schema()["$defs"]}
             axes[axis] = self._typed(values, items, (*path, axis))
+            for i, value in enumerate(axes[axis] if axis == AXES[1] else ()):
+                for keys, fault in schedule_faults(value):
+                    self.fail((*path, axis, str(i), *keys), fault)
 
     def _analyses(self) -> None:
         keys = (ANY, *self.settings["groups"], *CATALOGUE)
@@ -232,8 +271,13 @@ def cell_faults(
     values: all that applies to it. wanted: JSON schema of the hyperparameters, where it is known. paths: the data sets
     of which the user has files, perhaps with labels.
     """
-    for part in ("training", "evaluation"):
-        missing = sorted(set(part_schema(part)["properties"]) - set(values.get(part, {})))
+    training = values.get("training", {})
+    for keys, fault in schedule_faults(training[SCHEDULE]) if SCHEDULE in training else ():
+        yield ("training", SCHEDULE, *keys), fault
+        return
+    training = in_phases(training)
+    for part, given in (("training", training), ("evaluation", values.get("evaluation", {}))):
+        missing = sorted(set(cell_schema(part)["properties"]) - set(given))
         if missing:
             yield (part,), f"expected {', '.join(missing)}, found none"
     model = values.get("model", {})
@@ -241,7 +285,6 @@ def cell_faults(
     doubtful = wanted is not None and (set(wanted["required"]) - set(model) or set(model) - set(wanted["properties"]))
     if doubtful and (found := first_error(model, wanted)):
         yield ("model", *found[0]), found[1]
-    training = values["training"]
     if not training["phases"] and not _has_closed_form(method):
         yield ("training", "phases"), "expected at least one, found none"
     if training["labels"] is not None:

@@ -2,14 +2,17 @@
 
 Settings are ``workflows/config.yaml``, overlaid by ``workflows/presets/PRESET.yaml``, overlaid by what the user gives
 (Snakemake's ``--config`` and ``--configfile``, or ``harness --settings``); ``harness.settings.text`` reads all, and
-``harness.settings.check`` refuses what no cell could be trained with. A *cell* is one model to train: a data set,
-a method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a
-preset spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the
-more specific entry wins. ``ablations`` has further cells in the form of the grid, which are compared with each other
-alone: they are in no table, only the analyses of ablations look at them (see ``harness.evaluation.analyses``), and with
-a method that is taken out of the grid they go as well. ``searches`` tries settings on the validation set (see
-``harness.storage.search``). Everything that is chosen about a trained model is in its :class:`Cell`, and nothing else
-is; how it is computed, which decides its last bits, is in ``harness.compute.computing``.
+``harness.settings.check`` refuses what no cell could be trained with. A *cell* is one model to train: a data set, a
+method, a variant and a repetition. ``grid`` says which cells exist and their architectures, ``budgets`` what a preset
+spends on them; both map a method to ``DATASET``, ``DATASET/VARIANT``, a group of data sets or ``*``, and the more
+specific entry wins, key by key. How long training takes, at which learning rates, is a list of ``phases`` or, in
+short, a ``schedule`` (see ``harness.settings.schedule``): an entry has one of them, which replaces the other in more
+general entries, in ``defaults`` and in what a preset says in the same place. ``ablations`` has further cells in the
+form of the grid, which are compared with each other alone: they are in no table, only the analyses of ablations look
+at them (see ``harness.evaluation.analyses``), and with a method that is taken out of the grid they go as well.
+``searches`` tries settings on the validation set (see ``harness.storage.search``). Everything that is chosen about a
+trained model is in its :class:`Cell`, and nothing else is; how it is computed, which decides its last bits, is in
+``harness.compute.computing``.
 """
 
 from __future__ import annotations
@@ -35,12 +38,13 @@ from harness.settings.check import (
     Checker,
     Source,
     cell_faults,
+    cell_schema,
     depth,
     merged,
     merged_sources,
-    part_schema,
     source_of,
 )
+from harness.settings.schedule import in_phases
 from harness.settings.text import dotted, plain, read_yaml
 
 
@@ -132,7 +136,7 @@ class Cell:
         if set(values) != fields:
             raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
         for part in ("training", "evaluation"):
-            check(values[part], part_schema(part), f"cell: {part}")
+            check(values[part], cell_schema(part), f"cell: {part}")
         training, evaluation = Training.from_dict(values["training"]), Evaluation(**values["evaluation"])
         return cls(**{**values, "training": training, "evaluation": evaluation})
 
@@ -295,7 +299,7 @@ def _resolved(
         variant=variant,
         seed=0,
         model=values.get("model", {}),
-        training=Training.from_dict(values["training"]),
+        training=Training.from_dict(in_phases(values["training"])),
         evaluation=Evaluation(**values["evaluation"]),
     )
     return cell, values.get("repetitions", settings["repetitions"])

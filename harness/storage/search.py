@@ -1,14 +1,15 @@
 """Hyperparameters, tried on the validation set: which trials the settings ask for, and what came of them.
 
-``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with the
-values of one setting: ``training.KEY`` (whole schedules: ``training.phases``) or ``model.KEY``, or ``learning_rate``,
-the rate of the first phase, to which the other phases keep their ratio. ``finer`` holds further combinations, a list of
-axes that replace the values of the same name: those around the best so far. ``updates``, a number, shortens all
-trials: the phases together have as many, in their proportion; as an axis of ``finer`` it does so to these alone. A
-trial is one combination of the values, laid over the cell of the grid. Trials of a cell differ in these values alone:
-same rows, same order, same initial weights. Nothing of a trial is measured on the test set. What won is for a person
-to write into the preset; the table of findings says whether that was done. A trial that is what the grid has, at full
-length, is the same training: where the one was made, the other copies it.
+``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with
+the values of one setting: ``training.KEY`` or ``model.KEY``, or ``learning_rate``, the rate of the first phase, to
+which the other phases keep their ratio. Values of ``training.schedule`` are whole ones (see
+``harness.settings.schedule``), and trials are named by the phases that they stand for, as with ``training.phases``.
+``finer`` holds further combinations, a list of axes that replace the values of the same name: those around the best so
+far. ``updates``, a number, shortens all trials: the phases together have as many, in their proportion; as an axis of
+``finer`` it does so to these alone. A trial is one combination of the values, laid over the cell of the grid. Trials
+of a cell differ in these values alone: same rows, same order, same initial weights. Nothing of a trial is measured on
+the test set. What won is for a person to write into the preset; the table of findings says whether that was done. A
+trial that is what the grid has, at full length, is the same training: where the one was made, the other copies it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from harness.settings.config import (
     specific_entries,
     variant_folder,
 )
+from harness.settings.schedule import axes_in_phases
 from harness.storage import runs
 from harness.storage.method_code import VERSION, MethodCode, key_of_version, training_key
 
@@ -90,10 +92,10 @@ def _is_taken_out(settings: Mapping[str, Any], dataset: str, method: str, varian
 
 
 def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
-    axes = {axis: values for axis, values in entry.items() if axis not in (BUDGET, FINER)}
+    axes = axes_in_phases({axis: values for axis, values in entry.items() if axis not in (BUDGET, FINER)})
     if not axes:
         raise ConfigError(f"searches: {cell.path}: expected axes beside {BUDGET} and {FINER}, found none")
-    grids = [axes, *({**axes, **finer} for finer in entry.get(FINER, ()))]
+    grids = [axes, *({**axes, **axes_in_phases(finer)} for finer in entry.get(FINER, ()))]
     found: dict[str, Trial] = {}
     for values in itertools.chain.from_iterable(map(_combinations, grids)):
         changed = cell
