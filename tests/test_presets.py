@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 
+from harness.compute.places import WORKFLOWS
 from harness.settings.config import canonical_json, cells, chosen_analyses, load_settings, presets
 from harness.storage.search import trials
 
@@ -27,5 +28,12 @@ def test_cells_and_trials_of_a_preset_are_what_they_were(preset):
     settings = load_settings({"preset": preset})
     asked = [[c.path, c.training_digest, c.to_dict(), chosen_analyses(settings, c)] for c in cells(settings)]
     asked += [[t.path, t.cell.training_digest, t.values, t.chosen] for t in trials(settings)]
+    assert load_settings(settings) == settings  # as jobs read it again
     found = hashlib.sha256("\n".join(sorted(map(canonical_json, asked))).encode()).hexdigest()
     assert found == DIGESTS[preset], f"{len(asked)} cells and trials; meant to change? {preset!r}: {found!r}"
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.rglob("*.yaml")), ids=lambda path: str(path.relative_to(WORKFLOWS)))
+def test_no_line_is_longer_than_those_of_the_code(path):
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert {n: line for n, line in enumerate(lines, start=1) if len(line) > 120} == {}
