@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,6 @@ from harness.storage import runs
 from harness.storage.method_code import code_of
 from harness.training.train import train
 
-log = logging.getLogger(__name__)
-
 
 def train_unless_done(
     cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Iterable[Path] = (), again: bool = False
@@ -31,21 +29,21 @@ def train_unless_done(
     """
     threads = torch.get_num_threads()
     if not again and runs.is_trained(run, cell, data.digest, threads):
-        log.info("%s: was trained before", cell.path)
+        _say(f"{cell.path}: was trained before")
         name_other_code(cell, run)
     elif (source := runs.training_to_copy(elsewhere, cell, data.digest, threads)) is not None:
         runs.copy_training(source, run, cell)
-        log.info("%s: was trained before, in %s", cell.path, source)
+        _say(f"{cell.path}: was trained before, in {source}")
     else:
-        log.info("%s: %s", cell.path, train(cell, data, run, device))
+        _say(f"{cell.path}: {train(cell, data, run, device)}")
     return runs.read_status(run)["status"]
 
 
 def name_other_code(cell: Cell, run: Path) -> None:
-    """Log that other code of the method made a finished training, where that is so."""
+    """Say that other code of the method made a finished training, where that is so."""
     if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
         remedy = f"`harness forget {cell.method}` removes it"
-        log.warning("harness: %s: was trained by other code of %s; %s", cell.path, cell.method, remedy)
+        _say(f"harness: {cell.path}: was trained by other code of {cell.method}; {remedy}")
 
 
 def is_by_other_code(cell: Cell, run: Path) -> bool:
@@ -65,13 +63,18 @@ def is_measured(cell: Cell, run: Path) -> bool:
 
 
 def measure(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> list[dict[str, Any]]:
-    """Measure the model in ``run`` on the test set and log what was found; the rows of ``metrics.json``."""
+    """Measure the model in ``run`` on the test set and say what was found; the rows of ``metrics.json``."""
     rows = evaluate(run, cell, data, device, preset)
     runs.write_config(run, cell)  # with the settings of this evaluation
     for row in rows:
         if row["value"] is not None:
             error = "" if row["sem"] is None else f" +- {row['sem']:.4f}"
-            log.info("%s: %s = %.4f%s", cell.path, row["metric"], row["value"], error)
+            _say(f"{cell.path}: {row['metric']} = {row['value']:.4f}{error}")
         elif row["metric"]:
-            log.info("%s: %s: %s: %s", cell.path, row["metric"], row["status"], row["message"])
+            _say(f"{cell.path}: {row['metric']}: {row['status']}: {row['message']}")
     return rows
+
+
+def _say(line: str) -> None:
+    """To the terminal, or the log of a job, as the progress of training."""
+    print(line, file=sys.stderr)
