@@ -75,7 +75,7 @@ class Differentiable(Capability, Protocol):
     """Trained by automatic differentiation of a loss."""
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Mean over the batch of the quantity to minimise, nats a row; a scalar that can be differentiated."""
+        """Mean over the batch of the quantity to minimise, nats per row; a scalar that can be differentiated."""
 
 
 @runtime_checkable
@@ -148,7 +148,7 @@ class LayerSampler(Capability, Protocol):
         """n joint draws [x, h_1 .. h_L] ~ p, each [n, n_l]."""
 
     def sample_below(self, level: int, h: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """[x, h_1 .. h_{l-1}] ~ p(x, h_1 .. h_{l-1} | h_l) for l = level and h [n, n_l], one draw a row."""
+        """[x, h_1 .. h_{l-1}] ~ p(x, h_1 .. h_{l-1} | h_l) for l = level and h [n, n_l], one draw per row."""
 
     def expected_visible(self, h1: Tensor, generator: torch.Generator) -> Tensor:
         """E[x | h_1], [n, D], for h_1 [n, n_1]; the generator is for models without a closed form."""
@@ -206,7 +206,7 @@ class LayerEncoder(Capability, Protocol):
     """Latent layers that can be seen as features of rows."""
 
     def encode(self, x: Tensor, n_samples: int, generator: torch.Generator) -> list[Tensor]:
-        """Mean activations [B, n_l] of every layer, from x upward, for rows x [B, D], by n_samples draws a row."""
+        """Mean activations [B, n_l] of every layer, from x upward, for rows x [B, D], by n_samples draws per row."""
 
 
 @runtime_checkable

@@ -140,7 +140,7 @@ def test_what_does_not_fit_has_its_reason(folder, tmp_path):
     evaluate(tmp_path / "twelve", other, patterns(12), CPU, "smoke")
     found = analyse_cell(tmp_path / "twelve", other, analyses_of(SETTINGS, other), patterns, CPU, strict=True)
     assert (found["inpainting"]["status"], found["samples"]["status"]) == (LEFT_OUT, OK)
-    assert "12 columns are no square image" in found["inpainting"]["message"]
+    assert "12 columns do not form a square image" in found["inpainting"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_faces_are_those_that_there_are(folder, tmp_path, name):
     assert "faces48 is a stand-in" in caption
     where = "Panel B, " if name == "figure_3_9" else ""
     assert f"{where}BiHM on faces48: 2 sweeps, 10 proposals for every draw of a layer." in caption
-    assert "The latent layers of BiHM have 6-4 units, where the thesis has 1000-700-700-300." in caption
+    assert "The latent layers of BiHM have 6-4 units; those of the thesis have 1000-700-700-300." in caption
     assert set(pd.read_csv(paths[0])["dataset"]) == {"faces48"}
     paths = write.write_figure(name, SETTINGS, [absent], tmp_path / "runs", tmp_path / "none")
     assert "ask its owners" in paths[0].read_text()

@@ -107,7 +107,7 @@ def test_a_snapshot_is_what_is_measured(results):
 def test_without_snapshots_there_is_nothing_to_look_at(tmp_path):
     chosen, run = trained(tmp_path, "vae", n_snapshots=0)
     found = analysed(chosen, run)["training_history"]
-    assert (found["status"], found["message"]) == (LEFT_OUT, "no weights on the way, as training.snapshots is 0")
+    assert (found["status"], found["message"]) == (LEFT_OUT, "no snapshots of the weights, as training.snapshots is 0")
     assert not table_of(run, "training_history").exists()
 
 

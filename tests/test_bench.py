@@ -517,7 +517,7 @@ def test_the_verb_measures_and_writes_everything(tmp_path, monkeypatch, capsys):
     assert all(float(row[column]) > 0 for row in table for column in CSV_COLUMNS[3:8])
     text = (output / "bench.md").read_text(encoding="utf-8")
     assert "pyro-future cannot be imported" in text
-    assert "adult could not be had" in text
+    assert "adult could not be obtained" in text
     with (output / "scaling.csv").open(newline="") as lines:
         points = list(csv.DictReader(lines))
     assert {row["axis"] for row in points} == {"K", "batch", "width", "depth"}

@@ -36,7 +36,7 @@ def test_the_fallback_is_told_once_and_is_nobody_elses(tmp_path, caplog):
     folder = cache_folder("kernels")
     assert folder == cache_folder("kernels") == tmp_path / f"bihm-harness-{os.getuid()}" / "kernels"
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path}/file/cache/bihm-harness: cannot be written to; the cache is in {folder.parent} meanwhile"
+        f"{tmp_path}/file/cache/bihm-harness: cannot be written to; the cache is in {folder.parent} for now"
     ]
     assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
     assert data_settings(load_settings({"data": {"cache": None}})).cache == folder.parent

@@ -179,7 +179,7 @@ def test_a_cell_that_is_killed_in_every_try_is_failed_in_the_end(tmp_path):
         assert main(["record-failure", *common, "--exit-code", "137", "--attempt", str(attempt)]) == 0
     assert main(["run", *common, "--attempt", "5"]) == 0
     (row,) = runs.read_json(run / "metrics.json")["rows"]
-    assert (row["status"], row["message"]) == ("failed", "killed in 4 tries, as for want of memory")
+    assert (row["status"], row["message"]) == ("failed", "killed in 4 attempts, probably for lack of memory")
     assert runs.crashes(run) == 4
     assert main(["run", *common, "--attempt", "1"]) == 0  # the next call tries again
     assert runs.read_json(run / "metrics.json")["rows"][0]["status"] == "ok"

@@ -52,7 +52,7 @@ def test_a_training_keeps_its_number_of_threads_wherever_it_goes_on(tmp_path, mo
     assert not caplog.messages
     torch.set_num_threads(2)
     assert train(chosen, data, tmp_path / "moved", CPU) == runs.OK
-    assert caplog.messages == [f"{chosen.path}: goes on with --threads 1, as it began, not 2"]
+    assert caplog.messages == [f"{chosen.path}: continues with --threads 1, as it started, not 2"]
     assert torch.get_num_threads() == 2
     assert weights(tmp_path / "moved") == weights(tmp_path / "1")
     assert [runs.read_status(tmp_path / name)["threads"] for name in ("1", "2", "moved")] == [1, 2, 1]
@@ -71,7 +71,7 @@ def test_a_training_on_other_threads_is_another_one(tmp_path):
 def test_a_training_keeps_the_precision_that_another_processor_chose(tmp_path, monkeypatch, caplog, begun):
     def processor(has_bfloat16):
         for module in ("precision", "computing"):
-            monkeypatch.setattr(f"harness.{module}.multiplies_bfloat16", lambda device: has_bfloat16)
+            monkeypatch.setattr(f"harness.compute.{module}.multiplies_bfloat16", lambda device: has_bfloat16)
 
     data, chosen = patterns(), cell("bihm", checkpoint_every_s=1e9)
     for name, has_bfloat16 in (("begun", begun), ("other", not begun)):
@@ -87,7 +87,7 @@ def test_a_training_keeps_the_precision_that_another_processor_chose(tmp_path, m
     assert runs.read_status(tmp_path / "moved")["training_products"] == word
     (line,) = caplog.messages
     slow = " (slow on this processor)" if begun else ""
-    assert line == f"{chosen.path}: goes on with products in {word}, as it began, not {other}{slow}"
+    assert line == f"{chosen.path}: continues with products in {word}, as it started, not {other}{slow}"
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path, monkeypatch):

@@ -136,7 +136,7 @@ def test_without_file_locks_training_goes_on(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("fcntl.flock", unsupported)
     with caplog.at_level(logging.WARNING), acquire("auto", 1, lambda: TWO, tmp_path) as device:
         assert device == "cuda:0"
-    assert "Function not implemented; sharing GPUs uncounted" in caplog.text
+    assert "Function not implemented; GPUs are shared without a limit" in caplog.text
 
 
 @pytest.fixture

@@ -97,14 +97,14 @@ def test_no_file_is_overwritten(suffix, tmp_path):
 
 @pytest.mark.parametrize("name", ["two words", "class", "1st", "a-b", "", "null", "yes", "a/b", "größe"])
 def test_what_cannot_name_a_module_or_a_key_is_refused(name, tmp_path):
-    with pytest.raises(ConfigError, match="expected a word that can name a Python module, found"):
+    with pytest.raises(ConfigError, match="expected a valid name of a Python module, found"):
         write_new_method(name, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
 
 def test_taken_names_are_refused(written, tmp_path):
     for name, owner in (("vae", "methods/vae.py"), ("deep_thing", str(written[0]))):
-        with pytest.raises(ConfigError, match=f"expected a name of its own, found '{name}', that of .*{owner}"):
+        with pytest.raises(ConfigError, match=f"expected an unused name, found '{name}', that of .*{owner}"):
             write_new_method(name, tmp_path / "none")
 
 

@@ -90,7 +90,7 @@ def test_without_file_locks_it_is_said(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("fcntl.flock", unsupported)
     with caplog.at_level(logging.WARNING), run_lock.alone_in(tmp_path):
         pass
-    assert "no file locks here (Function not implemented)" in caplog.text
+    assert "file locks do not work here (Function not implemented)" in caplog.text
     assert not list(tmp_path.iterdir())
 
 

@@ -201,7 +201,7 @@ def test_a_search_without_axes_or_with_names_too_long_for_a_file_system_is_refus
     def of(search):
         return trials(load_settings({**TINY, "searches": {"rws": {"adult": search}}}))
 
-    with pytest.raises(ConfigError, match="searches: adult/rws/default/0: expected axes beside updates and finer"):
+    with pytest.raises(ConfigError, match="searches: adult/rws/default/0: expected axes besides updates and finer"):
         of({"updates": 5})
     with pytest.raises(ConfigError, match=r"expected values that make a shorter name, found training\.phases=30x"):
         of({"training.phases": [PHASES * 20]})

@@ -197,7 +197,7 @@ def test_what_is_assigned_to_a_model_is_told():
             self.fit = nn.Linear(1, 1)  # a layer may have any name
 
     detail = run_check("interface", Subject(Assigning)).detail
-    assert detail == "expected encode in the class, found it in a single model, where nobody looks"
+    assert detail == "expected encode in the class, found it only in an instance, where it is ignored"
 
 
 def test_the_verb_prints_a_table_and_its_exit_code_tells(capsys, monkeypatch):

@@ -164,9 +164,9 @@ def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     runs.count_crash(tmp_path / "runs" / cells[1].path, "why")
     runs.count_crash(tmp_path / "runs" / cells[1].path, "why")
     told = workflow.how_it_ended(cells, tmp_path, early=True)
-    assert told[0] == "6 cells failed, which tables and figures say in their place; the next call tries again:"
+    assert told[0] == "6 cells failed, as tables and figures say in their place; the next call tries again:"
     assert told[1] == "  patterns/bihm/default/1: why, tried 2 times"
-    assert told[6:8] == ["  and 1 more", "1 cell unavailable, which tables and figures say in their place:"]
+    assert told[6:8] == ["  and 1 more", "1 cell unavailable, as tables and figures say in their place:"]
     assert told[9].startswith("1 cell not measured yet. Tables and the report wait for every cell")
     assert told[-1] == "  patterns/bihm/default/9"
     assert workflow.how_it_ended(cells, tmp_path, early=False) == told[:9]

@@ -32,7 +32,7 @@ class Case:
     """One job that contenders do in turns.
 
     key: its word on the command line. title: its name in the files. job: ``update`` (one whole update: gradients, L1
-    penalty, Adam), ``evaluation`` (log p~ of test rows, K samples a row) or ``2 log Z`` (from n_samples draws), the
+    penalty, Adam), ``evaluation`` (log p~ of test rows, K samples per row) or ``2 log Z`` (from n_samples draws), the
     latter two by trained weights. rows: of a batch, or test rows. n_samples: K, or the draws of Z. only_long: takes
     minutes, measured when asked for.
     """

@@ -95,7 +95,7 @@ def _scaling(findings: Findings) -> Any:
         axes.yaxis.set_major_formatter("{x:,g}")
         axes.set_xlabel(scaling.LABELS[axis])
     for axes in panels[:, 0]:
-        axes.set_ylabel("milliseconds an update")
+        axes.set_ylabel("milliseconds per update")
     panels[0, 0].legend()
-    figure.suptitle(f"An update of BiHM-12 where one thing is changed ({findings.device})")
+    figure.suptitle(f"An update of BiHM-12, one thing changed at a time ({findings.device})")
     return figure

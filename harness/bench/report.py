@@ -14,14 +14,14 @@ from harness.bench.findings import CaseFindings, Findings
 from harness.bench.timing import QUIET
 
 HOW = """\
-Contenders work in turns in one process, a block of calls each a round; a time is the median over the rounds' blocks,
-beside the fastest and the slowest block. *First call* contains what happens once, such as compiling. *Peak* is how far
-memory rises while the network is built and used, above interpreter, libraries and data, in a process of its own
-(`harness/bench/memory.py`). The *floor* is the time of the matrix products of our update alone, replayed in the same
-rounds (`harness/bench/floor.py`); it says how much is left to gain without multiplying faster. Rivals are PyTorch
-programs as they come; *{fast_textbook}* differs by one setting, the faster exact library for float32 products where
-PyTorch has two, which ours uses (`harness/compute/precision.py`). *{bf16_ours}* multiplies in bfloat16 where the device
-has instructions for it (in BiHM and RWS); *{ours32}* does not, and *{bf16_textbook}* puts the textbook under
+Contenders take turns in one process, each with one block of calls per round; a time is the median over the rounds'
+blocks, with the fastest and the slowest block beside it. *First call* contains what happens once, such as compiling.
+*Peak* is how far memory rises while the network is built and used, above interpreter, libraries and data, in a process
+of its own (`harness/bench/memory.py`). The *floor* is the time of the matrix products of our update alone, replayed in
+the same rounds (`harness/bench/floor.py`); it says how much is left to gain without multiplying faster. Rivals are
+PyTorch programs as they come; *{fast_textbook}* differs by one setting, the faster exact library for float32 products
+where PyTorch has two, which ours uses (`harness/compute/precision.py`). *{bf16_ours}* multiplies in bfloat16 where the
+device has instructions for it (in BiHM and RWS); *{ours32}* does not, and *{bf16_textbook}* puts the textbook under
 `torch.autocast`.
 """
 
@@ -49,7 +49,7 @@ def write(findings: Findings, folder: Path) -> list[Path]:
 
 
 def csv_rows(findings: Findings) -> list[dict[str, Any]]:
-    """One row a contender and case; empty where there is no floor or no peak."""
+    """One row per contender and case; empty where there is no floor or no peak."""
     return [
         {
             "case": found.case.title,
@@ -68,7 +68,7 @@ def csv_rows(findings: Findings) -> list[dict[str, Any]]:
 
 
 def scaling_rows(findings: Findings) -> list[dict[str, Any]]:
-    """One row a point and contender."""
+    """One row per point and contender."""
     return [
         {
             "axis": point.axis,
@@ -102,7 +102,7 @@ def markdown(findings: Findings) -> str:
         "fast_textbook": cases.TEXTBOOK_FASTER,
         "bf16_textbook": cases.TEXTBOOK_BFLOAT16,
     }
-    parts += ["## What the numbers are", HOW.format(**names).strip(), RIVALS.strip()]
+    parts += ["## What the numbers mean", HOW.format(**names).strip(), RIVALS.strip()]
     return "\n\n".join(parts) + "\n"
 
 
@@ -174,7 +174,7 @@ def _remarks(findings: Findings) -> Iterator[str]:
 
 
 def _scaling(findings: Findings) -> Iterator[str]:
-    yield "Milliseconds an update of BiHM-12 where one thing is changed, and how many times ours the textbook takes."
+    yield "Milliseconds per update of BiHM-12, one thing changed at a time, and the textbook as a multiple of ours."
     by_axis: dict[str, dict[float, dict[str, float]]] = {}
     for point in findings.points:
         by_axis.setdefault(point.axis, {}).setdefault(point.value, {})[point.contender] = point.timing.median_ms

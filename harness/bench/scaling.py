@@ -20,7 +20,7 @@ VALUES: dict[str, tuple[float, ...]] = {
     WIDTH: (0.25, 0.5, 1, 2, 4),
     DEPTH: (1, 2, 3, 4, 6, 8, 10, 12),
 }
-LABELS = {K: "samples K", BATCH: "rows a batch", WIDTH: "width of all layers, times that of BiHM-12", DEPTH: "layers"}
+LABELS = {K: "samples K", BATCH: "rows per batch", WIDTH: "width of all layers, times that of BiHM-12", DEPTH: "layers"}
 
 
 @dataclass(frozen=True)

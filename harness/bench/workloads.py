@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 BATCHES = 20  # that updates cycle through
 TRAINING_UPDATES, TRAINING_RATE, TRAINING_BATCH = 500, 1e-2, 100
-# share of ones in the training rows, for rows drawn at random in place of a set that cannot be had
+# share of ones in the training rows, for rows drawn at random in place of a set that cannot be obtained
 SHARE_OF_ONES = {"adult": 0.1127, "binarized_mnist": 0.1306}
 
 
@@ -74,8 +74,8 @@ class Workloads:
                 logger.warning("%s", error)
                 self._sets[name] = None
                 self.notes.append(
-                    f"{name} could not be had: independent random bits with its share of ones stand in for its rows, "
-                    "which is good enough for times and for nothing else"
+                    f"{name} could not be obtained: independent random bits with its share of ones stand in for its "
+                    "rows, which is good enough for times and for nothing else"
                 )
         return self._sets[name]
 

@@ -35,7 +35,7 @@ def draw(
     log_prob: Tensor | None = None,
     out: Tensor | None = None,
 ) -> Tensor:
-    """``repeats`` samples a row, 0/1 in the dtype of ``product``: [R * repeats, n] for product [R, n] and bias [n].
+    """``repeats`` samples per row, 0/1 in the dtype of ``product``: [R * repeats, n] for product [R, n] and bias [n].
 
     Their log-probability is added to ``log_prob`` [R * repeats], double, where that is given. out: memory for them.
     """

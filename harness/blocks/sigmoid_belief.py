@@ -11,8 +11,8 @@ Training may multiply in bfloat16 (``product_dtype``): samples are 0/1, hence ex
 summed in float32 and rounded, and everything else, biases, log-probabilities, gradients' sums and the parameters
 themselves, stays as it was. Likelihoods are always estimated in the precision of the parameters.
 
-Notation: h_0 = x, layers l = 1..L from the data upward, ``B`` rows, ``K`` samples a row, ``n_l`` units. Latent samples
-are stored as [B * K, n_l] with the K samples of a row next to each other.
+Notation: h_0 = x, layers l = 1..L from the data upward, ``B`` rows, ``K`` samples per row, ``n_l`` units. Latent
+samples are stored as [B * K, n_l] with the K samples of a row next to each other.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class SingleLayers:
         return [x, *h]
 
     def sample_below(self, level: int, h: Tensor, generator: torch.Generator) -> list[Tensor]:
-        """[x, h_1 .. h_{l-1}] ~ p(x, h_1 .. h_{l-1} | h_l) for l = level and h [n, n_l], one draw a row."""
+        """[x, h_1 .. h_{l-1}] ~ p(x, h_1 .. h_{l-1} | h_l) for l = level and h [n, n_l], one draw per row."""
         layers = [h]
         for below in reversed(range(level)):
             layers.append(self.draw_p(below, layers[-1], 1, generator))

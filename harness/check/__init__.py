@@ -1,6 +1,6 @@
 """The regression check: which numbers of a run moved, against the thesis and against an earlier run, by a test.
 
-``read`` and ``summary`` make one line a cell and metric of a run, ``rows`` pairs values of the same test rows,
+``read`` and ``summary`` make one line per cell and metric of a run, ``rows`` pairs values of the same test rows,
 ``calibration`` tells how much numbers vary when a model is trained again, ``difference`` what two numbers may differ
 by, ``statistics`` holds the tests; ``against_run`` and ``against_thesis`` give each cell its verdict (``verdict``),
 ``audit`` looks for numbers that contradict each other, ``simulate`` and ``curves`` measure what the tests are worth,

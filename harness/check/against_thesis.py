@@ -1,7 +1,7 @@
 """A run against the printed numbers, which carry no errors of their own.
 
 A printed value stands for every number that rounds to it, so half a unit of its last digit is taken off the
-difference. The thesis trained one model a cell, on other machines and with other random numbers: its number varies by
+difference. The thesis trained one model per cell, on other machines and with other random numbers: its number varies by
 what a training varies by, which our seeds tell (moderated by what other cells of the metric and method do), and ours, a
 mean of n, by 1/n of that variance. Its test rows are ours where the data are the official ones, so the error over the
 rows counts only as far as ours are a part of them; its noise of sampling is taken to be as large as ours.
@@ -52,7 +52,7 @@ def _obstacle(key: Key, number: Number | None, value: float, ours: Summary) -> V
     if not number.official:
         return Verdict(key, NOT_COMPARABLE, **facts, reason="ours is on a stand-in for the data")
     if key.metric in HIGHER_IS_BETTER and number.k < THESIS_ESS_SAMPLES:
-        reason = f"percent of {number.k:,} samples; the thesis took {THESIS_ESS_SAMPLES:,}, and the share falls with K"
+        reason = f"percent of {number.k:,} samples; the thesis used {THESIS_ESS_SAMPLES:,}, and the share falls with K"
         return Verdict(key, NOT_COMPARABLE, **facts, reason=reason)
     return None
 

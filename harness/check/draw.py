@@ -29,7 +29,7 @@ def write(comparisons: Mapping[str, Sequence[Verdict]], measured: pd.DataFrame, 
 
 
 def _differences(comparisons: Mapping[str, Sequence[Verdict]]) -> Any:
-    """A panel a comparison: differences with two standard errors, from ours being better to worse."""
+    """One panel per comparison: differences with two standard errors, from ours being better to worse."""
     import matplotlib.pyplot as plt
 
     shown = {name: [v for v in verdicts if v.error > 0] for name, verdicts in comparisons.items()}

@@ -1,4 +1,4 @@
-"""One line a cell and metric of a run: its seeds' values and errors, and how it was measured."""
+"""One line per cell and metric of a run: its seeds' values and errors, and how it was measured."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Number:
     seeds: those that ended well, ascending; of each its value, its standard error over the test rows (``sems``), the
     part of that from sampling (``mc_errors``), the estimated bias (``biases``), the digest of the trained weights
     (``models``, '' for unknown) and, where known, the values of the rows (``rows``; those of the metric that it differs
-    from by a number, where it has none of its own). k: samples a row, 0 for exact values. kind: of method, to tell
+    from by a number, where it has none of its own). k: samples per row, 0 for exact values. kind: of method, to tell
     apart how much seeds vary.
     """
 
@@ -131,7 +131,7 @@ def summarize(
     axes = [*Key._fields, "seed"]
     twice = frame[frame["metric"].ne("") & frame.duplicated(axes)]
     if len(twice):
-        raise DataError(name, "one row a number", f"several for {'/'.join(map(str, twice[axes].iloc[0]))}")
+        raise DataError(name, "one row per number", f"several for {'/'.join(map(str, twice[axes].iloc[0]))}")
     numbers, failures = {}, {}
     for cell, lines in frame.sort_values("seed", kind="stable").groupby(list(Key._fields[:3]), sort=False):
         healthy = lines[lines["status"].isin((OK, TIMEOUT)) & lines["metric"].ne("") & lines["value"].map(is_finite)]

@@ -47,7 +47,7 @@ class Outcome:
     worse_than_thesis: int
 
     def lines(self) -> list[str]:
-        """What to print, a line or two a comparison."""
+        """What to print, a line or two per comparison."""
         return [
             line
             for name, counts in self.counts.items()
@@ -94,8 +94,8 @@ def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | No
 
     Without an ``earlier`` one it is the published run of the same preset, if there is one. All published runs tell how
     much numbers vary from seed to seed. Without ``rules``, those of ``workflows/config.yaml``. Files: ``check.csv``
-    (one row a number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``, and size and power of the
-    tests as ``check_power.csv``, ``.png`` and ``.pdf``.
+    (one row per number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``, and size and power of
+    the tests as ``check_power.csv``, ``.png`` and ``.pdf``.
     """
     rules = rules or Rules.from_settings(load_settings())
     found = compared(run, earlier, rules)

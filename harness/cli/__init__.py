@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in UNUSABLE or not error.filename:
             raise
-        print(f"harness: {error.filename}: expected a place to write to, found {error.strerror}", file=sys.stderr)
+        print(f"harness: {error.filename}: expected a writable place, found {error.strerror}", file=sys.stderr)
         return 1
 
 

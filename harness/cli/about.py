@@ -17,23 +17,27 @@ def add(verbs: Any) -> None:
     datasets = add_verb(verbs, "datasets", _datasets, "list the data sets, or fetch some into the cache")
     datasets.add_argument("--fetch", nargs="+", metavar="NAME", help="data sets to find, verify and cache")
     datasets.add_argument(
-        "--record", type=Path, help="write what was found (one data set) to this file; not to find it is then no error"
+        "--record",
+        type=Path,
+        help="write the result for one data set to this file; not finding the data is then no error",
     )
-    datasets.add_argument("--attempt", default="0", help="word kept beside the record; a new one is a new try")
+    datasets.add_argument(
+        "--attempt", default="0", help="label stored beside the record; a new one means a new attempt"
+    )
 
     add_verb(verbs, "methods", _methods, "list the methods")
 
     verify = add_verb(verbs, "verify", _verify, "compare a method with exact sums on small models")
     verify.add_argument("method", metavar="METHOD")
     verify.add_argument(
-        "--allow-unchecked", action="store_true", help="exit with 0 although a capability could NOT be CHECKED"
+        "--allow-unchecked", action="store_true", help="exit with 0 even if a capability is NOT CHECKED"
     )
 
-    new = add_verb(verbs, "new-method", _new_method, "write a working method to start from, and its configuration")
+    new = add_verb(verbs, "new-method", _new_method, "write a working method to start from, and its settings")
     new.add_argument("name", metavar="NAME")
     new.add_argument("--folder", type=Path, help="where to write (default: methods/ in a checkout, else here)")
 
-    forget = add_verb(verbs, "forget", _forget, "remove what other code of a method has trained, search trials as well")
+    forget = add_verb(verbs, "forget", _forget, "remove models and search trials that other code of a method trained")
     forget.add_argument("method", metavar="METHOD")
     forget.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
     forget.add_argument("--all", action="store_true", help="remove everything of the method, whichever code trained it")
@@ -138,7 +142,7 @@ def _new_method(options: argparse.Namespace) -> int:
     written = write_new_method(options.name, options.folder)
     here, built_in = Path.cwd(), written[0].parent == METHODS
     code, settings = (path.relative_to(here) if path.is_relative_to(here) else path for path in written)
-    print(f"wrote {code}, a small method that works, and {settings}, its configuration; next:")
+    print(f"wrote {code}, a small working method, and {settings}, its settings; next:")
     print(f"  harness verify {options.name}" + ("" if built_in else f" --settings {settings}"))
     snakemake = "snakemake" if CHECKOUT else 'snakemake -s "$(harness snakefile)"'
     print(f"  {snakemake} --cores 8 tables figures --configfile {settings}")

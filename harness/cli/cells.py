@@ -33,18 +33,18 @@ KILLED = 137  # that for SIGKILL, which the kernel sends when memory is at an en
 
 def add(verbs: Any) -> None:
     """Verbs for one cell."""
-    run = add_verb(verbs, "run", _run_cell, "train one model, unless that is done, and measure it on the test set")
+    run = add_verb(verbs, "run", _run_cell, "train one model unless it is trained, and measure it on the test set")
     add_cell(run)
     add_computing(run)
     add_training(run)
-    run.add_argument("--attempt", type=int, default=1, help="number of this try of one call, of several on a cluster")
+    run.add_argument("--attempt", type=int, default=1, help="number of this attempt in one call; clusters make several")
 
     train = add_verb(verbs, "train", _train, "train one model")
     add_cell(train)
     add_computing(train)
     add_training(train)
 
-    trial = add_verb(verbs, "trial", _trial, "train one cell with settings that a search tries, for the validation set")
+    trial = add_verb(verbs, "trial", _trial, "train one trial of a search, to be compared on the validation set")
     add_cell(trial)
     add_computing(trial)
     add_training(trial)
@@ -54,14 +54,14 @@ def add(verbs: Any) -> None:
     add_cell(evaluate)
     add_computing(evaluate)
 
-    failure = add_verb(verbs, "record-failure", _record_failure, "note that a run crashed, in training or evaluation")
+    failure = add_verb(verbs, "record-failure", _record_failure, "record that a run crashed in training or evaluation")
     add_cell(failure)
     failure.add_argument("--data-record", type=Path, required=True, help="as for run")
     failure.add_argument("--exit-code", type=int, required=True)
     failure.add_argument("--attempt", type=int, default=1, help="as for run")
-    failure.add_argument("--log", type=Path, help="where the crash is told")
+    failure.add_argument("--log", type=Path, help="log file of the crash")
 
-    analyse = add_verb(verbs, "analyse", _analyse, "do the analyses that the settings ask of one trained model")
+    analyse = add_verb(verbs, "analyse", _analyse, "run the analyses that the settings request for one trained model")
     add_cell(analyse)
     add_computing(analyse)
 
@@ -76,7 +76,7 @@ def _run_cell(options: argparse.Namespace) -> int:
     data = _data_to_train_on(options, settings, cell, run)
     if runs.killed_at_last(run, options.attempt) and not settings["strict"]:
         trained = data is not None and runs.is_trained(run, cell, data.digest, options.threads)
-        _fail(cell, run, settings, f"killed in {options.attempt - 1} tries, as for want of memory", trained)
+        _fail(cell, run, settings, f"killed in {options.attempt - 1} attempts, probably for lack of memory", trained)
         return 0
     runs.forget_crashes(run, options.attempt, succeeded=False)
     with alone_in(run), computing(options, settings, idle=data is None) as device:

@@ -21,7 +21,7 @@ def add(verbs: Any) -> None:
     tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
 
-    searches = add_verb(verbs, "searches", _searches, "gather what the trials of all searches came to")
+    searches = add_verb(verbs, "searches", _searches, "gather the results of all search trials")
     searches.add_argument("--trials", type=Path, required=True, help="folder with the trials")
     searches.add_argument("--output", type=Path, required=True, help="csv to write")
 
@@ -32,7 +32,7 @@ def add(verbs: Any) -> None:
 
     report = add_verb(verbs, "report", _report, "gather all tables and figures in one HTML file")
     report.add_argument("--runs", type=Path, required=True, help="folder with the runs")
-    report.add_argument("--figures", type=Path, required=True, nargs="*", help="PNG files; captions lie beside them")
+    report.add_argument("--figures", type=Path, required=True, nargs="*", help="PNG files, with captions beside them")
     report.add_argument("--output", type=Path, required=True, help="report.html to write")
 
     check = add_verb(verbs, "check", _check, "compare a run with the thesis and with an earlier run, number by number")
@@ -40,18 +40,18 @@ def add(verbs: Any) -> None:
     check.add_argument(
         "earlier", type=Path, nargs="?", metavar="B", help="an earlier run (default: the published one of this preset)"
     )
-    check.add_argument("--strict", action="store_true", help="an error too where ours is worse than the thesis")
+    check.add_argument("--strict", action="store_true", help="also fail if a number is worse than in the thesis")
     check.add_argument("--output", type=Path, help="folder for the tables and the plot (default: A/check)")
 
-    publish = add_verb(verbs, "publish", _publish, "copy what is kept in git of a run to results/published/PRESET")
+    publish = add_verb(verbs, "publish", _publish, "copy the part of a run that git keeps to results/published/PRESET")
     publish.add_argument("--results", type=Path, help="folder of the run's results (default: results/PRESET)")
     publish.add_argument("--output", type=Path, help="folder to fill (default: results/published/PRESET)")
-    publish.add_argument("--add", action="store_true", help="keep published cells that this run has not")
+    publish.add_argument("--add", action="store_true", help="keep published cells that this run does not have")
 
-    bench = add_verb(verbs, "bench", _bench, "measure speed and memory beside other implementations")
-    bench.add_argument("--cases", nargs="+", metavar="CASE", help="some of harness/bench/cases.py, or scaling")
-    bench.add_argument("--long", action="store_true", help="with the cases that take minutes")
-    bench.add_argument("--quick", action="store_true", help="a few calls each: does it work?")
+    bench = add_verb(verbs, "bench", _bench, "compare speed and memory with other implementations")
+    bench.add_argument("--cases", nargs="+", metavar="CASE", help="names from harness/bench/cases.py, or scaling")
+    bench.add_argument("--long", action="store_true", help="include the cases that take minutes")
+    bench.add_argument("--quick", action="store_true", help="only a few calls per case, to see whether it works")
     bench.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     bench.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     bench.add_argument("--output", type=Path, help="folder for the results (default: results/bench)")

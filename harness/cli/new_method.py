@@ -31,7 +31,7 @@ def write_new_method(name: str, folder: Path | None = None) -> tuple[Path, Path]
     code, settings = folder / f"{name}.py", folder / f"{name}.yaml"
     for path in (code, settings):
         if path.exists():
-            raise ConfigError(f"{path}: expected no such file, found one, which is left alone")
+            raise ConfigError(f"{path}: expected no such file, found one, which was not changed")
     where = "" if folder.resolve() == METHODS else f"methods: [{json.dumps(_from_root(code))}]\n"
     atomic.write_text(code, _filled_in("method.py", name))
     atomic.write_text(settings, where + _filled_in("method.yaml", name))
@@ -40,10 +40,10 @@ def write_new_method(name: str, folder: Path | None = None) -> tuple[Path, Path]
 
 def _check_name(name: str) -> None:
     if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name) or parse_settings(name, name) != name:
-        raise ConfigError(f"new method: expected a word that can name a Python module, found {name!r}")
+        raise ConfigError(f"new method: expected a valid name of a Python module, found {name!r}")
     if name in method_names():
         owner = file_of(name) or origin(name)
-        raise ConfigError(f"new method: expected a name of its own, found {name!r}, that of {owner}")
+        raise ConfigError(f"new method: expected an unused name, found {name!r}, that of {owner}")
 
 
 def _from_root(path: Path) -> str:

@@ -25,7 +25,7 @@ def add_verb(verbs: Any, name: str, function: Any, text: str) -> argparse.Argume
         "--settings",
         default="{}",
         metavar="FILE|JSON",
-        help="your settings, laid over workflows/config.yaml and the preset",
+        help="your settings, applied on top of workflows/config.yaml and the preset",
     )
     return parser
 
@@ -40,12 +40,12 @@ def add_cell(parser: argparse.ArgumentParser) -> None:
 
 def add_computing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="auto, cpu, cuda, cuda:1 ... (default: that of the settings)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number is another training")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number gives a different training")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data-record", type=Path, help="what `datasets --record` wrote; unavailable data end the run")
-    parser.add_argument("--digest", help="stop unless the cell has this training digest (digest-v2: and version 2)")
+    parser.add_argument("--data-record", type=Path, help="written by `datasets --record`; unavailable data end the run")
+    parser.add_argument("--digest", help="stop unless the cell has this training digest (DIGEST-v2: by version 2)")
 
 
 def load_settings(options: argparse.Namespace) -> dict[str, Any]:

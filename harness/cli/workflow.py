@@ -42,7 +42,7 @@ def use_this_python() -> None:
 def check_place(folder: Path) -> None:
     """Raises ConfigError for a checkout in a folder whose path has braces, which Snakemake takes for wildcards."""
     if "{" in str(folder) or "}" in str(folder):
-        raise ConfigError(f"{folder}: expected a folder without braces in its path, which Snakemake gives a meaning")
+        raise ConfigError(f"{folder}: expected a path without braces, which Snakemake takes for wildcards")
 
 
 @contextlib.contextmanager
@@ -129,13 +129,15 @@ def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]
     lines = []
     for word, told in without.items():
         again = "; the next call tries again" if word == runs.FAILED else ""
-        lines.append(f"{_counted(len(told), 'cell')} {word}, which tables and figures say in their place{again}:")
+        lines.append(f"{_counted(len(told), 'cell')} {word}, as tables and figures say in their place{again}:")
         lines += _first(told)
     if early and waiting:
         lines.append(
             f"{_counted(len(waiting), 'cell')} not measured yet. Tables and the report wait for every cell, figures for"
         )
-        lines.append("those that they show. The same call goes on; what is null in the grid is waited for no more.")
+        lines.append(
+            "those that they show. The same command continues; cells that are null in the grid are not waited for."
+        )
         lines += _first(waiting)
     return lines
 
@@ -166,7 +168,7 @@ def trained_by_other_code(
             remedy = f"`harness forget {method} --results {results}{settings}` removes them"
             lines.append(f"{what} other code: {named}; {remedy}")
         else:
-            lines.append(f"{what} version {then}, not {now}: {named}; trained again where they are needed")
+            lines.append(f"{what} version {then}, not {now}: {named}; they are trained again when needed")
     return lines
 
 

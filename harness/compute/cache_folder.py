@@ -41,5 +41,5 @@ def _fallback(usual: Path) -> Path:
             folder = Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
     except OSError:
         folder = Path(tempfile.mkdtemp(prefix=f"{NAME}-"))
-    logger.warning("%s: cannot be written to; the cache is in %s meanwhile", usual, folder)
+    logger.warning("%s: cannot be written to; the cache is in %s for now", usual, folder)
     return folder

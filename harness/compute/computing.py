@@ -38,11 +38,11 @@ class Computing:
         if begun.products != self.products:
             slow = begun.products == "bfloat16" and not multiplies_bfloat16(device)
             log.warning(
-                f"{name}: goes on with products in {begun.products}, as it began, not {self.products}"
+                f"{name}: continues with products in {begun.products}, as it started, not {self.products}"
                 + " (slow on this processor)" * slow
             )
         if begun.threads != self.threads and device.type == "cpu":
-            log.warning(f"{name}: goes on with --threads {begun.threads}, as it began, not {self.threads}")
+            log.warning(f"{name}: continues with --threads {begun.threads}, as it started, not {self.threads}")
         return begun
 
 

@@ -115,7 +115,7 @@ def _slots(gpus: Sequence[Gpu], slots_per_device: int, folder: Path) -> list[tup
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise HarnessError(f"{folder}: expected a folder for locks of GPUs, found {error.strerror}") from error
+        raise HarnessError(f"{folder}: expected a folder for GPU locks, found {error.strerror}") from error
     names = {gpu: re.sub(r"[^\w.-]", "_", f"{platform.node()}-{gpu.identity}") for gpu in gpus}
     return [(gpu, folder / f"{names[gpu]}-{slot}.lock") for slot in range(slots_per_device) for gpu in gpus]
 
@@ -127,7 +127,7 @@ def _wait_for_one(slots: Sequence[tuple[Gpu, Path]]) -> tuple[Gpu, contextlib.Ab
             try:
                 lock = _locked(path)
             except OSError as error:
-                logger.warning("%s: expected to lock it, found %s; sharing GPUs uncounted", path, error)
+                logger.warning("%s: expected to lock it, found %s; GPUs are shared without a limit", path, error)
                 return gpu, contextlib.nullcontext()
             if lock is not None:
                 return gpu, lock
@@ -161,7 +161,7 @@ def _locked(path: Path) -> IO[str] | None:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise OSError(errno.EINVAL, "something else than a lock file")
+            raise OSError(errno.EINVAL, "something other than a lock file")
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.close()

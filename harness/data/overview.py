@@ -17,7 +17,7 @@ def is_local(name: str, settings: DataSettings, official: bool = False) -> bool:
 
 
 def describe(settings: DataSettings) -> list[dict]:
-    """One record a data set: name, columns, rows of train, valid and test, status, available, licence, source."""
+    """One record per data set: name, columns, rows of train, valid and test, status, available, licence, source."""
     return [_record(entry, settings) for entry in CATALOGUE.values()]
 
 

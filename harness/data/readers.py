@@ -26,12 +26,12 @@ _NPZ_TROUBLE = (ValueError, EOFError, OSError, KeyError, TypeError, RuntimeError
 
 
 def read_comma_text(file: object, content: bytes, columns: int) -> np.ndarray:
-    """0/1 text, one row a line, digits separated by commas; uint8 [rows, columns]."""
+    """0/1 text, one row per line, digits separated by commas; uint8 [rows, columns]."""
     return _read_digits(file, content, columns, b",")
 
 
 def read_amat(file: object, content: bytes, columns: int) -> np.ndarray:
-    """Larochelle's .amat text, one row a line, digits separated by blanks; uint8 [rows, columns]."""
+    """Larochelle's .amat text, one row per line, digits separated by blanks; uint8 [rows, columns]."""
     return _read_digits(file, content, columns, b" ")
 
 

@@ -137,7 +137,7 @@ def by_blocks(x: Tensor, n_samples: int, generator: torch.Generator, chunk: int,
 def importance_estimates(
     method: ImportanceWeighted, x: Tensor, n_samples: int, generator: torch.Generator, chunk: int
 ) -> Estimates:
-    """Estimates for rows x [B, D] from K = n_samples draws a row, at most ``chunk`` (row, sample) pairs at once.
+    """Estimates for rows x [B, D] from K = n_samples draws per row, at most ``chunk`` (row, sample) pairs at once.
 
     A chunk's samples belong to one block of rows, so memory is bounded by ``chunk`` a thread, whatever B and K are.
     """

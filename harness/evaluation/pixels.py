@@ -1,4 +1,4 @@
-"""Images as rows of tables, one column a pixel: what analyses write and figures read back."""
+"""Images as rows of tables, one column per pixel: what analyses write and figures read back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def is_square(n_pixels: int) -> bool:
 
 
 def as_table(images: Tensor, **facts: object) -> pd.DataFrame:
-    """A row an image: ``facts``, single values or one for every image, then pixel_0 .. pixel_{D-1}; images [N, D].
+    """One row per image: ``facts``, single values or one for every image, then pixel_0 .. pixel_{D-1}; images [N, D].
 
     Pixels that are not a number become empty cells.
     """

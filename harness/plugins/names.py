@@ -22,7 +22,7 @@ def wrong_name(name: str) -> str | None:
 
 def wrong_variant(name: str) -> str | None:
     """What is wrong with the name of a variant, ``expected ..., found ...``; else None."""
-    return _wrong(name, _VARIANT, "letters, digits, blanks, _ . - = +")
+    return _wrong(name, _VARIANT, "letters, digits, spaces, _ . - = +")
 
 
 def variant_folder(variant: str) -> str:
@@ -35,4 +35,4 @@ def _wrong(name: str, alphabet: re.Pattern[str], letters: str) -> str | None:
         return f"expected a name of at most {LONGEST} characters, found {len(name)}: {name[:20]!r}..."
     if alphabet.fullmatch(name):
         return None
-    return f"expected {letters}, a letter or digit first and no point or blank last, found {name!r}"
+    return f"expected {letters}, with a letter or digit first and no dot or space last, found {name!r}"

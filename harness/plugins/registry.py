@@ -50,7 +50,7 @@ def use_files(paths: Iterable[Path]) -> None:
         taken = next((name for name in method_names() if name.casefold() == path.stem.casefold()), None)
         if taken is not None and _named_files.get(taken) != path:
             owner = file_of(taken) or origin(taken)
-            raise ConfigError(f"methods: {path}: expected a name of its own, found {path.stem!r}, that of {owner}")
+            raise ConfigError(f"methods: {path}: expected an unused name, found {path.stem!r}, that of {owner}")
         _named_files[path.stem] = path
 
 

@@ -1,7 +1,7 @@
 """Publishing: the part of a run that is kept in git, below ``results/published/PRESET/``.
 
 ``metrics.parquet``, ``rows.parquet`` with some test rows of every cell, the tables, the figures (``png``, caption and
-data), what the searches found, the merged settings, and ``runs.csv``: one line a trained model with its configuration
+data), what the searches found, the merged settings, and ``runs.csv``: one line per trained model with its configuration
 and all that is known of how it was made, so that each number can be traced to a cell that anyone can train again. No
 weights, and no sheets of pixels as csv: whoever trains the cell again gets them to the bit. A published run may grow
 cell by cell, on several machines: with ``add``, cells and trials that this run has not stay as they were published, if

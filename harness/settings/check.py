@@ -154,7 +154,7 @@ class Checker:
             if wrong := wrong_name(group):
                 self.fail(path, wrong)
             if group in CATALOGUE:
-                self.fail(path, "expected a name that no data set has, found that of one")
+                self.fail(path, "expected a name that no data set has, found the name of one")
             for i, name in enumerate(members):
                 self._dataset((*path, str(i)), name, CATALOGUE)
 

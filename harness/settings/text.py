@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: expected a readable YAML file, found bytes that are no UTF-8 text") from error
+        raise ConfigError(f"{path}: expected a readable YAML file, found bytes that are not UTF-8 text") from error
     except OSError as error:
         raise ConfigError(f"{path}: expected a readable YAML file, found {error.strerror}") from error
     value = parse_settings(text, str(path))
@@ -102,7 +102,7 @@ def _parse_json(text: str) -> Any:
         pairs = list(pairs)
         found = dict(pairs)
         if len(found) < len(pairs):
-            raise ValueError("a key that is there twice")
+            raise ValueError("a key that occurs twice")
         return found
 
     def finite(text: str) -> float:

@@ -110,7 +110,7 @@ def code_of_class(method: str, cls: type) -> MethodCode:
     if imported != code.version:
         raise ConfigError(
             f"method {method}: expected version {code.version}, as the text of its class says, found {imported!r} in "
-            "the class as it was imported; set it in the body of the class, and import a changed file anew"
+            "the class as it was imported; set it in the body of the class, and import a changed file again"
         )
     return _codes.setdefault(cls, code)
 

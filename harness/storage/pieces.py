@@ -109,7 +109,7 @@ class Pieces:
     def __init__(self, file: Path, digest: str, device: torch.device):
         self.file, self.digest, self.device = file, digest, device
         self.earlier_seconds = 0.0
-        found = checkpoint.load(file, digest, consequence="all is measured again")
+        found = checkpoint.load(file, digest, consequence="everything is measured again")
         if found is None:
             file.unlink(missing_ok=True)  # of something else
         tensors, state = found or ({}, {"pieces": {}})
@@ -141,7 +141,7 @@ class Pieces:
 
     def _do(self, name: str, piece: Callable[[], T]) -> T:
         if self._stop.is_set():
-            raise InterruptedMeasuringError(f"{self.file.parent}: measuring stopped, what is done is kept")
+            raise InterruptedMeasuringError(f"{self.file.parent}: measuring stopped; finished parts are kept")
         started = time.perf_counter()
         result = piece()
         with self._lock:

@@ -61,10 +61,10 @@ def _wait_for(path: Path) -> int | None:
             if error.errno in UNSUPPORTED:
                 os.close(descriptor)
                 path.unlink(missing_ok=True)
-                logger.warning("%s: no file locks here (%s): start no run twice", path.parent, error.strerror)
+                logger.warning("%s: file locks do not work here (%s): start no run twice", path.parent, error.strerror)
                 return None
             if not told:
-                logger.info("%s: waiting for %s, which works there", path.parent, _holder(descriptor))
+                logger.info("%s: waiting for %s, which is working there", path.parent, _holder(descriptor))
                 told = True
             os.close(descriptor)
             time.sleep(POLL_S)

@@ -129,7 +129,7 @@ def check_measurements(run: Path) -> str | None:
     expected = read_json(run / "metrics.json").get(ROWS_DIGEST)
     if expected is None:
         return None
-    check_file(run / ROWS_FILE, expected, ", as metrics.json has it (remove that to have the model measured again)")
+    check_file(run / ROWS_FILE, expected, ", as metrics.json has it (remove that file to measure the model again)")
     return expected
 
 

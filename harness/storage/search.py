@@ -94,7 +94,7 @@ def _is_taken_out(settings: Mapping[str, Any], dataset: str, method: str, varian
 def _trials_of(cell: Cell, entry: Mapping[str, Any]) -> list[Trial]:
     axes = axes_in_phases({axis: values for axis, values in entry.items() if axis not in (BUDGET, FINER)})
     if not axes:
-        raise ConfigError(f"searches: {cell.path}: expected axes beside {BUDGET} and {FINER}, found none")
+        raise ConfigError(f"searches: {cell.path}: expected axes besides {BUDGET} and {FINER}, found none")
     grids = [axes, *({**axes, **axes_in_phases(finer)} for finer in entry.get(FINER, ()))]
     found: dict[str, Trial] = {}
     for values in itertools.chain.from_iterable(map(_combinations, grids)):
@@ -167,7 +167,7 @@ def find_trial(settings: Mapping[str, Any], dataset: str, method: str, variant: 
 
 
 def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row a trial that lies below ``folder``: its best validation loss (nats a row), ranked within its cell.
+    """One row per trial that lies below ``folder``: its best validation loss (nats per row), ranked within its cell.
 
     ``sem`` is over the validation rows, which all trials share: differences between trials are better known than that.
     ``chosen``: the grid has these values. ``earlier``: findings that have the trials that are not below ``folder``, by

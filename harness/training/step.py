@@ -98,7 +98,7 @@ class UpdateStep:
             if not loss.requires_grad:
                 raise HarnessError(
                     f"method {_name(self.model)}: expected a loss that depends on a parameter that learns, found "
-                    "one that can not be differentiated"
+                    "one that cannot be differentiated"
                 )
             loss.backward()
         self.parameters.reattach()

@@ -54,7 +54,7 @@ def interface(subject: Subject) -> str:
     model = subject.new(0)
     names = {name for protocol in CAPABILITIES.values() for name in members(protocol)}
     stray = sorted(name for name in names & vars(model).keys() if callable(vars(model)[name]))  # layers are not there
-    require(not stray, f"expected {', '.join(stray)} in the class, found it in a single model, where nobody looks")
+    require(not stray, f"expected {', '.join(stray)} in the class, found it only in an instance, where it is ignored")
     trained = any(has(cls, protocol) for protocol in (Differentiable, OwnGradients, ClosedForm))
     require(trained, "expected loss, accumulate_gradients or fit, found none of them")
     if not has(cls, ClosedForm):

@@ -43,11 +43,11 @@ SINGLE = 3e-6  # rounding of a gradient in single precision
 MANY = 3000  # samples: the bias of self-normalised weights, which falls as 1 / K, is then far below the noise
 PATH, HALVINGS, JUMP = 64, 30, 1e-7  # points on a path, halvings of its roughest part, what is left of a smooth loss
 COPIES, REPEATS, UPDATES = 60, 200, 1200
-NEEDS_EXACT_LOSS = "a method can tell what its gradient is by `exact_loss` (harness.method.Enumerable)"
+NEEDS_EXACT_LOSS = "a method can say what its gradient is with `exact_loss` (harness.method.Enumerable)"
 
 
 def loss_and_gradients(model: Method, batch: Batch, n_samples: int, draws: torch.Generator) -> Tensor:
-    """The loss of one batch (nats a row, no dimensions), detached; its gradients are left in the parameters."""
+    """The loss of one batch (nats per row, no dimensions), detached; its gradients are left in the parameters."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     if isinstance(model, OwnGradients):

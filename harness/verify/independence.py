@@ -20,7 +20,7 @@ from harness.verify.questions import draws_of, scores
 from harness.verify.subject import NotApplicableError, Subject, generator, require
 
 CALLS = 200
-PER_ROW = (2, 8, 17, 256)  # samples a row
+PER_ROW = (2, 8, 17, 256)  # samples per row
 ROWS = (2, 17, 40)  # the same row so many times
 SIZES = (2, 17, 120)  # draws of the model
 MANY, MANY_CALLS = 513, 300  # the same, of what is cheap
@@ -43,7 +43,7 @@ def independence(subject: Subject) -> str:
         for n in (*SIZES, MANY) if draw.cheap else SIZES:
             calls = MANY_CALLS if n == MANY else CALLS
             values = _calls(lambda model, d, draw=draw, n=n: draw.ask(model, n, d), subject.model(), calls)
-            what = f"{draw.name}: {n} draws a call"
+            what = f"{draw.name}: {n} draws per call"
             if draw.name == "log_z2_weights":
                 _exchangeable(values, what)
                 values = torch.logsumexp(values, dim=2, keepdim=True)  # the mean over inner draws, whose error counts
@@ -70,7 +70,7 @@ def _of_weights(subject: Subject, name: str, ask: Callable[[Method, Tensor, int,
         x = watched[[0, 2]]
         values = _calls(lambda model, d, k=k, x=x: ask(model, x, k, d), model, CALLS)  # [R, 2, K, ...]
         for row in range(len(x)):
-            worst = max(worst, _test(_columns(values[:, row]), f"{name}: {k} samples a row"))
+            worst = max(worst, _test(_columns(values[:, row]), f"{name}: {k} samples per row"))
     for n in ROWS:
         x = watched[2:3].repeat(n, 1)
         values = _columns(_calls(lambda model, d, x=x: ask(model, x, 3, d), model, CALLS)[:, :, 0])

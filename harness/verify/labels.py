@@ -120,8 +120,8 @@ def label_weights(subject: Subject) -> str:
             found.append(compare(repeats, exact, words))
     if not found:
         raise NotCheckedError(
-            "B(x, y): log_label_weights have nothing to be compared with; a method can tell what they are weights of "
-            "by `exact_label_weights` (harness.method.LabelEnumerable)"
+            "B(x, y): log_label_weights have nothing to be compared with; a method can say what they are weights of "
+            "with `exact_label_weights` (harness.method.LabelEnumerable)"
         )
     return "; ".join(found)
 
@@ -200,7 +200,7 @@ def validation_loss(subject: Subject) -> str:
 
 @torch.no_grad()
 def _criterion(model: Method, batch: Batch, repeats: int, first_seed: int = 0) -> Tensor:
-    """Validation losses [R, B] double, one row a seed."""
+    """Validation losses [R, B] double, one row per seed."""
     rows = []
     for seed in range(first_seed, first_seed + repeats):
         with global_seed(seed):
@@ -277,7 +277,7 @@ def _stands_for(model: Method, batch: Batch, found: Tensor) -> str:
         for words, repeats in _candidates(model, other).items():
             require(not _same(found, repeats), f"expected {words} of the row's label, found that of label + {shift}")
     raise NotCheckedError(
-        f"none of: {', '.join(candidates)}; a method can tell what it is by `exact_validation_loss` "
+        f"none of: {', '.join(candidates)}; a method can say what it is with `exact_validation_loss` "
         "(harness.method.ValidationEnumerable)"
     )
 

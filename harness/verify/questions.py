@@ -35,9 +35,9 @@ N_TEMPERATURES = 20
 class Score:
     """What a model says of rows.
 
-    ask: (model, x [B, D], n_samples, generator) -> one entry a row, [B, ...]. random: whether another seed gives other
-    numbers. features: of an answer, [B, F], whose means over seeds depend on the row alone. any_count: whether that is
-    so for any n_samples as well. cheap: whether it can be asked thousands of times.
+    ask: (model, x [B, D], n_samples, generator) -> one entry per row, [B, ...]. random: whether another seed gives
+    other numbers. features: of an answer, [B, F], whose means over seeds depend on the row alone. any_count: whether
+    that is so for any n_samples as well. cheap: whether it can be asked thousands of times.
     """
 
     name: str

@@ -15,7 +15,7 @@ from harness.verify.subject import N_SAMPLES, NotApplicableError, Subject, gener
 
 # Rows at once, and where the harness, or a method that works in blocks, is likely to end one.
 SIZES = (*range(1, 41), *(2**n + more for n in range(6, 13) for more in (-1, 0, 1)), 100, 300, 1000, 5000)
-# Rows at once and samples a row. A call with few pairs is asked more often.
+# Rows at once and samples per row. A call with few pairs is asked more often.
 SHAPES = (
     *((1, 1), (1, 17), (1, 1000), (1, 4096), (2, 3), (3, 40), (4, 16), (5, 2), (7, 8), (15, 4), (16, 8), (17, 8)),
     *((31, 2), (32, 8), (33, 5), (65, 4), (100, 1), (129, 3), (257, 1), (300, 4), (1025, 1), (4097, 1)),

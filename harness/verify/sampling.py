@@ -28,7 +28,7 @@ from harness.verify.comparisons import (
 from harness.verify.subject import N_VISIBLE, Subject, generator, require
 
 N_PROPOSALS, N_SWEEPS = 100, 5  # of chains: what both leave of a bias is far below the noise of a few thousand
-CALLS = ((5000, 1), (17, 300), (1, 600))  # samples a call, and calls
+CALLS = ((5000, 1), (17, 300), (1, 600))  # samples per call, and calls
 KNOWN = ((0, 1), (2, 4))  # columns that inpainting is given, in one half of the rows and in the other
 LIKELIHOODS = (Tractable, ImportanceWeighted, Unnormalised)
 

@@ -38,7 +38,7 @@ WRONG_FACTOR = 1.5  # any loss of twice as many rows that is no mean is further 
 
 
 def loss_is_a_bound(subject: Subject) -> str:
-    """The mean loss lies between -log p and what one sample a row gives, however many samples there are.
+    """The mean loss lies between -log p and what one sample per row gives, however many samples there are.
 
     In evaluation mode and, where that says something else, in training mode.
     """
@@ -70,7 +70,7 @@ def _bound(subject: Subject, mode: str) -> str:
     if singles:
         single = torch.stack(singles)
         highest, highest_error = single.mean().item(), single.std().item() / math.sqrt(REPEATS)
-        text += f", one sample a row {highest:.4f}"
+        text += f", one sample per row {highest:.4f}"
         too_high = limit * math.hypot(error, highest_error) + ROUNDING
         require(mean < highest + too_high, f"{mode}: {text}{_cause(mean, highest, too_high, batch)}")
     return text

@@ -1,4 +1,4 @@
-# Figures: analyses of trained models, one job a model, then one job a figure.
+# Figures: analyses of trained models, one job per model, then one job per figure.
 FIGURES = figure_names()
 FIGURE_DIGESTS = {name: digest_of_figure(name) for name in FIGURES}
 ANALYSED = {name: analysed_for(name) for name in FIGURES}

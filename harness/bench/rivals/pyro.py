@@ -83,7 +83,7 @@ def objective(name: str, case: Case) -> Any:
     """Pyro's class of that name, with K particles."""
     particles = {"num_particles": case.n_samples, "vectorize_particles": True, "max_plate_nesting": 1}
     if name == "ReweightedWakeSleep":
-        # half wake, half sleep with one draw a row for RWS; BiHM has no sleep phase
+        # half wake, half sleep with one draw per row for RWS; BiHM has no sleep phase
         return ReweightedWakeSleep(**particles, insomnia=0.5 if case.method == "rws" else 1.0, num_sleep_particles=1)
     if name == "RenyiELBO":
         return RenyiELBO(**particles, alpha=0.0)

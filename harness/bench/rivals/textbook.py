@@ -210,7 +210,7 @@ def update(case: Case, device: torch.device, bfloat16: bool = False) -> Callable
 
 @torch.no_grad()
 def log_p(net: BeliefNet, x: Tensor, n_samples: int) -> Tensor:
-    """log p~(x) [B] from K samples a row."""
+    """log p~(x) [B] from K samples per row."""
     rows = x.split(max(1, EVALUATION_CHUNK // n_samples))
     return torch.cat([torch.logsumexp(net.log_weights(part, n_samples), dim=1) for part in rows]) - math.log(n_samples)
 

@@ -1,4 +1,4 @@
-"""A small variational autoencoder: a method to start from. What is yours goes in place of what it does."""
+"""A small variational autoencoder to start from: replace the model with your own."""
 
 import math
 
@@ -34,7 +34,7 @@ class NewMethod(Method):
         return log_bernoulli(x[:, None], self.decoder(h)) + log_prior - log_q
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Mean of -log (1/K) sum_k w_k, nats a row."""
+        """Mean of -log (1/K) sum_k w_k, nats per row."""
         log_weights = self.log_weights(batch.x, n_samples, generator)
         return math.log(n_samples) - torch.logsumexp(log_weights, dim=1).mean()
 

@@ -33,7 +33,7 @@ def analyse(
     """
     n_pixels = subject.data.n_features
     if not is_square(n_pixels):
-        raise LeftOutError(f"{subject.cell.dataset}: {n_pixels} columns are no square image")
+        raise LeftOutError(f"{subject.cell.dataset}: {n_pixels} columns do not form a square image")
     generator = subject.generator("inpainting")
     x = subject.rows("test", images * len(masks)).x
     x = x[torch.randperm(len(x), generator=generator, device=x.device)]

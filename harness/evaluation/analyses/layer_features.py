@@ -36,7 +36,7 @@ def analyse(
 
     few: labelled training rows, equally many of each class, those that semi-supervised models of this repetition have.
     many: training rows drawn at random, all of them for None. penalties: of squared weights, to choose from.
-    n_samples: draws a row behind the mean activations of layers above the first.
+    n_samples: draws per row behind the mean activations of layers above the first.
     """
     if subject.data.train_labels is None:
         raise LeftOutError(f"{subject.data.name} has no labels")

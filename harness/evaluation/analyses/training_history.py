@@ -35,7 +35,7 @@ def analyse(subject: Subject, rows: Size | None, ks: Ascending, z_outer: Draws) 
     """
     cell = subject.cell
     if cell.training.snapshots == 0:
-        raise LeftOutError("no weights on the way, as training.snapshots is 0")
+        raise LeftOutError("no snapshots of the weights, as training.snapshots is 0")
     status = runs.read_status(subject.run)
     kept = [update for update in snapshots.updates(cell.training) if update <= status["n_updates"]]
     curve = pd.read_csv(runs.checked(subject.run, status, "curve.csv"))

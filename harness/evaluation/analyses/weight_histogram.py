@@ -43,7 +43,7 @@ POSTERIOR, JOINT = "q(h|x) for p*(h|x)", "p(x,h) for p*(x,h)"
 def analyse(
     subject: Subject, rows: Size | None, n_samples: Size, n_draws: Size, n_inner: Size, n_bins: Size
 ) -> pd.DataFrame:
-    """Columns proposal, low, high, share, weight, ess, n; one row a bin of log w, nats.
+    """Columns proposal, low, high, share, weight, ess, n; one row per bin of log w, nats.
 
     rows: of the test set, drawn at random. n_samples: K for each. n_draws: of (x, h) ~ p. n_inner: samples that
     estimate S(x). share: of the draws in the bin from low to high; weight: their share of the total weight. The bins

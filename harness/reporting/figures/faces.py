@@ -19,5 +19,5 @@ def remarks(data: pd.DataFrame) -> list[str]:
     found = images.budgets(data)
     for title, layers in data.groupby(["title", "layers"], sort=False).groups:
         if layers != LAYERS:
-            found.append(f"The latent layers of {title} have {layers} units, where the thesis has {LAYERS}")
+            found.append(f"The latent layers of {title} have {layers} units; those of the thesis have {LAYERS}")
     return found

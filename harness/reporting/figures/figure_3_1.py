@@ -11,10 +11,10 @@ from harness.reporting.figures import images, inpainted
 ANALYSES = ("inpainting",)
 DATASETS = ("binarized_mnist",)
 CAPTION = """
-Inpainting of binarized MNIST digits (section 3.4). In each block, from left to right: a digit of the test set; what the
-model was given of it, hidden pixels in blue; and independent reconstructions, where the expected values E[x | h_1]
-after the last sweep of Gibbs sampling stand for the hidden pixels. All images were selected at random; nothing here
-looks for the most probable digit.
+Inpainting of binarized MNIST digits (section 3.4). In each block, from left to right: a digit of the test set; the part
+of it that the model was given, with hidden pixels in blue; and independent reconstructions, with the expected values
+E[x | h_1] after the last sweep of Gibbs sampling in place of the hidden pixels. All images were selected at random;
+nothing here searches for the most probable digit.
 """
 
 

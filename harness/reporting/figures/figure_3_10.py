@@ -11,7 +11,7 @@ from harness.reporting.figures import faces, images
 ANALYSES = ("samples",)
 DATASETS = ("tfd", "faces48")  # the first that there is
 CAPTION = """
-Samples of p* of a BiHM trained on faces (section 3.6.3), chosen by nothing but their random numbers, as the expected
+Samples of p* of a BiHM trained on faces (section 3.6.3), not selected, shown as the expected
 values E[x | h_1] of their pixels after the last sweep of Gibbs sampling.
 """
 N_SAMPLES = 100
@@ -28,7 +28,7 @@ def remarks(data: pd.DataFrame) -> list[str]:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A sheet a model."""
+    """One sheet per model."""
     found = images.models(data)
     figure, grid = images.panels(len(found), 1, (10, 10))
     for axes, (title, rows) in zip(grid.flat, found, strict=True):

@@ -13,15 +13,15 @@ ANALYSES = ("weight_histogram",)
 CAPTION = """
 Importance weights of q(h | x) as a proposal for p*(h | x), x from the test set (left), and of p(x, h) as a proposal for
 p*(x, h) (right), as the logarithm of the ratio of target and proposal: 0 where they agree. Filled: draws from the
-proposal, but for the lowest half percent; line: the same draws by weight, which shows the target. ESS: effective sample
-size in percent of the draws, on the left averaged over x. Of repeated trainings the first one is shown.
+proposal, except the lowest half percent; line: the same draws by weight, which shows the target. ESS: effective sample
+size in percent of the draws, on the left averaged over x. Of repeated trainings, the first is shown.
 """
 data = z_curves.of_first_seed
 TITLES = {POSTERIOR: "inference: q(h | x) for p*(h | x)", JOINT: "sampling: p(x, h) for p*(x, h)"}
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """Two panels a model, side by side on the same axes."""
+    """Two panels per model, side by side on the same axes."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 

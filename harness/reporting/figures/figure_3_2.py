@@ -12,9 +12,9 @@ from harness.reporting.figures import images
 ANALYSES = ("samples",)
 DATASETS = ("binarized_mnist",)
 CAPTION = """
-Samples of binarized MNIST, chosen by nothing but their random numbers, as the expected values E[x | h_1] of their
-pixels. A: from the top-down model p(x). B: the same chains after sweeps of Gibbs sampling (Algorithm 2), when they are
-samples of p*(x) but for what the chains remember of A and for the finite number of proposals.
+Samples of binarized MNIST, not selected, shown as the expected values E[x | h_1] of their pixels. A: from the
+top-down model p(x). B: the same chains after sweeps of Gibbs sampling (Algorithm 2), which makes them samples of p*(x),
+except for what the chains remember of A and for the finite number of proposals.
 """
 
 
@@ -30,7 +30,7 @@ def remarks(data: pd.DataFrame) -> list[str]:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A row a model: A beside B."""
+    """One row per model: A beside B."""
     found = images.models(data)
     side = math.isqrt(int(data.groupby([*images.MODEL, "sweeps"], dropna=False).size().max()))
     figure, grid = images.panels(len(found), 2, (side, side))

@@ -12,11 +12,11 @@ from harness.reporting.figures.gather import CELL, over_seeds
 
 ANALYSES = ("k_sensitivity",)
 CAPTION = """
-Sensitivity of the test-set log-likelihood estimates to the number K of importance samples, in nats an example. Solid
-lines: log p(x); dashed: log p*(x). Bands: standard error of the difference to the estimate at the largest K, on the
+Sensitivity of the test-set log-likelihood estimates to the number K of importance samples, in nats per example. Solid
+lines: log p(x); dashed: log p*(x). Bands: standard error of the difference from the estimate at the largest K, on the
 same test rows; the bar at the end of a line: standard error over these rows, which all methods of a panel share. Open
-circles, joined by dots: what infinitely many samples are expected to give, from how the estimate at the largest K still
-grows, with the error of that; it is the size of the bias that can be read from them, hardly more.
+circles, joined by dots: the value expected from infinitely many samples, extrapolated from how the estimate still grows
+at the largest K, with its error; they show the size of the bias, and hardly more.
 """
 METRICS = {"log p": "-", "log p*": "--"}
 BEYOND = 2.5  # times the largest K: where its corrected value is drawn
@@ -33,7 +33,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A panel a data set, a line a method and estimate."""
+    """One panel per data set, one line per method and estimate."""
     names = panels.datasets(data)
     looks = style.look(data["method"].unique())
     figure, grid = panels.grid(len(names), "number of samples K", "log-likelihood, nats")

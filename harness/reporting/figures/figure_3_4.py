@@ -12,8 +12,8 @@ ANALYSES = ("training_history",)
 CAPTION = """
 Learning curves on validation rows, by update (left) and by training time without validation (right), both on
 logarithmic axes. Solid lines: log p(x); dashed: log p*(x). Bands: standard error over the rows, which all methods
-share. What is more than 60 nats below the best is not shown. Batches and samples a row differ between methods as the
-configuration says; times are those of the machine that trained.
+share. Values more than 60 nats below the best are not shown. Batch sizes and samples per row differ between methods, as
+set in the configuration; times are those of the machine that trained.
 """
 METRICS = {"log p": "-", "log p*": "--"}
 SHOWN = 60.0  # nats
@@ -26,7 +26,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """Two panels a data set, a line a method and estimate."""
+    """Two panels per data set, one line per method and estimate."""
     names = panels.datasets(data)
     looks = style.look(data["method"].unique())
     label = f"log-likelihood (K = {data['k'].max():,}), nats"

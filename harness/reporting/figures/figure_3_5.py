@@ -12,11 +12,11 @@ ANALYSES = ("z_convergence",)
 CAPTION = """
 Estimates of 2 log Z against the number of outer samples (x, h) ~ p, for several numbers of inner samples h' ~ q(h | x):
 means over independent repeats. Band: standard deviation of one repeat with the fewest inner samples; bars: standard
-error of the means. Dotted: all samples of the fewest inner ones together. Of repeated trainings the first one is shown.
+error of the means. Dotted: all samples with the fewest inner ones, pooled. Of repeated trainings, the first is shown.
 """
 data, remarks = z_curves.of_first_seed, z_curves.remarks
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A panel a model, a line a number of inner samples."""
+    """One panel per model, one line per number of inner samples."""
     return z_curves.draw(data, "k_outer", "outer samples $K_{outer}$")

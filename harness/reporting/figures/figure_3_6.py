@@ -12,12 +12,12 @@ ANALYSES = ("z_convergence",)
 CAPTION = """
 Estimates of 2 log Z against the total number of samples, outer times inner ones, as in Figure 3.5 (upper panels), and
 the standard error of one such estimate (lower panels; by the delta method, from the weights of all repeats): the line
-that is lowest makes the most of a given number of samples. Samples do not cost the same: an outer one also takes a draw
-from p and log q(h | x).
+that is lowest makes the most of a given number of samples. Samples do not all cost the same: an outer one also needs a
+draw from p and log q(h | x).
 """
 data, remarks = z_curves.of_first_seed, z_curves.remarks
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """Two panels a model, a line a number of inner samples."""
+    """Two panels per model, one line per number of inner samples."""
     return z_curves.draw(data, "k_total", "samples $K_{outer}$ × $K_{inner}$", with_errors=True)

@@ -10,7 +10,7 @@ from harness.reporting.figures import panels, training_curves
 
 ANALYSES = ("training_history",)
 CAPTION = """
-Estimates of log p(x) and log p*(x) on validation rows (upper panels) and of 2 log Z (lower panels) in the course of
+Estimates of log p(x) and log p*(x) on validation rows (upper panels) and of 2 log Z (lower panels) during
 training, for models that have p*. Bands: standard errors, over the rows and of 2 log Z.
 """
 METRICS = ("log p", "log p*", "2 log Z")
@@ -26,7 +26,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """Two panels a model: log-likelihoods, and 2 log Z."""
+    """Two panels per model: log-likelihoods, and 2 log Z."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 

@@ -11,7 +11,7 @@ from harness.reporting.figures import panels, training_curves
 ANALYSES = ("training_history",)
 CAPTION = """
 Convergence of training: log p~*(x), which training maximises, and log p(x) on validation rows, estimated with as few
-samples as training takes. Bands: standard error over the rows.
+samples as training uses. Bands: standard error over the rows.
 """
 LABELS = {"log p~*": r"$\log\,\tilde{p}^*(x)$", "log p": r"$\log\,p(x)$"}
 METRICS = tuple(LABELS)
@@ -26,7 +26,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A panel a model, a line an estimate."""
+    """One panel per model, one line per estimate."""
     import seaborn as sns
 
     shown = panels.models(data)

@@ -11,10 +11,10 @@ from harness.reporting.figures import faces, images, inpainted
 ANALYSES = ("samples", "inpainting")
 DATASETS = ("tfd", "faces48")  # the first that there is
 CAPTION = """
-A BiHM trained on faces (section 3.6.3). A: samples of p*, chosen by nothing but their random numbers, as the expected
-values E[x | h_1] of their pixels after the last sweep of Gibbs sampling. B: inpainting; in each row, a face of the test
-set, what the model was given of it, hidden pixels in blue, and independent reconstructions, where expected values
-stand for the hidden pixels.
+A BiHM trained on faces (section 3.6.3). A: samples of p*, not selected, shown as the expected values E[x | h_1] of
+their pixels after the last sweep of Gibbs sampling. B: inpainting; in each row, a face of the test set, the part of it
+that the model was given, with hidden pixels in blue, and independent reconstructions, with expected values in place of
+the hidden pixels.
 """
 N_SAMPLES = 12
 

@@ -12,8 +12,8 @@ from harness.reporting.figures.gather import CELL, over_seeds
 
 ANALYSES = ("ablation",)
 CAPTION = """
-What a layer is worth: negative log-likelihood of models that lack one layer less that of the whole model, trained with
-the same budget, on the same test rows, in nats an example; to the right of zero, the model is worse without. Layers
+The worth of a layer: negative log-likelihood of models that lack one layer, minus that of the whole model, trained with
+the same budget, on the same test rows, in nats per example. To the right of zero, the model is worse without it. Layers
 are counted from the data upward. Bars: standard error, over rows (paired) and between seeds.
 """
 WHOLE = "all layers"
@@ -34,9 +34,9 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A panel a data set and method, a line of marks a variant."""
+    """One panel per data set and method, one line of marks per variant."""
     shown = list(data.groupby(["dataset", "method", "title"], sort=False))
-    figure, grid = panels.grid(len(shown), "loss, nats an example", "", columns=2, width=3.6)
+    figure, grid = panels.grid(len(shown), "loss, nats per example", "", columns=2, width=3.6)
     handles: dict[str, Any] = {}
     for axes, ((name, _, title), rows) in zip(grid, shown, strict=True):
         variants = list(dict.fromkeys(rows["variant"]))

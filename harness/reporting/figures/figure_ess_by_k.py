@@ -13,7 +13,7 @@ ANALYSES = ("k_sensitivity",)
 CAPTION = """
 Effective sample size of q(h | x) as a proposal for p(h | x) (solid) and for p*(h | x) (dashed), in percent of the K
 samples, averaged over test rows; both axes are logarithmic. Bands: standard error over the rows. With few samples an
-effective size is too large, as the rare heavy weights are still missing: what does not level off is an upper bound.
+effective size is too large, as the rare heavy weights are missing: a curve that does not level off is an upper bound.
 """
 METRICS = {"ess p": "-", "ess p*": "--"}
 
@@ -24,7 +24,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A panel a data set, a line a method and target."""
+    """One panel per data set, one line per method and target."""
     names = panels.datasets(data)
     looks = style.look(data["method"].unique())
     figure, axes = panels.grid(len(names), "number of samples K", "effective sample size, %")

@@ -13,9 +13,9 @@ from harness.reporting.figures.gather import over_seeds
 ANALYSES = ("layer_features",)
 CAPTION = """
 Are lower layers more informative? Error rate, on all test rows, of a linear classifier of each layer's mean activations
-under q(h|x); layer 0 is x itself. Left: fitted to the few labels that the semi-supervised models have, right: to many.
+under q(h|x); layer 0 is x itself. Left: fitted to the few labels that the semi-supervised models have; right: to many.
 The classifier's penalty was chosen on validation rows. Bars: standard error, binomial and between seeds. Dotted: the
-error of guessing the commonest of ten even classes.
+error of guessing the most common of ten equally frequent classes.
 """
 CHANCE = 0.9
 STROKES = ("-", "--", ":", "-.")
@@ -27,7 +27,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A panel a data set and number of labels, a line a model; variants of a method differ in the stroke."""
+    """One panel per data set and number of labels, one line per model; variants of a method differ in the stroke."""
     names = panels.datasets(data)
     looks = style.look(data["method"].unique())
     counts = {name: sorted(data.loc[data["dataset"] == name, "labels"].unique()) for name in names}

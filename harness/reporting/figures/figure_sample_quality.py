@@ -13,9 +13,9 @@ ANALYSES = ("sample_quality",)
 CAPTION = """
 Samples of every model, compared with test rows; open marks: p(x), filled ones: p*(x) after the last sweep of Gibbs
 sampling. Left: squared maximum mean discrepancy (unbiased; mean of Gaussian kernels around the median distance of
-training rows), 0 on average for perfect samples. Where rows have labels, middle: how unsure a linear classifier of the
-training rows is of a sample (mean entropy of its labels); right: entropy of the labels of all samples together. Upright
-lines: the same for training rows (dashed) and test rows (dotted). Bars: standard errors.
+training rows), 0 on average for perfect samples. Where rows have labels, middle: how uncertain a linear classifier
+of the training rows is about a sample (mean entropy of its labels); right: entropy of the labels of all samples
+together. Vertical lines: the same for training rows (dashed) and test rows (dotted). Bars: standard errors.
 """
 METRICS = {
     "mmd2": "squared MMD",
@@ -33,7 +33,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A row of panels a data set, a column a metric, a line a model."""
+    """A row of panels per data set, one column per metric, one line per model."""
     import matplotlib.pyplot as plt
 
     names = panels.datasets(data)

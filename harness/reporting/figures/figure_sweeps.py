@@ -11,10 +11,10 @@ from harness.reporting.figures.gather import over_seeds
 
 ANALYSES = ("sample_quality",)
 CAPTION = """
-Change of samples with the number of sweeps of Gibbs sampling (Algorithm 2), from p(x) at 0 toward p*(x): of the squared
-maximum mean discrepancy between samples and test rows, and, where rows have labels, of the mean entropy of the labels
-that a linear classifier gives the samples. Below 0, samples came closer to the data, or clearer. Bands: standard error
-of the change, in which what chains and test rows have in common drops out.
+Change of samples with the number of sweeps of Gibbs sampling (Algorithm 2), from p(x) at 0 toward p*(x): change of the
+squared maximum mean discrepancy between samples and test rows and, where rows have labels, of the mean entropy of the
+labels that a linear classifier gives the samples. Below 0, samples came closer to the data, or became clearer. Bands:
+standard error of the change, in which the errors that chains and test rows have in common cancel.
 """
 METRICS = {"mmd2": "squared MMD", "label entropy": "label entropy, nats"}
 
@@ -30,7 +30,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """A panel a data set and metric, a line a model."""
+    """One panel per data set and metric, one line per model."""
     found = [
         (f"{name}: {label}", rows)
         for name in panels.datasets(data)

@@ -64,7 +64,7 @@ def _with_facts(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], errors: Sequence[str] = ("sem",)) -> pd.DataFrame:
-    """Mean ``value`` of the seeds, its ``errors``, their degrees of freedom, ``n_seeds``; one row a cell and ``by``.
+    """Mean ``value`` of the seeds, its ``errors``, their degrees of freedom, ``n_seeds``; one row per cell and ``by``.
 
     A standard error is sqrt(mean_s sem_s^2 + var_s / n), as in the tables: all seeds share one test set. Its degrees of
     freedom (``sem_df`` of ``sem``, infinite for one seed) are Satterthwaite's, where the test rows are many.

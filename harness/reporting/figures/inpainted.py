@@ -12,7 +12,7 @@ ROLES = ("original", "masked", "reconstruction")
 
 
 def sheets(data: pd.DataFrame) -> dict[str, tuple[Any, int]]:
-    """Mask -> a sheet with a row an image (original, masked, reconstructions), and its number of columns."""
+    """Mask -> a sheet with one row per image (original, masked, reconstructions), and its number of columns."""
     found = {}
     for mask, rows in data.groupby("mask", sort=False):
         ordered = rows.assign(role=pd.Categorical(rows["role"], ROLES)).sort_values(["image", "role", "copy"])

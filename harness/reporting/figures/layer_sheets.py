@@ -10,8 +10,8 @@ from harness.reporting.figures import images
 
 CAPTION = """
 Images of binarized MNIST drawn from p(x, h_1 .. h_{l-1} | h_l), where h_l is that of one ancestral draw from the
-top-down model, as the expected values E[x | h_1] of their pixels. Every row has an ancestral draw of its own, the same
-ones in all blocks; its own image is the first of the row, apart from the others.
+top-down model, as the expected values E[x | h_1] of their pixels. Each row has its own ancestral draw, the same in all
+blocks; the image of that draw comes first in the row, apart from the others.
 """
 
 

@@ -38,6 +38,6 @@ def remarks(data: pd.DataFrame) -> list[str]:
     for (dataset, title), rows in data[data["metric"] == "log p*"].groupby(["dataset", "title"], sort=False):
         n = rows["doubt"].notna().sum()
         if n:
-            where = f"at {n} of {len(rows)} points (open marks), by too few effective samples or too heavy a tail"
+            where = f"at {n} of {len(rows)} points (open marks), for too few effective samples or too heavy a tail"
             found.append(f"Warning: 2 log Z of {title} on {dataset} is not to be trusted {where}")
     return found

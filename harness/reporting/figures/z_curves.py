@@ -28,7 +28,7 @@ def remarks(data: pd.DataFrame) -> list[str]:
 
 
 def draw(data: pd.DataFrame, x: str, label: str, with_errors: bool = False) -> Any:
-    """Against column x: a panel a model, and with ``with_errors`` below it one with the error of an estimate."""
+    """Against column x: one panel per model, and with ``with_errors`` below it one with the error of an estimate."""
     import matplotlib.pyplot as plt
     import seaborn as sns
 

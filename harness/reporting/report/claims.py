@@ -169,7 +169,7 @@ def one_inner_sample_is_best(folder: Path) -> Claim:
     inner = sorted(rows["k_inner"].unique())
     shared = set.intersection(*(set(rows[rows["k_inner"] == k]["k_total"]) for k in inner))
     if inner[0] != 1 or len(inner) < 2 or not shared:
-        return Claim(text, NOT_MEASURED, "no total number of samples that all K_inner have")
+        return Claim(text, NOT_MEASURED, "no total number of samples that all K_inner have in common")
     at = rows[rows["k_total"] == max(shared)].set_index("k_inner")
     # the standard error of a standard deviation over n repeats is this part of it
     df = at["n_repeats"].min() - 1
@@ -209,7 +209,7 @@ def sweeps_improve_samples(folder: Path, metric: str, name: str, unit: str) -> C
 
 def every_layer_helps(folder: Path) -> Claim:
     """Section 3.6.2: every model that lacks a layer against the whole one."""
-    text = "Removing any layer makes the likelihood of BiHM worse: loss by the lack of each layer."
+    text = "Removing any layer makes the likelihood of BiHM worse: loss without each layer."
     rows = _rows(folder, "figure_depth", method="bihm", metric="log p")
     if rows.empty:
         return Claim(text, NOT_MEASURED, "this run has no such numbers")

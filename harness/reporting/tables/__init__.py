@@ -25,8 +25,8 @@ __all__ = ["PlannedCell", "pages", "write_tables"]
 def write_tables(metrics: pd.DataFrame, planned: Sequence[PlannedCell], preset: str, out_dir: Path) -> list[Path]:
     """Write ``table_3_1.{csv,md,tex}`` and the like to ``out_dir``; the paths written.
 
-    metrics: one row a measured number, columns ``REQUIRED`` and ``OPTIONAL`` of ``pooling``. planned: the cells of the
-    configuration. All four are rendered before the first file is written. Raises HarnessError for a planned cell
+    metrics: one row per measured number, columns ``REQUIRED`` and ``OPTIONAL`` of ``pooling``. planned: the cells of
+    the configuration. All four are rendered before the first file is written. Raises HarnessError for a planned cell
     without a row, and for a number that the thesis prints and a cell that went well does not have.
     """
     texts = {}

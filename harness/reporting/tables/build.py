@@ -159,7 +159,7 @@ def display_name(cell: PlannedCell, rows: Mapping[PlannedCell, Sequence[Row]]) -
 
 
 def tidy(grid: Grid) -> pd.DataFrame:
-    """One row a cell, columns CSV_COLUMNS; ``seconds`` of training and evaluation, a mean over seeds."""
+    """One row per cell, columns CSV_COLUMNS; ``seconds`` of training and evaluation, a mean over seeds."""
     records = []
     for entry in grid.entries():
         m = entry.measured

@@ -1,4 +1,4 @@
-"""From measured rows to one number a cell: rows by cell, then seeds pooled.
+"""From measured rows to one number per cell: rows by cell, then seeds pooled.
 
 Seeds that ended well are used; without any, those stopped by the time limit; without any, the cell has a status and
 no number. Several seeds: the value is their mean, and its standard error sqrt(mean_s sem_s^2 + var_s / n) with the
@@ -132,7 +132,7 @@ def pooled_error(values: Sequence[float], errors: Sequence[float]) -> float:
 
 
 def _layer_rows(rows: Sequence[Row]) -> list[Row]:
-    """A row a seed whose value is the architecture; seconds and remarks of a measurement are not its own."""
+    """One row per seed whose value is the architecture; seconds and remarks of a measurement are not its own."""
     last_ok = sorted(rows, key=lambda row: row["status"] == OK)  # one number may have diverged, and the others not
     by_seed = {row["seed"]: row for row in last_ok if row["layers"] and row["metric"]}
     return [
