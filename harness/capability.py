@@ -1,4 +1,4 @@
-"""When a class has a capability: one rule for models, for classes, and for classes known from their text alone.
+"""The rule for when a class has a capability: one for models, for classes, and for classes known from their text alone.
 
 Nothing here imports PyTorch.
 """
@@ -12,8 +12,8 @@ from typing import Any, Protocol
 def has_members(cls: type, names: Iterable[str]) -> bool:
     """Whether a class has all of these: defined, inherited, mixed in or assigned to a name of its own.
 
-    What is no function does not count: ``None`` takes away what a base has, and words or numbers may bear such a name.
-    Nor does an attribute of single instances, where layers and hyperparameters are.
+    Only functions count: ``None`` takes away what a base has, and a text or number may have such a name.
+    Attributes of instances, where layers and hyperparameters are, do not count.
     """
     return all(callable(getattr(cls, name, None)) for name in names)
 

@@ -5,7 +5,7 @@ class HarnessError(Exception):
     """Bad input from outside (a file, the configuration, the command line); printed without a traceback.
 
     exit_code: of the command line. The workflow stops where a cell ends with that of ConfigError, since a mistake in
-    the settings is for a person to mend; any other end of a cell is for the tables to tell.
+    the settings has to be corrected by hand; any other end of a cell is reported in the tables.
     """
 
     exit_code = 1

@@ -1,4 +1,4 @@
-"""What a method is: the base class and the capabilities that the analyses look for.
+"""The contract of a method: the base class, and the capabilities that the analyses look for.
 
 A method is one file of ``methods/`` with one subclass of :class:`Method`. It has those capabilities that make sense
 for it, each a ``Protocol`` below, and gets every analysis that needs no more than those: training needs ``loss`` (or
@@ -219,7 +219,7 @@ class Validated(Capability, Protocol):
 
 @runtime_checkable
 class Enumerable(Capability, Protocol):
-    """Tells ``harness verify`` what gradients are gradients of, where the value of the loss does not say.
+    """Says for ``harness verify`` what gradients are gradients of, where the value of the loss does not.
 
     Discrete samples, score functions, local rules and Markov chains need it; a loss that is continuous in the
     parameters while the random numbers stay is compared with its own differences. What the signature takes says what
@@ -237,7 +237,7 @@ class Enumerable(Capability, Protocol):
 
 @runtime_checkable
 class LabelEnumerable(Capability, Protocol):
-    """Tells ``harness verify`` what ``log_label_weights`` are weights of."""
+    """Says for ``harness verify`` what ``log_label_weights`` are weights of."""
 
     def exact_label_weights(self, x: Tensor) -> Tensor:
         """log B(x, y) of every class, [B, n_classes] (thesis, equation 4.5), by brute force, for rows x [B, D]."""
@@ -245,7 +245,7 @@ class LabelEnumerable(Capability, Protocol):
 
 @runtime_checkable
 class ValidationEnumerable(Capability, Protocol):
-    """Tells ``harness verify`` what ``validation_loss`` stands for, where that is none of what it knows.
+    """Says for ``harness verify`` what ``validation_loss`` stands for, where that is nothing that it knows.
 
     It knows -log p(x), -log p~*(x), -log p(y | x), -log p~*(y | x), sums of one of the former and one of the latter,
     and the training loss of every row by itself.

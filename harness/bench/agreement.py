@@ -1,4 +1,4 @@
-"""Whether the contenders of an evaluation found the same, which speed is nothing worth without.
+"""Checks that the contenders of an evaluation agree: without that, speed is worth nothing.
 
 Two answers for log p~: ours against the textbook's on the same rows with samples of their own, where the mean
 difference must lie within its error (the spread of the differences over rows, which samples alone cause); and ours

@@ -1,4 +1,4 @@
-"""What is measured: the cases as data, with who takes part in each.
+"""The cases that are measured, as data, with the contenders of each.
 
 Architectures and the strength of the L1 penalty are those of the tables (``workflows/config.yaml``), batch sizes and
 samples the thesis'. A preset's smaller budgets do not count here.

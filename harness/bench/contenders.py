@@ -1,4 +1,4 @@
-"""Who takes part: what each contender is in a case, as a function to call again and again, or why it cannot be.
+"""The contenders: each one's job in a case as a function to call repeatedly, or the reason why it has none.
 
 A rival's library is imported when the rival is built, not before: the package runs without any of them.
 """

@@ -1,4 +1,4 @@
-"""What a benchmark found, before it becomes files."""
+"""The findings of a benchmark, before they become files."""
 
 from __future__ import annotations
 

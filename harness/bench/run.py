@@ -32,7 +32,7 @@ MEASURED_PACKAGES = ("numba", "pyro-ppl", "pythae")
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure: cases, and whether growth of cost belongs to it.
+    """The plan of a benchmark: its cases, and whether it measures how cost grows.
 
     quick: a few calls each, for a check that everything works; numbers are then worth little.
     """
@@ -52,7 +52,7 @@ class Plan:
 
 
 def plan(keys: Sequence[str] | None, long: bool, quick: bool, device: str, threads: int | None) -> Plan:
-    """What the command line asks for; sets PyTorch's number of threads (None: all cores of this process).
+    """The plan that the command line asks for; sets PyTorch's number of threads (None: all cores of this process).
 
     Raises ConfigError that names an unknown case.
     """

@@ -1,4 +1,4 @@
-"""How the cost of an update of BiHM grows with samples, batch, width and depth, ours beside the textbook's."""
+"""Growth of the cost of a BiHM update with samples, batch, width and depth, ours beside the textbook's."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Turns:
-    """What contenders took, and how quiet it was meanwhile.
+    """The times of the contenders, and how quiet the machine was meanwhile.
 
     disturbance: the greatest share of our processors that other processes took during a block that counts; 0 also
     where the system does not tell.

@@ -1,4 +1,4 @@
-"""What the contenders work on: rows of the real data sets, and weights that were trained a little.
+"""The input of the contenders: rows of the real data sets, and weights that were trained a little.
 
 A model fresh from initialisation is too easy to evaluate, every layer being nearly uniform; a few hundred updates are
 enough to make it a model. Both are files in a folder as well, from which a process of its own can take them.

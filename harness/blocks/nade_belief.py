@@ -3,7 +3,7 @@
 The stack is used as a ``BeliefStack`` is, so that a method is a weighting of samples and a network, each written once:
 ``class BiHMNade(NadeBeliefStack, BiHM)``. Every conditional p(h_{l-1} | h_l) and q(h_l | h_{l-1}) and the prior p(h_L)
 is a ``NadeLayer``. Samples count as data here as well, so no gradient crosses a layer. What depends on x alone, the
-shift of the biases of q(h_1 | x), is computed once a row. Of what bfloat16 may multiply there are only the shifts of
+shift of the biases of q(h_1 | x), is computed once per row. Of what bfloat16 may multiply there are only the shifts of
 the biases; the recurrences over columns stay in the precision of the parameters.
 """
 
@@ -66,7 +66,7 @@ class NadeBeliefStack(BeliefStack):
 
     @property
     def q_weight(self) -> list[Tensor]:
-        """What each layer's condition is multiplied by, [H_l + n_l, n_{l-1}]."""
+        """The weights that each layer's condition is multiplied by, [H_l + n_l, n_{l-1}]."""
         return [layer.condition for layer in self.q_layers]
 
     @property
@@ -179,7 +179,7 @@ class NadeBeliefStack(BeliefStack):
 
     @torch.no_grad()
     def draw_p(self, level: int, above: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """As that of ``BeliefStack``."""
+        """See ``BeliefStack``."""
         layer, given = self._p_layer(level, above)
         return layer.draw(given, len(above) * n, generator).value
 
@@ -187,7 +187,7 @@ class NadeBeliefStack(BeliefStack):
     def draw_unknown(
         self, x: Tensor, known: Tensor, h1: Tensor, n: int, generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """As that of ``BeliefStack``: unknown entries are drawn in order, each given all before it."""
+        """See ``BeliefStack``: unknown entries are drawn in order, each given all before it."""
         layer, given = self._p_layer(0, h1)
         fixed = torch.where(known, x, math.nan).repeat_interleave(n, dim=0)
         scored = layer.draw_columns(given, len(fixed), generator, fixed)
@@ -195,18 +195,18 @@ class NadeBeliefStack(BeliefStack):
 
     @torch.no_grad()
     def draw_q(self, level: int, below: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        """As that of ``BeliefStack``."""
+        """See ``BeliefStack``."""
         layer = self.q_layers[level - 1]
         return layer.draw(F.linear(below, layer.condition), len(below) * n, generator).value
 
     @torch.no_grad()
     def log_p_layer(self, level: int, value: Tensor, above: Tensor) -> Tensor:
-        """As that of ``BeliefStack``."""
+        """See ``BeliefStack``."""
         return _pairwise_log_prob(*self._p_layer(level, above), value, len(above))
 
     @torch.no_grad()
     def log_q_layer(self, level: int, value: Tensor, below: Tensor, product: Tensor | None = None) -> Tensor:
-        """As that of ``BeliefStack``."""
+        """See ``BeliefStack``."""
         layer = self.q_layers[level - 1]
         given = F.linear(below, layer.condition) if product is None else product
         return _pairwise_log_prob(layer, given, value, len(below))

@@ -3,7 +3,7 @@
 BiHM, reweighted wake-sleep and their semi-supervised forms share this network and differ in how they weight samples;
 so everything that touches a layer is here: sampling, log-probabilities, and gradients. Samples count as data, hence
 no gradient crosses a layer and each one is a product of what the layer saw and what it missed (no graph is built).
-What depends on x alone, q(h1 | x), is computed once a row, not once a sample. Between the matrix products a layer
+What depends on x alone, q(h1 | x), is computed once per row, not once per sample. Between the matrix products a layer
 costs one pass over its activations (``harness.blocks.bernoulli``), which reads x row by row: the bilinear term of
 p(x | h1) is a by-product of that pass.
 

@@ -21,7 +21,7 @@ Cell = tuple[str, str, str]
 def compare_runs(ours: Summary, theirs: Summary, rules: Rules, others: Sequence[Summary] = ()) -> list[Verdict]:
     """A verdict for every number of ``theirs``, the earlier run, in its order.
 
-    others: further runs that tell how much seeds vary. Raises ConfigError for runs of different presets, whose budgets
+    others: further runs that show how much seeds vary. Raises ConfigError for runs of different presets, whose budgets
     are not the same.
     """
     if ours.preset != theirs.preset:

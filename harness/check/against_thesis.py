@@ -2,7 +2,7 @@
 
 A printed value stands for every number that rounds to it, so half a unit of its last digit is taken off the
 difference. The thesis trained one model per cell, on other machines and with other random numbers: its number varies by
-what a training varies by, which our seeds tell (moderated by what other cells of the metric and method do), and ours, a
+what a training varies by, which our seeds show (moderated by what other cells of the metric and method do), and ours, a
 mean of n, by 1/n of that variance. Its test rows are ours where the data are the official ones, so the error over the
 rows counts only as far as ours are a part of them; its noise of sampling is taken to be as large as ours.
 """
@@ -27,7 +27,7 @@ THESIS_ESS_SAMPLES = 100_000  # section 3.7.2
 def compare_with_thesis(ours: Summary, rules: Rules, others: Sequence[Summary] = ()) -> list[Verdict]:
     """A verdict for every printed number of the four tables and the sections beside them, in their order.
 
-    others: further runs that tell how much seeds vary.
+    others: further runs that show how much seeds vary.
     """
     printed = dict(_printed_numbers())
     calibration = Calibration([ours, *others])

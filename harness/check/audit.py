@@ -65,7 +65,7 @@ IDENTITIES = (
 
 
 def audit_thesis() -> list[Violation]:
-    """Of the printed numbers, table by table."""
+    """Violations among the printed numbers, table by table."""
     found = []
     for table, numbers in reported().items():
         values = {k: Value(float(text), rounding(text)) for k, text in numbers.items() if k.metric != "layers"}
@@ -74,7 +74,7 @@ def audit_thesis() -> list[Violation]:
 
 
 def audit_run(summary: Summary) -> list[Violation]:
-    """Of a run's numbers."""
+    """Violations among a run's numbers."""
     values = {
         key: Value(number.mean, 4.0 * _sampling_error(number.mc_errors) + _bias(number.biases))
         for key, number in summary.numbers.items()

@@ -1,4 +1,4 @@
-"""How much numbers vary when a model is trained again: measured between the seeds of runs, by metric and method.
+"""Variation of numbers when a model is trained again: measured between the seeds of runs, by metric and method.
 
 An estimate is the variance between the seeds of one cell in units of a scale that the cell is known to have without
 looking at its seeds. There are two scales. Where two models have values of the same rows, retraining moves the mean by
@@ -30,7 +30,7 @@ OF_A_METHOD = 4  # estimates from which on a method has a prior of its own
 
 
 class Group(NamedTuple):
-    """What estimates are pooled over: '' stands for all."""
+    """The group that estimates are pooled over: '' stands for all."""
 
     metric: str
     kind: str
@@ -76,12 +76,12 @@ def pooled(estimates: Iterable[Estimate | None]) -> tuple[float, int]:
 
 
 def _models(number: Number) -> tuple[object, ...]:
-    """What tells the trained models behind a number from others: digests of the weights, else the values."""
+    """Identity of the trained models behind a number: digests of the weights, else the values."""
     return number.models if all(number.models) else number.values
 
 
 class Calibration:
-    """What some runs tell about the spread between seeds; models that are in several of them count once."""
+    """The spread between seeds in some runs; models that are in several of them count once."""
 
     def __init__(self, runs: Sequence[Summary]):
         numbers = [(run.preset, number) for run in runs for number in run.numbers.values()]

@@ -14,7 +14,7 @@ from harness.check.curves import POWER_RETRAINED, POWER_THIS, SIZE_RUN, SIZE_THE
 from harness.check.rules import Rules
 from harness.check.verdict import REPRODUCED, Verdict
 
-MARKS_SHIFTS = (0.1, 0.3, 1.0, 3.0)  # nats, of the power curve that the page tells
+MARKS_SHIFTS = (0.1, 0.3, 1.0, 3.0)  # nats, of the power curve that the page reports
 
 
 def page(
@@ -24,16 +24,16 @@ def page(
     measured: pd.DataFrame,
     rules: Rules,
 ) -> str:
-    """Markdown: both comparisons, the audit, and what the tests are worth."""
+    """Markdown: both comparisons, the audit, and size and power of the tests."""
     sizes = "; ".join(
         f"{name}: {size.absolute:g} or {size.relative:.2%} of the value, at most {size.at_most:g}"
         for name, size in rules.sizes.items()
     )
     parts = [
         "# Check\n",
-        f"Preset {preset}. A number is called different where its difference is significant at {rules.level:g} for all "
-        "numbers of a comparison together (Holm), and reproduced where it is not although the test would have found, "
-        f"with {rules.power:.0%} power, a difference of the size that matters ({sizes}); else the check cannot tell. "
+        f"Preset {preset}. A number is called different if its difference is significant at {rules.level:g} for all "
+        "numbers of a comparison together (Holm). It is called reproduced if it is not, and the test would have found "
+        f"a difference that matters ({sizes}) with {rules.power:.0%} power; otherwise the check cannot tell. "
         "Differences are ours minus theirs, ± their standard errors.\n",
     ]
     for name, verdicts in comparisons.items():
@@ -46,7 +46,7 @@ def page(
         )
         parts.append(_table(verdicts) + "\n")
     parts += [
-        "## What the tests are worth\n",
+        "## Size and power of the tests\n",
         _worth(measured, rules) + "\n",
         "## Numbers that contradict each other\n",
     ]

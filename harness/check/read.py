@@ -1,4 +1,4 @@
-"""Reading a run: its measurements, and beside them what there is of per-row values and of digests of its weights."""
+"""Reading a run: its measurements, and, where present, per-row values and digests of its weights."""
 
 from __future__ import annotations
 

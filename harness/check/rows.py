@@ -46,7 +46,7 @@ class RowValues:
 
 @dataclass(frozen=True)
 class Paired:
-    """Of two models' values of the rows that both have: mean and variance of ours - theirs, and how many rows."""
+    """Two models' values of the rows that both have: mean and variance of ours - theirs, and how many rows."""
 
     mean: float
     variance: float

@@ -1,4 +1,4 @@
-"""What the check is asked to do: its level and its power, and from which size on a difference matters (settings)."""
+"""The rules of the check, from the settings: its level, its power, and the size from which on a difference matters."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ HIGHER_IS_BETTER = ("ess p", "ess p*")  # all other metrics are losses, or zero 
 
 
 def unit(metric: str) -> str:
-    """In what a metric is told: percent (effective sample sizes), a share (error rates), else nats."""
+    """The unit of a metric: percent (effective sample sizes), a share (error rates), else nats."""
     if metric.startswith("ess "):
         return PERCENT
     return SHARE if metric == "error" else NATS
 
 
 def scale(metric: str, value: float) -> float:
-    """What the variance between seeds goes with, over cells of very different values; above 0.
+    """The scale of the variance between seeds, over cells of very different values; above 0.
 
     Measured on the published runs: for numbers in nats it is nearly proportional to the value, for shares (here p, or
     p / 100 for percent) to p (1 - p).
@@ -62,5 +62,5 @@ class Rules:
         return cls(section["level"], section["power"], sizes)
 
     def size(self, metric: str, value: float) -> float:
-        """From which size on a difference to ``value`` matters, in the metric's unit."""
+        """The size from which on a difference from ``value`` matters, in the metric's unit."""
         return self.sizes[unit(metric)].of(value)

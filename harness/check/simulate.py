@@ -27,7 +27,7 @@ LIKELIHOOD = "-log p"  # whose cells the power curve is of
 
 @dataclass(frozen=True)
 class Design:
-    """Which tests to simulate.
+    """The tests to simulate.
 
     numbers: those tested. with_rows: whether each is tested on the scale of its rows. scales: of each. sides: how many
     of the two models' cells have seeds of their own to estimate the spread from, 2 for runs, 1 for a printed number.
@@ -45,7 +45,7 @@ class Design:
 
 @dataclass(frozen=True)
 class Simulated:
-    """Of every repeat and number [R, m]: the difference without any shift and its standard error, in the metric's unit,
+    """For every repeat and number [R, m]: difference without any shift and its standard error, in the metric's unit,
     degrees of freedom and p-value. metrics: of each number [m].
     """
 

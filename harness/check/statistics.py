@@ -34,7 +34,7 @@ LEAST = 3  # variances that a prior is fitted to
 
 @dataclass(frozen=True)
 class VariancePrior:
-    """What variances of other cells say: their geometric mean, how many degrees of freedom that is worth, their mean.
+    """The variances of other cells: their geometric mean, how many degrees of freedom that is worth, their mean.
 
     Numbers, or arrays of one shape: a prior each.
     """

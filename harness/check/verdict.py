@@ -1,4 +1,4 @@
-"""What the check says about one number."""
+"""The verdict of the check on one number."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Verdict:
     test would find, with the power of the settings and the correction at its strictest. size: from which on a
     difference matters, by the settings;
     ``reproduced`` needs smallest <= size. retrained: what ``smallest`` would be for models that were trained
-    independently of theirs; NaN where nothing is known of their spread. reason: what there is to say beyond that.
+    independently of theirs; NaN where nothing is known of their spread. reason: an explanation beyond that.
     """
 
     key: Key

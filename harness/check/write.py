@@ -34,7 +34,7 @@ WRITTEN = re.compile(r"audit\.csv|check(_power)?\.(csv|md|png|pdf)")
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """How many verdicts there are of each word, by what was compared with, and whether anything got worse.
+    """The number of verdicts of each kind, by what was compared with, and whether anything got worse.
 
     could_differ: of how many numbers a difference of the size that matters would have been found; retrained: of how
     many it would between models that were trained independently.
@@ -47,7 +47,7 @@ class Outcome:
     worse_than_thesis: int
 
     def lines(self) -> list[str]:
-        """What to print, a line or two per comparison."""
+        """The lines to print, one or two per comparison."""
         return [
             line
             for name, counts in self.counts.items()
@@ -92,7 +92,7 @@ def compared(run: Path, earlier: Path | None, rules: Rules) -> Compared:
 def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | None = None) -> Outcome:
     """Compare ``run`` with the thesis and with an ``earlier`` run; write everything to ``folder``.
 
-    Without an ``earlier`` one it is the published run of the same preset, if there is one. All published runs tell how
+    Without an ``earlier`` one it is the published run of the same preset, if there is one. All published runs show how
     much numbers vary from seed to seed. Without ``rules``, those of ``workflows/config.yaml``. Files: ``check.csv``
     (one row per number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``, and size and power of
     the tests as ``check_power.csv``, ``.png`` and ``.pdf``.

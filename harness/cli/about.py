@@ -1,4 +1,4 @@
-"""Verbs about what there is: data sets, methods, settings, the workflow."""
+"""Verbs that list and manage data sets, methods, settings and the workflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.errors import ConfigError, HarnessError
 
 
 def add(verbs: Any) -> None:
-    """Verbs about what there is."""
+    """Verbs that list and manage."""
     datasets = add_verb(verbs, "datasets", _datasets, "list the data sets, or fetch some into the cache")
     datasets.add_argument("--fetch", nargs="+", metavar="NAME", help="data sets to find, verify and cache")
     datasets.add_argument(

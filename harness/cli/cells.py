@@ -120,7 +120,7 @@ def _trial(options: argparse.Namespace) -> int:
 
 
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
-    """The cell's data set; None, with a status that says so, where its record says that it cannot be had."""
+    """The cell's data set; None, with a status that says so, where its record says that it cannot be obtained."""
     from harness.data import obtain
     from harness.settings.config import data_settings
     from harness.storage import runs
@@ -223,7 +223,7 @@ def _fail(cell: Cell, run: Path, settings: dict[str, Any], message: str, trained
 
 
 def _last_error(log: Path | None) -> str:
-    """The last line in which this program told of an error; '' without one."""
+    """The last line in which this program reported an error; '' without one."""
     if log is None or not log.is_file():
         return ""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -1,5 +1,5 @@
-"""What the Snakefile does about SLURM: it asks before jobs are sent whether they could run, and inside a job it lets
-signals and settings through that would not reach what Snakemake starts there.
+"""The Snakefile's dealings with SLURM: before jobs are sent, it is asked whether they could run; inside a job, signals
+and settings are passed on that would not reach what Snakemake starts there.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Verbs that make something of what was trained and measured: tables, figures, checks, publications."""
+"""Verbs that turn trained and measured models into tables, figures, checks and publications."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(verbs: Any) -> None:
-    """Verbs that make something of what was trained."""
+    """Verbs for tables, figures, checks and publications."""
     tables = add_verb(verbs, "tables", _tables, "gather all measurements and render Tables 3.1, 3.2, 3.3 and 4.1")
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")

@@ -1,4 +1,4 @@
-"""What the verbs have in common: options, the settings and the cell that they name, and the device."""
+"""The part that verbs have in common: options, the settings and the cell that they name, and the device."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell
 
 
 def results_of(settings: dict[str, Any]) -> Path:
-    """Where the results of a preset lie."""
+    """The folder of the results of a preset."""
     from harness.compute.places import ROOT
 
     return ROOT / "results" / settings["preset"]

@@ -1,6 +1,6 @@
-"""What the Snakefile asks for: how many jobs fit the machine, and which earlier results deserve another try.
+"""Functions of the Snakefile: how many jobs fit the machine, and which earlier results deserve another attempt.
 
-A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it for ever. A
+A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it forever. A
 number on disk counts the attempts, the rule has it as a parameter, and a number that grows makes Snakemake run the rule
 again: beside the record of a data set lies its own, the folder of a run counts its crashes (see
 ``harness.storage.runs``). Results that are fine keep their number, so a second call does nothing.
@@ -79,7 +79,7 @@ def record_settings(settings: Mapping[str, Any], folder: Path) -> Path:
 def facts_of_cells(
     settings: Mapping[str, Any], cells: Iterable[Cell], results: Path, attempts: Mapping[str, int | str]
 ) -> dict[str, list[Any]]:
-    """What tables are made of: by path of a cell, what it is and measures, its crashes so far, attempts at its data.
+    """The content of tables: by path of a cell, what it is and measures, its crashes so far, attempts at its data.
 
     A digest of it is a parameter of the rules that aggregate, which thus run again where any of it has changed.
     """
@@ -110,7 +110,7 @@ def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results
 
 
 def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:
-    """What to know of a call that has ended: which cells have no number, why, and what that does to the tables.
+    """Lines for the end of a call: which cells have no number, why, and what that does to the tables.
 
     early: something went wrong, so that cells that are not measured keep back what is made of them.
     """
@@ -204,7 +204,7 @@ def is_short(cell: Cell) -> bool:
 
 
 def minutes(cell: Cell, settings: Mapping[str, Any]) -> int:
-    """Time that a cluster should grant a cell in one go; a long one goes on from its checkpoint in the next.
+    """Time that a cluster should grant a cell in one go; a long one continues from its checkpoint in the next.
 
     Snakemake adds it up over the cells that share a job, so there is one number for those and one for the others.
     """
@@ -234,9 +234,9 @@ def _record(path: Path) -> dict[str, Any]:
 def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any], lacking: bool) -> int | str:
     """A parameter of the rule that fetches a data set: another one than last time where it is to be fetched again.
 
-    Its number is one more than last time when a better answer can be had without network now: any data where there
+    Its number is one more than last time when better data can now be obtained without a network: any data where there
     were none, official data where there was a stand-in; when the record cannot be read; and, where a cell is
-    ``lacking`` what is to be measured, when the cache no longer has what the record speaks of. It is kept beside the
+    ``lacking`` what is to be measured, when the cache no longer has what the record describes. It is kept beside the
     record, which may be lost. Where the user points at a file, a digest of its path, size and time follows.
     """
     last, number = _record(record), _last_attempt(record)

@@ -1,1 +1,1 @@
-"""How and where something is computed: devices, processors, threads, precision, caches."""
+"""How and where numbers are computed: devices, processors, threads, precision, caches."""

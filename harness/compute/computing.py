@@ -1,4 +1,4 @@
-"""How a training is computed: what else than its cell and its data decides the last bits of its weights.
+"""How a training is computed: everything besides its cell and its data that decides the last bits of its weights.
 
 The number of threads decides in which order PyTorch adds up, and where its vector instructions hand over to single
 ones; a difference of a last bit soon flips a binary sample. The precision of products is chosen by what the processor
@@ -34,7 +34,7 @@ class Computing:
         return cls(torch.get_num_threads(), str(product_dtype or torch.float32).removeprefix("torch."))
 
     def kept_from(self, begun: Computing, name: str, device: torch.device) -> Computing:
-        """What a training that was ``begun`` so goes on with here; says so where it is not what it would be now."""
+        """How a training that was ``begun`` so continues here; logs where that differs from how it would start now."""
         if begun.products != self.products:
             slow = begun.products == "bfloat16" and not multiplies_bfloat16(device)
             log.warning(

@@ -1,4 +1,4 @@
-"""Where the files lie that come with the harness, and where relative paths begin: in a checkout and from a wheel.
+"""Locations of the files that come with the harness, and the base of relative paths: in a checkout and from a wheel.
 
 In a checkout, methods, workflow and published results are folders of their own at its root, and relative paths count
 from there. A wheel holds those folders below ``harness/shipped/``; relative paths then count from the current folder.

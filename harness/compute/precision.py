@@ -1,4 +1,4 @@
-"""In which precision matrices are multiplied, where, decided by what the machine can do.
+"""The precision of matrix products, by device, decided by what the machine can do.
 
 Evaluation and float32 training: PyTorch takes MKL for float32 products on the CPU unless its precision is set to
 ``medium``, which hands them to oneDNN: on some processors twice as fast. But ``medium`` also permits oneDNN to round

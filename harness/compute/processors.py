@@ -6,5 +6,5 @@ import os
 
 
 def n_processors() -> int:
-    """Of the machine, or of the part of it that the process is bound to."""
+    """The number of processors of the machine, or of the part of it that the process is bound to."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

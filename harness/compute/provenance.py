@@ -1,4 +1,4 @@
-"""Where a number came from: device, software versions, commit."""
+"""Provenance of a number: device, software versions, commit."""
 
 from __future__ import annotations
 

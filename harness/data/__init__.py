@@ -1,4 +1,4 @@
-"""The data sets: what there is, where each comes from, and the verified rows themselves.
+"""The data sets: the catalogue, where each comes from, and the verified rows themselves.
 
 `fetch` finds a data set and keeps it in the cache, `load` reads it from there, `obtain` does what is needed of both.
 Importing this package reads no data and loads neither torch nor pandas.

@@ -26,7 +26,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Claim(NamedTuple):
-    """What a file in the cache says of itself: its status, and the digest of its content."""
+    """The claim of a file in the cache about itself: its status, and the digest of its content."""
 
     status: Status
     digest: str

@@ -1,4 +1,4 @@
-"""What data sets there are: sizes, the public homes and exact files that hold them, licences, and how to get them."""
+"""The catalogue of data sets: sizes, the public homes and exact files that hold them, licences, and how to get them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

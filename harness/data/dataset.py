@@ -1,4 +1,4 @@
-"""What a data set is once it has been read: three parts of rows, perhaps labels, a status and a digest.
+"""A data set once it has been read: three parts of rows, perhaps labels, a status and a digest.
 
 The digest covers the canonical form only (shapes, packed bits or grey levels, labels, in order), neither the name nor
 the file it came from, so two routes to the same data end in the same digest.

@@ -27,7 +27,7 @@ class UnobtainableError(Exception):
 
 
 def download(url: str, timeout_s: float) -> bytes:
-    """The file at this address, not gzipped; UnobtainableError if not to be had, DataError if only a part comes."""
+    """The file at this address, not gzipped; UnobtainableError if there is none, DataError if only a part arrives."""
     home = "{0.scheme}://{0.netloc}".format(urlsplit(url))
     if home not in _reachable:
         _reachable[home] = _connects(url, min(timeout_s, CONNECT_S))

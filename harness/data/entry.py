@@ -71,7 +71,7 @@ class Entry:
 
     @property
     def status(self) -> Status:
-        """The status of the best that can be had."""
+        """The status of the best version that can be obtained."""
         routes = [*self.routes, *filter(None, [self.from_user])]
         return next((route.status for route in routes if route.status.official), routes[0].status)
 

@@ -1,4 +1,4 @@
-"""What kind of file this is, for messages to people whose file is of another kind than the one that is read."""
+"""The kind of a file, for messages to users whose file is of another kind than the one that is read."""
 
 import re
 

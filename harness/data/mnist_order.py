@@ -1,4 +1,4 @@
-"""Which MNIST image each row of binarized MNIST shows, so that the rows, published without labels, get theirs.
+"""The MNIST image that each row of binarized MNIST shows, so that the rows, published without labels, get theirs.
 
 Salakhutdinov & Murray's test rows are MNIST's test images sorted by digit (stably); their train and valid rows are
 the 60,000 training images sorted likewise and then permuted by the MATLAB of the day: `rand('state',0);

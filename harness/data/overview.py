@@ -1,4 +1,4 @@
-"""What `harness datasets` lists: every data set, whether it can be had here and from where, without reading any."""
+"""The list of `harness datasets`: every data set, whether it is available here and from where, without reading any."""
 
 from pathlib import Path
 

@@ -57,7 +57,7 @@ def fetch(name: str, settings: DataSettings) -> Dataset:
 
 
 class _Problems:
-    """What went wrong with the sources tried so far: copies that are damaged, homes that gave none."""
+    """Problems with the sources tried so far: copies that are damaged, homes that gave none."""
 
     def __init__(self) -> None:
         self.damaged: list[DataError] = []
@@ -114,7 +114,7 @@ def find(name: str) -> Entry:
 
 
 def local_file(folder: Path, file: RawFile) -> Path | None:
-    """Where the mirror folder has this file, plain or gzipped; None if it has not."""
+    """Where the mirror folder has this file, plain or gzipped; None if it does not have it."""
     plain = Path(folder) / file.local
     return next((path for path in (plain, plain.with_name(plain.name + ".gz")) if path.is_file()), None)
 

@@ -1,4 +1,4 @@
-"""Where data sets may be looked for and kept, as frozen values that the configuration fills in once."""
+"""Where data sets may be looked for and kept: frozen values that the configuration fills in once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

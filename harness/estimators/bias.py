@@ -1,4 +1,4 @@
-"""How far the log of a mean falls short: the bias of likelihood estimates, from the samples that they are made of.
+"""The bias of the log of a mean: how far likelihood estimates fall short, from the samples that they are made of.
 
 By Jensen's inequality the log of a mean of K weights is below the log of their expectation, on average. With light
 tails the gap is var(w) / (2 K E[w]^2), the term of the delta method; with the heavy tails of importance weights it is
@@ -60,7 +60,7 @@ class Bias:
         return Bias(factor * self.value, abs(factor) * self.error)
 
     def __add__(self, other: Bias) -> Bias:
-        """Of a sum of independent estimates."""
+        """The bias of a sum of independent estimates."""
         return Bias(self.value + other.value, math.hypot(self.error, other.error))
 
 
@@ -68,7 +68,7 @@ NO_BIAS, UNKNOWN = Bias(0.0, 0.0), Bias(math.nan, math.nan)
 
 
 def of_log_means(log_means: Tensor, n_samples: int) -> Bias:
-    """What the mean over rows of a log mean of n_samples weights is above its limit; negative, as it is below.
+    """By how much the mean over rows of a log mean of n_samples weights exceeds its limit; negative, as it is below.
 
     log_means: of the weights of every group, [B, GROUPS]. The error is the jackknife's over the rows; it does not know
     that a power law is not quite what happens (see above).
@@ -131,7 +131,7 @@ def _left_to_rise(rises: Tensor, ratio: Tensor, beyond: float) -> Tensor:
 
 
 def of_log_mean(moments: tuple[float, float, float, float], n: int) -> Bias:
-    """Of the log of one mean of n independent samples: minus half its squared error, the term of the delta method.
+    """The bias of the log of a mean of n independent samples: minus half its squared error, a term of the delta method.
 
     moments: logs of the means of w, w^2, w^3 and w^4, which also give the error of that term. One mean has no rows to
     average over, so that nothing can be seen of how it falls: where the tail is heavy, the bias is larger.

@@ -43,19 +43,19 @@ class Estimates:
 
     @classmethod
     def of_blocks(cls, blocks: Sequence[Estimates]) -> Estimates:
-        """Those of several blocks of rows, in one."""
+        """The estimates of several blocks of rows, in one."""
         joined = (torch.cat([getattr(block, name) for block in blocks]) for name in PER_ROW)
         known = blocks[0].log_means is not None
         return cls(blocks[0].n_samples, *joined, torch.cat([b.log_means for b in blocks], dim=1) if known else None)
 
     @property
     def log_p_bias(self) -> Bias:
-        """Of the mean of log_p over the rows."""
+        """The bias of the mean of log_p over the rows."""
         return bias.UNKNOWN if self.log_means is None else bias.of_log_means(self.log_means[1], self.n_samples)
 
     @property
     def log_p_star_bias(self) -> Bias:
-        """Of the mean of log_p_star over the rows."""
+        """The bias of the mean of log_p_star over the rows."""
         return bias.UNKNOWN if self.log_means is None else 2.0 * bias.of_log_means(self.log_means[0], self.n_samples)
 
     @property
@@ -80,7 +80,7 @@ def _delta_variance(ess_percent: Tensor, n_samples: int) -> Tensor:
 class ImportanceSums:
     """The running sums behind :class:`Estimates` for a fixed set of rows.
 
-    expected: how many samples there will be, from which groups of them follow that tell biases; None: without these.
+    expected: how many samples there will be, which decides the groups that biases are estimated from; None: without.
     """
 
     def __init__(self, expected: int | None = None) -> None:
@@ -101,7 +101,7 @@ class ImportanceSums:
         self._sum = self._sum + log_weights.sum(1)
 
     def estimates(self) -> Estimates:
-        """What the samples so far say."""
+        """The estimates from the samples so far."""
         log_k = math.log(self.n_samples)
         half, full, double = self._half.total, self._full.total, self._double.total
         return Estimates(
@@ -155,7 +155,7 @@ class PrefixCurve:
     """Estimates for every K of an ascending list from one stream of samples, for a fixed set of rows.
 
     Of the first ``HEAD`` samples every K's disjoint groups are averaged, which takes most of the noise out of the small
-    ones; a larger K has its prefix of the stream alone. The largest K comes with what tells its bias.
+    ones; a larger K has its prefix of the stream alone. The largest K comes with what its bias is estimated from.
     """
 
     HEAD = 1000

@@ -1,4 +1,4 @@
-"""Estimates of what a semi-supervised model says of labels, and the loss of rows that have some."""
+"""Estimates of the label probabilities of a semi-supervised model, and the loss of labelled rows."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class LabelEstimates:
 
     @property
     def log_p_star_bias(self) -> Bias:
-        """Of the mean of log_p_star over the rows."""
+        """The bias of the mean of log_p_star over the rows."""
         if self.log_means is None:
             return bias.UNKNOWN
         return 2.0 * bias.of_log_means(torch.logsumexp(self.log_means, dim=1), self.n_samples)
 
     def log_label_bias(self, y: Tensor) -> Bias:
-        """Of the mean of log p~*(y | x) over the rows, for their classes y [B]."""
+        """The bias of the mean of log p~*(y | x) over the rows, for their classes y [B]."""
         if self.log_means is None:
             return bias.UNKNOWN
         log_b = self.log_means[torch.arange(len(y), device=y.device), y]

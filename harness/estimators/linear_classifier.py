@@ -1,4 +1,4 @@
-"""A linear classifier of rows, to tell what class a sample looks like: multinomial logistic regression."""
+"""A linear classifier of rows, to say which class a sample looks like: multinomial logistic regression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates of normalising constants, with what tells whether to trust them: log Z^2 of p*, log Z by annealing."""
+"""Estimates of normalising constants, with indicators of whether to trust them: log Z^2 of p*, log Z by annealing."""
 
 from __future__ import annotations
 

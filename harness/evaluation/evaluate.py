@@ -1,4 +1,4 @@
-"""Evaluating a run: its model measured, and what came of it written to the run's folder.
+"""Evaluating a run: its model is measured, and the results are written to the run's folder.
 
 ``rows.parquet`` is written before ``metrics.json``: where there are measurements, there are their values per row. A run
 that failed has one row that says so.

@@ -23,7 +23,7 @@ OK, LEFT_OUT, NO_MODEL, FAILED = "ok", "left out", "no model", "failed"
 
 
 def table_of(run: Path, name: str) -> Path:
-    """Where the result of an analysis lies."""
+    """The path of the result of an analysis."""
     return run / "analyses" / f"{name}.csv"
 
 

@@ -10,7 +10,7 @@ also biased, always to the same side, and often by far more. ``bias`` is the est
 are 0 for exact numbers and NaN where they are not known.
 
 Exact likelihoods use every test row; estimates may use a random part of them, drawn by a seed that depends on the data
-set alone, so that all methods meet the same rows. What each row came to is kept as well (see
+set alone, so that all methods meet the same rows. The value of each row is kept as well (see
 ``harness.evaluation.per_row``).
 """
 

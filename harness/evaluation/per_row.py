@@ -1,4 +1,4 @@
-"""``rows.parquet``: what every single test row came to, so that two models can be compared on the rows that they share.
+"""``rows.parquet``: the value of every test row, so that two models can be compared on the rows that they share.
 
 In the folder of a run it lies beside ``metrics.json``, which is written after it and holds its digest; ``gather`` puts
 those of all runs below each other, and ``keep_part`` takes from that what is published. Long form: ``row`` (its number

@@ -1,4 +1,4 @@
-"""Doing the analyses that a cell is due, each one once: a result on disk that still holds is kept.
+"""Running the analyses that a cell is due, each one once: a result on disk that is still valid is kept.
 
 ``analyses.json`` is the only declared output of the workflow's rule, so Snakemake never deletes the tables themselves.
 It does delete ``analyses.json`` before it runs the rule again, so what is known of each table lies beside it as well,
@@ -70,7 +70,7 @@ def analyse_cell(
 
 
 def _is_unharmed(run: Path, name: str, kept: Mapping[str, Any]) -> bool:
-    """Whether the table of an earlier analysis is there as it was written; a damaged one is told in one line."""
+    """Whether the table of an earlier analysis is there as it was written; a damaged one is reported in one line."""
     path = table_of(run, name)
     if not path.is_file():
         return False

@@ -1,4 +1,4 @@
-"""Which analyses a cell is due, by the configuration: read by the workflow, so nothing here imports PyTorch."""
+"""The analyses that a cell is due, by the configuration: read by the workflow, so nothing here imports PyTorch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.settings.config import Cell, canonical_json, chosen_analyses, is_ab
 class Planned:
     """One analysis of one cell.
 
-    lacks: the capabilities that it needs and the method has not; without any, it is done.
+    lacks: the capabilities that it needs and the method does not have; if there are none, it is run.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Planned:
 
 
 def analyses_of(settings: Mapping[str, Any], cell: Cell) -> list[Planned]:
-    """What the configuration asks for the data set of a cell; more specific settings win, ``null`` takes one away.
+    """The analyses that the configuration asks for; more specific settings win, ``null`` takes one away.
 
     Where entries of the cell name some ``analyses``, no others are done.
     """

@@ -1,4 +1,4 @@
-"""What an analysis looks at: a trained model with its data, device, seeds and measurements."""
+"""The subject of an analysis: a trained model with its data, device, seeds and measurements."""
 
 from __future__ import annotations
 

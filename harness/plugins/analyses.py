@@ -1,4 +1,4 @@
-"""Which analyses there are and what each one says of itself, read from their source texts: nothing imports PyTorch."""
+"""The analyses that there are and what each declares, read from their source texts: nothing imports PyTorch."""
 
 from __future__ import annotations
 

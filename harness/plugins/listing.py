@@ -1,4 +1,4 @@
-"""What source texts say about methods, without running them: PyTorch alone takes seconds to import.
+"""Facts about methods from their source texts, without running them: PyTorch alone takes seconds to import.
 
 A method's names are words in its class, and its capabilities follow from the functions that it and its bases have, so
 both can be read from syntax trees: a class with the same bases and stand-ins for its members is put together, and the

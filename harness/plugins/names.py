@@ -16,12 +16,12 @@ _VARIANT = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.=+ -]*[A-Za-z0-9_=+-])?")
 
 
 def wrong_name(name: str) -> str | None:
-    """What is wrong with the name of a method, data set, group or run: ``expected ..., found ...``; else None."""
+    """The fault of a name of a method, data set, group or run, ``expected ..., found ...``; None if it is fine."""
     return _wrong(name, _NAME, "letters, digits, _ . -")
 
 
 def wrong_variant(name: str) -> str | None:
-    """What is wrong with the name of a variant, ``expected ..., found ...``; else None."""
+    """The fault of a name of a variant, ``expected ..., found ...``; None if it is fine."""
     return _wrong(name, _VARIANT, "letters, digits, spaces, _ . - = +")
 
 

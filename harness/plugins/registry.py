@@ -34,7 +34,7 @@ _objects: dict[str, Any] = {}  # method -> a class or an untrained instance that
 
 
 def use_files(paths: Iterable[Path]) -> None:
-    """Make known the method in each of these files, whose name is the file's; none of an earlier call remains.
+    """Make known the method in each of these files, whose name is the file's; files of an earlier call are forgotten.
 
     Raises ConfigError for what is not a Python file, and for a name that another method has.
     """
@@ -114,7 +114,7 @@ def entry_point_of(name: str) -> EntryPoint:
 
 
 def origin(name: str) -> str:
-    """Where a method comes from: ``built in``, its file, or its package. Raises ConfigError when there is none."""
+    """The origin of a method: ``built in``, its file, or its package. Raises ConfigError when there is none."""
     if name in built_in_names():
         return "built in"
     if name in _named_files:

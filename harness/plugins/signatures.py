@@ -1,4 +1,4 @@
-"""Which hyperparameters a method takes, and which settings an analysis: read from source texts, without PyTorch.
+"""Hyperparameters of methods and settings of analyses, read from source texts, without PyTorch.
 
 The result is what ``harness.schema.arguments_schema`` gives for the function itself, wherever the text says it all.
 Where it does not (a base class that is not found, an annotation that is computed), there is no schema, and the

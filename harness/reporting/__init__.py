@@ -1,1 +1,1 @@
-"""What measurements are made into: tables, figures, the report, a publication."""
+"""Reporting: tables, figures, the report and publications, made from measurements."""

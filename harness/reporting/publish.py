@@ -4,8 +4,8 @@
 data), what the searches found, the merged settings, and ``runs.csv``: one line per trained model with its configuration
 and all that is known of how it was made, so that each number can be traced to a cell that anyone can train again. No
 weights, and no sheets of pixels as csv: whoever trains the cell again gets them to the bit. A published run may grow
-cell by cell, on several machines: with ``add``, cells and trials that this run has not stay as they were published, if
-the settings still ask for the same; a cell that the settings have no longer may stay as a trial.
+cell by cell, on several machines: with ``add``, cells and trials that this run does not have stay as they were
+published, if the settings still ask for the same; a cell that is no longer in the settings may stay as a trial.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ def _is_kept(cell: Cell, folder: Path, earlier: _Earlier) -> bool:
 
 
 def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
-    """What a search would have found of trained cells: a trial that is one of them need not be trained as well."""
+    """Trained cells as findings of a search: a trial that equals one of them need not be trained as well."""
     trained = listed[listed["status"].isin(runs.HAVE_MODEL)]
     return trained.assign(validation_loss=pd.to_numeric(trained["best_validation"]), sem=math.nan)
 

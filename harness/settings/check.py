@@ -1,4 +1,4 @@
-"""What no JSON schema can say of settings: names that must exist, and hyperparameters, axes and settings of analyses.
+"""Checks of settings beyond a JSON schema: names that must exist, and hyperparameters, axes and settings of analyses.
 
 Settings are merged from several sources (``workflows/config.yaml``, a preset, what the user gives), and an error names
 the source that has the key, the key, what was expected and what was found. Methods and analyses are not imported: their
@@ -266,7 +266,7 @@ class Checker:
 def cell_faults(
     values: Mapping[str, Any], wanted: dict[str, Any] | None, method: str, dataset: str, paths: Mapping[str, Any]
 ) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What keeps a cell from being trained, as far as settings tell: keys, and what was expected and found.
+    """Faults that keep a cell from being trained, as far as settings show: keys, and what was expected and found.
 
     values: all that applies to it. wanted: JSON schema of the hyperparameters, where it is known. paths: the data sets
     of which the user has files, perhaps with labels.

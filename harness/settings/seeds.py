@@ -21,7 +21,7 @@ def seed_for(*axes: object) -> int:
 
 
 def axes_of(cell: Cell) -> tuple[object, ...]:
-    """What everything random in a cell varies with."""
+    """The axes that everything random in a cell varies with."""
     return cell.dataset, cell.method, cell.variant, cell.seed
 
 

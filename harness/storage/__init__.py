@@ -1,1 +1,1 @@
-"""What a run leaves on disk: configuration, status, checkpoints, weights, measurements, and their digests."""
+"""The files that a run leaves on disk: configuration, status, checkpoints, weights, measurements, and their digests."""

@@ -1,9 +1,9 @@
-"""Checkpoints: one safetensors file with all that an interrupted training run needs to go on bit for bit.
+"""Checkpoints: one safetensors file with all that an interrupted training run needs to continue bit for bit.
 
 Tensors are parameters, best parameters, buffers, optimiser moments and the states of generators; everything else (the
 position, the learning curve so far, how it is computed, the digest of the configuration) is JSON in the file's header,
-with a digest of all tensors and of itself. What is of another configuration, damaged or otherwise of no use is told in
-one line, and the run starts again.
+with a digest of all tensors and of itself. A checkpoint that is damaged, of another configuration or otherwise
+useless is reported in one line, and the run starts again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def load(
     fields: Collection[str] = (),
     consequence: str = "training starts again",
 ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors and state; None where there is no checkpoint to go on from, with a line on why unless there is no file.
+    """Tensors and state; None where there is no checkpoint to continue, with a line on why unless there is no file.
 
     like: tensors of the names, shapes and types that are expected; any will do where it is None. fields: what the state
     must have. consequence: the end of that line.

@@ -1,4 +1,4 @@
-"""Which code a method is: the version that its author counts, and the digest of its source, read without running it.
+"""The code of a method: the version that its author counts, and the digest of its source, read without running it.
 
 ``status.json`` of every training records both. What was made by other code is named and never copied; it is made again
 where the ``version`` of the class is another one, since only its author can say whether a change matters to the
@@ -46,7 +46,7 @@ class MethodCode:
         return cls(int(float(known.get(VERSION, FIRST))), known.get(SOURCE, ""))
 
     def facts(self) -> dict[str, Any]:
-        """What ``recorded_in`` reads."""
+        """The facts that ``recorded_in`` reads."""
         return {VERSION: self.version, **({SOURCE: self.source} if self.source else {})}
 
     def is_other_than(self, code: MethodCode) -> bool:

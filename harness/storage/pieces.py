@@ -1,4 +1,4 @@
-"""Measuring in pieces: blocks of estimates that are done stay on disk, so a killed measurement goes on where it was.
+"""Measuring in pieces: finished blocks of estimates stay on disk, so a killed measurement continues where it stopped.
 
 Estimators cut their work into blocks that know nothing of each other, each with random numbers of its own (see
 ``harness.compute.parallel``). While ``kept`` is in force, ``run_all`` writes their results to one file every few

@@ -1,4 +1,4 @@
-"""JSON records that tell when they were damaged: each holds the digest of its own content.
+"""JSON records that reveal damage: each holds the digest of its own content.
 
 ``sha256`` is that of everything else in canonical form, so the file stays readable and its layout is free; ``record``
 says that there is one, so that no single damage can make a record pass for one of an earlier version, which has

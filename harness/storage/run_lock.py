@@ -2,7 +2,7 @@
 
 After a SIGKILL of Snakemake the jobs that it sent to a cluster live on, and the same command typed again sends new ones
 for the same folders. The process that works in a folder holds a lock on a file in it, which the kernel lets go of when
-the process ends, however it ends; a second process waits. It then finds the training done, or goes on from the
+the process ends, however it ends; a second process waits. It then finds the training done, or continues from the
 checkpoint. Locks reach over the nodes of a cluster where the shared file system passes them on: NFS does, Lustre when
 it is mounted with ``flock`` (and not ``localflock``). Where there are none at all, one line says so.
 """

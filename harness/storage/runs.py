@@ -35,11 +35,11 @@ STATUSES = (OK, TIMEOUT, UNAVAILABLE, DIVERGED, FAILED)
 HAVE_MODEL = (OK, TIMEOUT)
 NO_LIKELIHOOD = "no likelihood"  # of a model that is fine, in place of its measurements
 MEMORY_TRIES = 4  # on a cluster, each try has more memory up to this one (workflows/profiles/slurm/config.yaml)
-FINAL = (OK, TIMEOUT, DIVERGED)  # training again would end alike; without data or after a crash it may end better
+FINAL = (OK, TIMEOUT, DIVERGED)  # training again would end the same way; without data or after a crash it may not
 
 
 def read_status(run: Path) -> dict[str, Any]:
-    """``status.json``; raises DataError where it is missing, damaged or tells no status."""
+    """``status.json``; raises DataError where it is missing, damaged or has no status."""
     path = run / "status.json"
     found = read_json(path)
     if found.get("status") not in STATUSES or not isinstance(found.get("message"), str):
@@ -100,7 +100,7 @@ def read_rows(run: Path) -> list[dict[str, Any]]:
 
 
 def discard_damaged(run: Path) -> None:
-    """Remove damaged records of a run or a trial, so that the workflow makes them again; each is told in one line.
+    """Remove damaged records of a run or a trial, so that the workflow makes them again; each is reported in one line.
 
     Without a readable ``status.json`` the model has to be trained again, and all that was made of it.
     """
@@ -155,7 +155,7 @@ def is_trained(run: Path, cell: Cell, data_digest: str | None, threads: int | No
 
     By the version of the method's code that it has now, whatever its source. threads: it must have been on so many,
     where it was on the CPU; None: on any number. No snapshot that the cell asks
-    for may be missing. Files that are damaged are told in one line.
+    for may be missing. Damaged files are reported in one line.
     """
     if not (run / "status.json").exists():
         return False
@@ -187,7 +187,7 @@ def is_by_other_code(status: Mapping[str, Any], code: MethodCode | None) -> bool
 def training_to_copy(
     folders: Iterable[Path], cell: Cell, data_digest: str | None, threads: int | None = None
 ) -> Path | None:
-    """The first of the folders that ``is_trained``; one by other code is left where it is, and told in one line."""
+    """The first of the folders that ``is_trained``; one by other code is left where it is, and reported in one line."""
     for folder in folders:
         if is_trained(folder, cell, data_digest, threads):
             if not is_by_other_code(read_status(folder), code_of(cell.method)):

@@ -1,4 +1,4 @@
-"""Hyperparameters, tried on the validation set: which trials the settings ask for, and what came of them.
+"""Hyperparameters, tried on the validation set: the trials that the settings ask for, and their results.
 
 ``searches`` of the settings maps a method to data sets, ``DATASET/VARIANT`` or groups, and these to axes, each with
 the values of one setting: ``training.KEY`` or ``model.KEY``, or ``learning_rate``, the rate of the first phase, to
@@ -72,7 +72,7 @@ class Trial:
 def trials(settings: Mapping[str, Any]) -> list[Trial]:
     """All trials that the settings ask for, in the order of the configuration; repetition 0 of each cell.
 
-    Raises ConfigError for a cell that the grid has not, or a setting that does not exist.
+    Raises ConfigError for a cell that is not in the grid, or a setting that does not exist.
     """
     found = []
     for method, dataset, variant in cells_named(settings, "searches"):

@@ -1,9 +1,9 @@
-"""Weights on the way: which updates of a training run are kept besides the best one, and where they lie.
+"""Snapshots of the weights: which updates of a training run are kept besides the best one, and where.
 
 ``snapshots/<update>.safetensors`` in the folder of a run holds the weights as they were after that update, whatever
 the validation set said of them. They are for analyses of the course of training; training itself never reads them, and
 they leave the trained weights and the configuration's digest as they are. When training runs again, from its start,
-the old ones go; a run that was killed goes on from its checkpoint and keeps them.
+the old ones go; a run that was killed continues from its checkpoint and keeps them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def updates(training: Training) -> list[int]:
 
 
 def path_of(run: Path, update: int) -> Path:
-    """Where the weights after an update lie."""
+    """The path of the weights after an update."""
     return run / FOLDER / f"{update}.safetensors"
 
 

@@ -4,7 +4,7 @@ A run is a function of its cell, its data and of how it is computed (see ``harne
 instructions of another kind of processor may round differently as well). The order of rows, the samples and the initial
 weights come from seeds that are hashes of the cell; validation draws from generators of its own, seeded alike every
 time, so that looks at the validation set are comparable and leave the training samples untouched. A checkpoint holds
-the rest, and a killed run goes on from it bit for bit. The clock stops while validating.
+the rest, and a killed run continues from it bit for bit. The clock stops while validating.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What early stopping watches: a criterion on validation rows, the same rows and random numbers at every look.
+"""The criterion that early stopping watches on validation rows: the same rows and random numbers at every look.
 
 A look leaves no trace: the model is in evaluation mode meanwhile, so that no layer leaves units out or counts the rows
 it sees, the rows that a method gets are copies, and PyTorch's own generators are as before.

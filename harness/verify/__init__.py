@@ -1,7 +1,7 @@
 """``harness verify METHOD``: does a method do what its capabilities promise?
 
 Every check runs on a model so small that all 2^D rows can be enumerated (``Method.small`` has its hyperparameters),
-with parameters far from their initial values, and compares what the method says with sums that leave no doubt: random
+with parameters far from their initial values, and compares the method's answers with sums that leave no doubt: random
 quantities by z-scores over repeats, exact ones to rounding. Which checks apply follows from the capabilities; the rest
 say why they do not. A capability that nothing can verify is NOT CHECKED. All randomness is seeded, so a verdict is the
 same whenever it is asked for.

@@ -1,4 +1,4 @@
-"""What usually makes a number or a gradient wrong: factors and offsets with a name, for the words of a verdict."""
+"""Usual causes of a wrong number or gradient: factors and offsets with a name, for the words of a verdict."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def closed_form(subject: Subject) -> str:
         shuffled.fit(Batch(train.x[order], None if train.y is None else train.y[order]))
         _same(_answer(subject, shuffled), first, ORDER_ROUNDING, f"fit: {n} rows in another order: are some left out?")
         model.fit(train)
-        _same(_answer(subject, model), first, ROUNDING, f"fit: {n} rows a second time: does it go on where it stood?")
+        _same(_answer(subject, model), first, ROUNDING, f"fit: {n} rows a second time: does it continue where it was?")
         model.fit(subject.uneven_rows(300, 2))
         other = _answer(subject, model)
         fresh = subject.new(0)

@@ -1,4 +1,4 @@
-"""Where a check draws the line: random quantities by z-scores or chi-square, at one level for all; exact ones to
+"""The line that checks draw: random quantities by z-scores or chi-square, at one level for all; exact ones to
 rounding."""
 
 from __future__ import annotations

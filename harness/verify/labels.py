@@ -1,5 +1,5 @@
-"""Checks of labels: predicted probabilities, weights of joint models, what learning makes of known and hidden ones, and
-what early stopping watches."""
+"""Checks of labels: predicted probabilities, weights of joint models, learning from known and hidden ones, and the
+criterion of early stopping."""
 
 from __future__ import annotations
 

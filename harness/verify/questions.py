@@ -33,7 +33,7 @@ N_TEMPERATURES = 20
 
 @dataclass(frozen=True)
 class Score:
-    """What a model says of rows.
+    """A score of rows by a model.
 
     ask: (model, x [B, D], n_samples, generator) -> one entry per row, [B, ...]. random: whether another seed gives
     other numbers. features: of an answer, [B, F], whose means over seeds depend on the row alone. any_count: whether
@@ -50,7 +50,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Draw:
-    """What a model draws, from nothing but itself: ask: (model, n, generator) -> [n, ...], independent rows.
+    """Draws of a model, from nothing but itself: ask: (model, n, generator) -> [n, ...], independent rows.
 
     cheap: whether it can be asked for some hundred thousands.
     """
@@ -61,7 +61,7 @@ class Draw:
 
 
 def scores(cls: type[Method]) -> list[Score]:
-    """Those of a method, from its capabilities."""
+    """The scores of a method, from its capabilities."""
     found = []
     if has(cls, Tractable):
         found.append(Score("log_prob", lambda model, x, k, draws: model.log_prob(x), random=False))
@@ -89,7 +89,7 @@ def scores(cls: type[Method]) -> list[Score]:
 
 
 def draws_of(cls: type[Method]) -> list[Draw]:
-    """What a method draws, from its capabilities."""
+    """The draws of a method, from its capabilities."""
     found = []
     if has(cls, Sampler):
         found.append(Draw("sample", lambda model, n, draws: model.sample(n, draws)))

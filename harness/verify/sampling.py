@@ -1,4 +1,4 @@
-"""Checks of what a method draws: rows, layers, chains, missing pixels."""
+"""Checks of sampling: rows, layers, chains, missing pixels."""
 
 from __future__ import annotations
 

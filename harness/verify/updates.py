@@ -1,4 +1,4 @@
-"""Checks of what a method learns from: the loss, and that updates help. Gradients have ``harness.verify.gradients``."""
+"""Checks of learning: the loss, and that updates help. Gradients have ``harness.verify.gradients``."""
 
 from __future__ import annotations
 

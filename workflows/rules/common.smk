@@ -39,7 +39,7 @@ if workflow.local_exec:
     forward_sigterm()
 RESULTS = f"results/{SETTINGS['preset']}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
-# way. It is no input: the digests among params tell which jobs a change concerns.
+# way. It is no input: the digests among params say which jobs a change concerns.
 SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
 CELLS = {cell.path: cell for cell in cells(SETTINGS)}
 ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
@@ -114,7 +114,7 @@ def job_attempt(wildcards, attempt):
 
 
 def settings_file(wildcards, output):
-    """What jobs read; as a function of the output it is none of Snakemake's reasons to run a job again."""
+    """What jobs read; as a function of the output, Snakemake does not take it for a reason to run a job again."""
     return str(SETTINGS_FILE)
 
 

@@ -1,6 +1,6 @@
 # One model per cell: trained, then measured on the test set, in one process. The measurements are the only declared
 # output, since Snakemake deletes those of a job that it runs again or kills: a finished training stays where only the
-# measuring has changed or was cut short, and an unfinished one goes on from its checkpoint. A crash becomes a status, so
+# measuring has changed or was cut short, and an unfinished one continues from its checkpoint. A crash becomes a status, so
 # that it never blocks the tables; the next call tries again (see harness/cli/workflow.py). SIGTERM is for the training, which
 # writes a checkpoint: the shell waits for it.
 rule run_model:

@@ -1,4 +1,4 @@
-"""What all rivals' updates share: Adam and the L1 penalty around gradients that each obtains in its own way.
+"""The part that all rivals' updates share: Adam and the L1 penalty around gradients that each obtains in its own way.
 
 The choices are the fastest here of what a practitioner would try: PyTorch's fused Adam (per tensor and multi-tensor
 forms take half a millisecond to two longer on BiHM-12), and the penalty added to gradients in one multi-tensor

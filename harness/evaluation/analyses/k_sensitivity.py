@@ -1,4 +1,4 @@
-"""How far likelihood estimates depend on the number K of importance samples (thesis, Figure 3.3 and section 3.7.2).
+"""Dependence of likelihood estimates on the number K of importance samples (thesis, Figure 3.3 and section 3.7.2).
 
 All K come from one pass over the samples of the largest.
 """

@@ -1,4 +1,4 @@
-"""What a linear classifier makes of every layer: are lower layers more informative (thesis, section 4.4)?
+"""Error of a linear classifier of every layer: are lower layers more informative (thesis, section 4.4)?
 
 The features of a layer are its mean activations under q(h | x), which one factor brings to a variance of 1, as deep
 layers may hardly vary; layer 0 is x itself. The classifier is fitted twice, to the few labels that semi-supervised

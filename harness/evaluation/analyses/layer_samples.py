@@ -1,4 +1,4 @@
-"""What a latent layer tells of an image: draws from each layer of a joint sample downward (thesis, Figures 4.1 to 4.3).
+"""How much a latent layer knows of an image: draws from each layer of a joint sample down (thesis, Figures 4.1 to 4.3).
 
 One ancestral draw gives h_1 .. h_L; for every l, images are drawn anew from p(x, h_1 .. h_{l-1} | h_l).
 """

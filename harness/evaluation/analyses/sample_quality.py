@@ -1,4 +1,4 @@
-"""How far samples are from the data: of p, and of p* after sweeps of Algorithm 2 where a model has it.
+"""Distance of samples from the data: of p, and of p* after sweeps of Algorithm 2 where a model has it.
 
 Two numbers beside the figures of samples, which the thesis does not have: a kernel two-sample statistic against test
 rows, and, where rows have labels, what a classifier of the training rows makes of the samples.

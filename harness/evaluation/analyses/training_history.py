@@ -1,4 +1,4 @@
-"""How estimates develop in the course of training (thesis, Figures 3.4, 3.7 and 3.8): every snapshot of a run measured.
+"""Development of estimates during training (thesis, Figures 3.4, 3.7 and 3.8): every snapshot of a run is measured.
 
 On validation rows, since a curve over training is what one would choose a budget by. All snapshots meet the same rows
 and the same random numbers, so that a curve moves with the weights rather than with the noise of its estimates.

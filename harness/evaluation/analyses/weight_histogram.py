@@ -1,4 +1,4 @@
-"""How good q is as a proposal for p*(h | x), and p as one for p*(x, h): histograms of importance weights (Figure 3.11).
+"""Quality of q as a proposal for p*(h | x), and of p for p*(x, h): histograms of importance weights (Figure 3.11).
 
 Left, inference: for a given x, h_k ~ q(h | x) and
 

@@ -1,9 +1,9 @@
-"""How many samples 2 log Z takes, and how to split them between outer and inner ones (thesis, section 3.7.1).
+"""The number of samples that 2 log Z takes, and their split between outer and inner ones (thesis, section 3.7.1).
 
 Z^2 is the mean over (x, h) ~ p of its K_inner-sample average over h' ~ q(h | x) (equation 3.11). For every K_inner
 there are several independent streams of outer draws, each of which gives the estimate at all K_outer. Beside them stand
 two diagnostics of the weights that are averaged: their effective number, and the Pareto k of their upper tail, which
-tells whether a spread over repeats can be believed at all (see ``harness.estimators.pareto``).
+shows whether a spread over repeats can be believed at all (see ``harness.estimators.pareto``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What Figures 3.9 and 3.10 have in common: models of faces, of the size that their budget allowed."""
+"""The common part of Figures 3.9 and 3.10: models of faces, of the size that their budget allowed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far the samples of every model are from the data: a two-sample statistic, and what a classifier sees in them."""
+"""Distance of every model's samples from the data: a two-sample statistic, and what a classifier sees in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What sweeps of Algorithm 2 change in samples: from p toward p*."""
+"""Change of samples by sweeps of Algorithm 2: from p toward p*."""
 
 from __future__ import annotations
 

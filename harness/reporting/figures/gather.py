@@ -23,7 +23,7 @@ def gather(
 ) -> tuple[pd.DataFrame, list[str]]:
     """All tables of the analysis ``name`` below each other, columns ``CELL`` and ``seed`` in front; and remarks.
 
-    Remarks tell which cells take no part, and why. Raises DataError for a run without ``analyses.json``.
+    Remarks say which cells take no part, and why. Raises DataError for a run without ``analyses.json``.
     """
     frames, absent = [], {}
     for cell in cells:

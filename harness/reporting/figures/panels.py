@@ -11,7 +11,7 @@ FIRST = "binarized_mnist"  # what the thesis shows
 
 
 def datasets(data: pd.DataFrame) -> list[str]:
-    """Those of a figure, that of the thesis first."""
+    """The data sets of a figure, that of the thesis first."""
     return sorted(data["dataset"].unique(), key=lambda name: (name != FIRST, name))
 
 

@@ -1,4 +1,4 @@
-"""How figures look: one theme, and for every method a colour and a mark that are the same in all of them.
+"""The look of figures: one theme, and for every method a colour and a mark that are the same in all of them.
 
 Colours are seaborn's for the colour-blind, ten of them, then the same ones darkened; marks differ besides, so that a
 figure can be read in grey, and no two of the first ninety methods share both.

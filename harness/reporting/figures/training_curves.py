@@ -1,4 +1,4 @@
-"""What the figures over the course of training have in common."""
+"""The common part of the figures over the course of training."""
 
 from __future__ import annotations
 

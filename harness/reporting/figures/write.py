@@ -1,7 +1,7 @@
 """One figure, from the tables of analyses to csv, png, pdf and a caption.
 
 The figure is drawn from the csv as it was written, so that file holds all that is seen. Where no run has anything to
-show, because its data cannot be had, the figure says so instead of a plot.
+show, because its data cannot be obtained, the figure says so instead of a plot.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def analyses_behind(figure: str) -> tuple[str, ...]:
 
 
 def cells_of(figure: str, cells: Iterable[Cell]) -> list[Cell]:
-    """Those that a figure may show: all of them, unless it is one of certain data sets."""
+    """The cells that a figure may show: all of them, unless it is one of certain data sets."""
     wanted = _words(figure, "DATASETS")
     return [cell for cell in cells if wanted is None or cell.dataset in wanted]
 
@@ -92,7 +92,7 @@ def write_figure(
 
 
 def _nothing(remarks: Sequence[str]) -> Any:
-    """A page that tells why there is nothing to draw."""
+    """A page that says why there is nothing to draw."""
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(6.5, 1.5 + 0.2 * len(remarks)))

@@ -1,4 +1,4 @@
-"""What the figures on the convergence of 2 log Z have in common."""
+"""The common part of the figures on the convergence of 2 log Z."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ def _value(rows: pd.DataFrame, error: str = "sem") -> Number:
 
 
 def _number(row: pd.Series, error: str = "sem") -> Number:
-    """The number of a row. Where nothing tells its degrees of freedom they are those of the spread over seeds alone,
+    """The number of a row. If its degrees of freedom are not known, they are those of the spread over seeds alone,
     the least that they can be; one seed has no such spread, and its error is that over the test rows."""
     n_seeds = row.get("n_seeds", 1)
     df = row.get(f"{error}_df", n_seeds - 1 if n_seeds > 1 else math.inf)

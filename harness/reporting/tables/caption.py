@@ -1,4 +1,4 @@
-"""How the numbers of a table were made, for its caption: budget, seeds, samples, test rows, devices."""
+"""The making of a table's numbers, for its caption: budget, seeds, samples, test rows, devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What stands in a cell: a number to the digits that its error supports, or words in place of one.
+"""The text of a cell: a number to the digits that its error supports, or words in place of one.
 
 Signs after a heading or a number, and the words, are explained in the notes below the table.
 """

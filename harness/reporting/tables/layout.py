@@ -1,4 +1,4 @@
-"""What the four tables look like, as data: blocks of rows, columns, headings, captions.
+"""The layout of the four tables, as data: blocks of rows, columns, headings, captions.
 
 A row and a column each fix some of the four fields of a :class:`Key`; together they fix all. ``admits`` says which
 further cells of the configuration belong in a table although the thesis has no row for them.

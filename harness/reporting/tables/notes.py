@@ -27,7 +27,7 @@ from harness.reporting.tables.pooling import FAILURES, OK, TIMEOUT
 
 @dataclass(frozen=True)
 class DataStatus:
-    """Whether a data set was the official one wherever it was read, and what was said about it."""
+    """Whether a data set was the official one wherever it was read, and the remarks about it."""
 
     official: bool
     notes: tuple[str, ...]
