@@ -112,6 +112,8 @@ def test_a_class_of_ones_own_is_trained_verified_and_trained_again_when_it_chang
     first = run(Biases, tmp_path / "run", model={"start": 0.5})
     assert first.cell.model == {"start": 0.5}
     assert isinstance(first.model(), Biases)
+    with pytest.raises(ConfigError, match=r"defaults\.training: .*'l2'"):
+        run(Biases, tmp_path / "run", training={"l2": 0.5})
     with pytest.raises(ConfigError, match=r"model of method biases: .*'strat'"):
         run(Biases, tmp_path / "run", model={"strat": 0.5})
     checks = harness.verify(Biases)

@@ -14,8 +14,8 @@ from harness.compute.places import PACKAGE, ROOT
 from harness.evaluation.per_row import OF_CELLS
 from harness.reporting.publish import CODE, FACTS, KEY
 from harness.reporting.tables.build import CSV_COLUMNS
-from harness.results.method_code import VERSION
-from harness.results.search import COLUMNS, FOUND
+from harness.storage.method_code import VERSION
+from harness.storage.search import COLUMNS, FOUND
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")

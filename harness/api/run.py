@@ -27,6 +27,7 @@ from harness.method import ImportanceWeighted, Method, Orderings, Tractable, Unn
 from harness.plugins.registry import build, digest_of_object, hyperparameter_schema, use_object
 from harness.schema import check
 from harness.settings.config import Cell, Evaluation, Training, cells_named, data_settings, load_settings, resolve
+from harness.settings.schedule import in_phases
 from harness.settings.seeds import axes_of, generator_for
 from harness.storage import runs
 from harness.storage.run_lock import alone_in
@@ -160,13 +161,14 @@ def run(
     the CPU; another number is another training. Raises ConfigError that names the key; InterruptedRunError after
     SIGTERM or Ctrl-C, with a checkpoint written, from which the same call goes on.
     """
-    merged = load_settings({**(settings or {}), "preset": preset})
+    user = {**(settings or {}), "preset": preset}
+    merged = load_settings(user)
     parts = {"model": model, "training": training, "evaluation": evaluation}
     given = {part: dict(values) for part, values in parts.items() if values is not None}
     if isinstance(method, str):
-        cell = _cell_of_settings(merged, dataset, method, variant, given, settings or {}, preset)
+        cell = _cell_of_settings(merged, dataset, method, variant, given, user)
     else:
-        cell = _cell_of_object(merged, dataset, method, variant, given)
+        cell = _cell_of_object(dataset, method, variant, given, user)
     cell = replace(cell, seed=seed)
     place = Path(folder) if folder is not None else ROOT / "results" / preset / "runs" / cell.path
     data = fetch(dataset, data_settings(merged))
@@ -184,15 +186,13 @@ def _cell_of_settings(
     method: str,
     variant: str,
     given: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    preset: str,
+    user: Mapping[str, Any],
 ) -> Cell:
     """The cell of the grid with what is given laid over it, checked as a file of settings is."""
     cell = resolve(merged, dataset, method, variant)
     if not given:
         return cell
     key = f"{dataset}/{cell.variant}" if cell.variant else dataset
-    user = {**settings, "preset": preset}
     section = "grid" if (method, dataset, cell.variant) in cells_named(merged, "grid") else "ablations"
     over = {section: {method: {key: given}}}
     budgets = {"budgets": {method: {key: {part: given[part] for part in given if part != "model"}}}}
@@ -208,7 +208,7 @@ def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, 
 
 
 def _cell_of_object(
-    settings: Mapping[str, Any], dataset: str, method: type[Method] | Method, variant: str, given: Mapping[str, Any]
+    dataset: str, method: type[Method] | Method, variant: str, given: Mapping[str, Any], user: Mapping[str, Any]
 ) -> Cell:
     """A cell of a method that no settings name: with the default training, and its class's own defaults."""
     name = use_object(method)
@@ -219,15 +219,16 @@ def _cell_of_object(
         raise ConfigError(f"model: expected none beside an instance of {name}, found {', '.join(hyperparameters)}")
     else:
         hyperparameters = {"instance": digest_of_object(name)}
-    defaults = settings["defaults"]
+    over = {"defaults": {part: given[part] for part in given if part != "model"}}
+    defaults = load_settings(_laid_over(user, over))["defaults"]
     return Cell(
         dataset,
         name,
         variant,
         0,
         hyperparameters,
-        Training.from_dict(_laid_over(defaults["training"], given.get("training", {}))),
-        Evaluation(**_laid_over(defaults["evaluation"], given.get("evaluation", {}))),
+        Training.from_dict(in_phases(defaults["training"])),
+        Evaluation(**defaults["evaluation"]),
     )
 
 
