@@ -14,7 +14,7 @@ from cells import cell, patterns
 
 from harness.errors import DataError
 from harness.estimators import importance_estimates
-from harness.evaluation import measure as evaluation
+from harness.evaluation import evaluate as evaluation
 from harness.evaluation import per_row
 from harness.evaluation.evaluate import evaluate, record_failure
 from harness.evaluation.per_row import RowValues, keep_part
