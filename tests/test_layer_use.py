@@ -1,4 +1,4 @@
-"""Which layers a model uses: known answers, what remains of their biases, trained models."""
+"""Which layers a model uses: known answers, what remains of their biases, trained models, the figure."""
 
 import math
 from dataclasses import replace
@@ -18,6 +18,7 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import analyses_of
 from harness.evaluation.subject import LeftOutError
 from harness.plugins.registry import build
+from harness.reporting.figures import figure_layer_use, write
 from harness.settings.seeds import generator_for
 from harness.storage import runs, snapshots
 from harness.training.train import train
@@ -218,3 +219,34 @@ def test_equal_weights_have_equal_numbers(home):
     best = table.loc["trained"].index[0][0]
     if best in table.loc["snapshot"].index.get_level_values("update"):
         pd.testing.assert_frame_equal(table.loc[("snapshot", best)], table.loc[("trained", best)])
+
+
+def test_the_figure_shows_every_layer(home, tmp_path):
+    paths = write.write_figure("figure_layer_use", ASKED, [*cells(), cell("nade")], home, tmp_path)
+    frame = pd.read_csv(paths[0])
+    assert set(frame["metric"]) == {"live units", "reliability", "information"}
+    assert set(zip(frame["method"], frame["layer"], frame["n_units"], strict=True)) == {
+        (method, *layer) for method in ("bihm", "rws") for layer in ((1, 6), (2, 4))
+    }
+    tables = [pd.read_csv(table_of(home / each.path, "layer_use")) for each in cells()[:2]]
+    mean = np.mean([table[table["weights"] == "trained"][["live", "information"]] for table in tables], axis=0)
+    final = frame[(frame["method"] == "bihm") & (frame["weights"] == "trained")].set_index(["metric", "layer"])
+    assert list(final["n_seeds"]) == [2] * 6
+    assert list(final.loc["live units"]["value"]) == pytest.approx(mean[:, 0])
+    assert list(final.loc["information"]["value"]) == pytest.approx(mean[:, 1])
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+    assert "nade: no layer features" in paths[3].read_text()
+
+
+def test_without_weights_on_the_way_there_are_no_curves(home, tmp_path):
+    paths = write.write_figure("figure_layer_use", ASKED, cells()[2:], home, tmp_path)
+    assert set(pd.read_csv(paths[0])["weights"]) == {"trained"}
+    assert paths[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_deep_models_have_a_line_of_their_own():
+    def of(name, n_layers):
+        return name, pd.DataFrame({"layer": range(1, n_layers + 1)})
+
+    shown = [of("a", 4), of("b", 12), of("c", 4), of("d", 9), of("e", 2)]
+    assert [[name for name, _ in line] for line in figure_layer_use._lines(shown)] == [["a"], ["b"], ["c", "d"], ["e"]]
