@@ -244,6 +244,14 @@ def test_without_weights_on_the_way_there_are_no_curves(home, tmp_path):
     assert paths[1].read_bytes().startswith(b"\x89PNG")
 
 
+def test_models_that_a_figure_does_not_show_need_not_be_measured(home, tmp_path):
+    asked = {**ASKED, "grid": {"bihm": {"patterns": {}}}, "ablations": {"bihm": {"patterns/one layer": {}}}}
+    paths = write.write_figure(
+        "figure_layer_use", asked, [replace(cell(), variant="one layer"), *cells()], home, tmp_path
+    )
+    assert "patterns is a stand-in: made for tests" in paths[3].read_text()
+
+
 def test_deep_models_have_a_line_of_their_own():
     def of(name, n_layers):
         return name, pd.DataFrame({"layer": range(1, n_layers + 1)})
