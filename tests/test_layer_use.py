@@ -1,4 +1,4 @@
-"""Which layers a model uses: known answers, what remains of their biases, trained models, the figure."""
+"""Which layers a model uses: known answers, what remains of their biases, trained models, the figure and the report."""
 
 import math
 from dataclasses import replace
@@ -19,6 +19,7 @@ from harness.evaluation.plan import analyses_of
 from harness.evaluation.subject import LeftOutError
 from harness.plugins.registry import build
 from harness.reporting.figures import figure_layer_use, write
+from harness.reporting.report.layers import layers_in_use
 from harness.settings.seeds import generator_for
 from harness.storage import runs, snapshots
 from harness.training.train import train
@@ -258,3 +259,15 @@ def test_deep_models_have_a_line_of_their_own():
 
     shown = [of("a", 4), of("b", 12), of("c", 4), of("d", 9), of("e", 2)]
     assert [[name for name, _ in line] for line in figure_layer_use._lines(shown)] == [["a"], ["b"], ["c", "d"], ["e"]]
+
+
+def test_the_report_counts_layers_in_use(home, tmp_path):
+    assert layers_in_use(tmp_path) == []
+    write.write_figure("figure_layer_use", ASKED, [cell("nade")], home, tmp_path)
+    assert layers_in_use(tmp_path) == []
+    write.write_figure("figure_layer_use", ASKED, cells(), home, tmp_path)
+    table = pd.read_csv(table_of(home / cells()[2].path, "layer_use"))
+    (model,) = (each for each in layers_in_use(tmp_path) if each.method == "rws")
+    assert (model.dataset, model.title, model.variant) == ("patterns", "RWS - SBN", "")
+    assert model.live == ", ".join(f"{row.live}/{row.n_units}" for row in table.itertuples())
+    assert model.used == f"{(table['live'] > table['n_units'] / 10).sum()} of 2"
