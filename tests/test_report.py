@@ -248,6 +248,58 @@ def test_a_claim_that_is_true_is_seldom_said_not_to_hold(tmp_path, n_layers):
     assert holds <= claims.LEVEL + slack
 
 
+def layer_use(folder, *live, variant="12 layers", **columns):
+    """Layers of 300, 75 and 10 units: more than 30, 7 and 1 of them make a tenth."""
+    sizes = enumerate(zip(live, (300, 75, 10), strict=True), start=1)
+    found = {"title": "BiHM", "variant": variant, "weights": "trained", "metric": "live units", "sem": 0.0, **columns}
+    rows = [{**found, "layer": layer, "n_units": n, "value": value} for layer, (value, n) in sizes]
+    early = [{**row, "weights": "snapshot", "value": 0} for row in rows]
+    csv(folder, "figure_layer_use", *rows, *early, *({**row, "metric": "reliability", "value": 0.0} for row in rows))
+
+
+@pytest.mark.parametrize(
+    ("live", "used", "verdict"),
+    [((31, 8, 2), 3, HOLDS), ((300, 75, 1), 2, FAILS), ((300, 7, 10), 2, FAILS), ((30, 0, 0), 0, FAILS)],
+    ids=["all", "a tenth is not more", "nor is less", "none"],
+)
+def test_every_layer_is_used_or_not(tmp_path, live, used, verdict):
+    layer_use(tmp_path, *live)
+    claim = claims.every_layer_is_used(tmp_path)
+    listed = f"{live[0]}/300, {live[1]}/75, {live[2]}/10"
+    assert (claim.verdict, claim.measured) == (
+        verdict,
+        f"{used} of 3 layers, live units from the data upward: {listed}",
+    )
+
+
+def test_seeds_that_differ_leave_open_whether_every_layer_is_used(tmp_path):
+    layer_use(tmp_path, 100, 20, 5 / 3, sem=2 / 3, n_seeds=3)
+    claim = claims.every_layer_is_used(tmp_path)
+    assert claim.verdict == UNDECIDED
+    assert "3 of 3 layers" in claim.measured
+    assert "1.67/10" in claim.measured
+
+
+def test_only_the_deep_model_is_judged(tmp_path):
+    layer_use(tmp_path, 100, 20, 5, variant="2 layers")
+    assert claims.every_layer_is_used(tmp_path).verdict == NOT_MEASURED
+
+
+def test_the_page_tells_how_many_layers_a_model_uses(tmp_path):
+    path = tmp_path / "report.html"
+    write_report(metrics(), CELLS, "quick", [figure(tmp_path)], path)
+    assert "Layers in use" not in path.read_text()
+    layer_use(tmp_path, 213, 50, 0)
+    write_report(metrics(), CELLS, "quick", [figure(tmp_path), figure(tmp_path, "figure_layer_use")], path)
+    text = path.read_text()
+    assert "layers" in Page(text).ids
+    assert "<td>2 of 3</td><td>213/300, 50/75, 0/10</td>" in text.replace("\n", "")
+    assert "BiHM (12 layers)" in text
+    layer_use(tmp_path, 213, 50, 0, title="<script>")
+    write_report(metrics(), CELLS, "quick", [figure(tmp_path), figure(tmp_path, "figure_layer_use")], path)
+    assert "script" not in Page(path.read_text()).tags
+
+
 @pytest.mark.parametrize(("highest", "verdict"), [(0.9, HOLDS), (0.02, FAILS), (0.11, UNDECIDED)], ids=str)
 def test_the_lowest_layer_against_the_highest(tmp_path, highest, verdict):
     found = [(0, 0.01), (1, 0.1), (2, 0.5), (3, highest)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ import torch
 
 from harness.data import Dataset
 from harness.method import Batch, Method
+from harness.plugins.registry import build
 from harness.settings.config import Cell
 from harness.settings.seeds import generator_for, seed_for
+from harness.storage import runs, snapshots
 from harness.training.batches import Rows
 
 
@@ -46,3 +48,15 @@ class Subject:
     def measurement(self, metric: str) -> Mapping[str, Any] | None:
         """The measured row of a metric; None where there is none."""
         return next((row for row in self.measured if row["metric"] == metric and row["value"] is not None), None)
+
+    def snapshots(self) -> Iterator[tuple[int, Method]]:
+        """Updates whose weights were kept on the way, ascending, and the model with them, until the next is asked for.
+
+        None where the cell keeps none. Raises DataError for missing files and those of another training.
+        """
+        n_updates = runs.read_status(self.run)["n_updates"]
+        kept = [update for update in snapshots.updates(self.cell.training) if update <= n_updates]
+        model = build(self.cell.method, self.data.n_features, dict(self.cell.model)).to(self.device).eval()
+        for update in kept:
+            runs.load_snapshot(self.run, update, model, self.cell)
+            yield update, model

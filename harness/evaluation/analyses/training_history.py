@@ -18,9 +18,8 @@ from harness.estimators import importance_curve, log_z2
 from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Method, Partitioned
-from harness.plugins.registry import build
 from harness.ranges import Ascending, Draws, Size
-from harness.storage import runs, snapshots
+from harness.storage import runs
 
 NEEDS = ("importance weights",)
 
@@ -36,17 +35,13 @@ def analyse(subject: Subject, rows: Size | None, ks: Ascending, z_outer: Draws) 
     cell = subject.cell
     if cell.training.snapshots == 0:
         raise LeftOutError("no snapshots of the weights, as training.snapshots is 0")
-    status = runs.read_status(subject.run)
-    kept = [update for update in snapshots.updates(cell.training) if update <= status["n_updates"]]
-    curve = pd.read_csv(runs.checked(subject.run, status, "curve.csv"))
-    seconds = np.interp(kept, curve["update"], curve["seconds"])
+    curve = pd.read_csv(runs.checked(subject.run, runs.read_status(subject.run), "curve.csv"))
     x = subject.rows("valid", rows).x
-    model = build(cell.method, subject.data.n_features, dict(cell.model)).to(subject.device).eval()
     records = []
-    for update, second in zip(kept, seconds, strict=True):
-        runs.load_snapshot(subject.run, update, model, cell)
+    for update, model in subject.snapshots():
+        seconds = float(np.interp(update, curve["update"], curve["seconds"]))
         found = _measured(model, subject, x, ks, z_outer)
-        records += [{"update": update, "seconds": round(float(second), 6), **row} for row in found]
+        records += [{"update": update, "seconds": round(seconds, 6), **row} for row in found]
     return pd.DataFrame(records)
 
 

@@ -19,6 +19,7 @@ import pandas as pd
 
 from harness import atomic
 from harness.errors import ConfigError
+from harness.evaluation.plan import analyses_of
 from harness.reporting.figures import style
 from harness.reporting.figures.gather import gather, stand_ins
 from harness.settings.config import Cell
@@ -82,7 +83,8 @@ def write_figure(
     data = pd.read_csv(path, keep_default_na=False, na_values=[""])
     drawn = module.draw(data) if usable else _nothing(remarks)
     told = list(module.remarks(data)) if usable and hasattr(module, "remarks") else []
-    told += stand_ins(data, cells, runs_folder) if usable else []
+    taking_part = [cell for cell in cells if {each.name for each in analyses_of(settings, cell)} & set(module.ANALYSES)]
+    told += stand_ins(data, taking_part, runs_folder) if usable else []
     told += [f"Not shown: {remark}" for remark in remarks]
     caption = " ".join([" ".join(module.CAPTION.split()), *(f"{sentence}." for sentence in told)])
     atomic.write_text(folder / f"{figure}.rst", caption + "\n")

@@ -20,12 +20,14 @@ from pathlib import Path
 import pandas as pd
 from scipy import stats
 
+from harness.reporting.report.layers import layers_in_use
 from harness.storage import runs
 from harness.storage.measurements import read_csv
 
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
 LEVEL = 0.025  # of a claim wrongly said to hold, and of one wrongly said not to
 MNIST = "binarized_mnist"
+DEEP = "12 layers"  # variant of BiHM
 MNIST_PASS = 500  # updates, of 100 rows each
 
 
@@ -220,6 +222,21 @@ def every_layer_helps(folder: Path) -> Claim:
     return _judged(text, [_number(row) for _, row in rows.iterrows()], measured)
 
 
+def every_layer_is_used(folder: Path) -> Claim:
+    """Section 3.6.2: live units of every layer of the deepest model against a tenth of its units.
+
+    One model has as many live units as it has, which leaves no error; of several seeds, there is that between them.
+    """
+    text = "BiHM with twelve layers uses all of them: more than a tenth of the units of each live."
+    chosen = (MNIST, "bihm", DEEP)
+    found = [each for each in layers_in_use(folder) if (each.dataset, each.method, each.variant) == chosen]
+    if not found:
+        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+    (model,) = found
+    margins = [_number(row) for _, row in model.layers.assign(value=model.margins).iterrows()]
+    return _judged(text, margins, f"{model.used} layers, live units from the data upward: {model.live}")
+
+
 def lower_layers_tell_more(folder: Path) -> Claim:
     """Section 4.4: a linear classifier of the lowest layer against one of the highest, with the fewest labels."""
     text = "The lowest layer of BiHM tells more about the class than the highest: error of a linear classifier."
@@ -291,6 +308,7 @@ CLAIMS: tuple[Callable[[Path], Claim], ...] = (
     partial(sweeps_improve_samples, metric="mmd2", name="squared maximum mean discrepancy from test rows", unit=""),
     partial(sweeps_improve_samples, metric="label entropy", name="entropy of a classifier's labels", unit=" nats"),
     every_layer_helps,
+    every_layer_is_used,
     lower_layers_tell_more,
     partial(labels_alone_do_worse, control="label_logistic", name="logistic regression"),
     partial(labels_alone_do_worse, control="label_mlp", name="a small network"),

@@ -13,6 +13,7 @@ import pandas as pd
 from harness import atomic
 from harness.errors import DataError
 from harness.reporting.report.claims import claims_of
+from harness.reporting.report.layers import layers_in_use
 from harness.reporting.report.markup import embedded_png, prose
 from harness.reporting.tables import PlannedCell, pages
 
@@ -58,6 +59,7 @@ def write_report(
         shared=shared,
         tables=pages(metrics, planned, preset),
         figures=[_figure(each) for each in figures],
+        models=layers_in_use(figures[0].parent) if figures else [],
         claims=claims_of(figures[0].parent) if figures else [],
         columns=PROVENANCE,
         rows=[_shown(row) for row in metrics.reindex(columns=PROVENANCE).to_dict("records")],
