@@ -89,7 +89,7 @@ def test_tables_say_so(tmp_path):
 
 def test_the_command_tells_it_and_succeeds(tmp_path, monkeypatch, capsys):
     of_model = broken("vimco", tmp_path)
-    monkeypatch.setattr(cli, "_cell", lambda *_: (of_model, tmp_path))
+    monkeypatch.setattr(cli.cells, "cell_of", lambda *_: (of_model, tmp_path))
     monkeypatch.setattr(data, "obtain", lambda *_: patterns())
     assert cli.main(["evaluate", "--dataset", "adult", "--method", "vimco"]) == 0
     said = capsys.readouterr().err

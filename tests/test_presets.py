@@ -14,7 +14,7 @@ from harness.storage.search import trials
 DIGESTS = {
     "full": "7b32143900f96aade4de587136a981a0f27575fd9f6d8d4b9e7c017c04b784db",
     "long": "05a483bb96d03cb2c9e23f5f169ed1efe0838ecf83b319f3f744adb8e37b1d5e",
-    "quick": "3fb8ca8416cd1a6f02c282f3ccd1b2524aa8fc5956749eab5000af284cd3e156",
+    "quick": "e9523cccbed1a750f159f21239c0bd24a929a70b63540d802dbb2984bdeb883f",
     "smoke": "26e715159a6806cb24be04b7bb10ffe90ad1256076ffd1a6438e3a0d8fea8a41",
 }
 
