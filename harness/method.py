@@ -206,7 +206,11 @@ class LayerEncoder(Capability, Protocol):
     """Latent layers that can be seen as features of rows."""
 
     def encode(self, x: Tensor, n_samples: int, generator: torch.Generator) -> list[Tensor]:
-        """Mean activations [B, n_l] of every layer, from x upward, for rows x [B, D], by n_samples draws per row."""
+        """Mean activations [B, n_l] of every layer, from x upward, for rows x [B, D], by n_samples draws per row.
+
+        Whatever n_samples, they are right on average, and those of two calls are independent. Of binary units, they are
+        probabilities.
+        """
 
 
 @runtime_checkable

@@ -7,6 +7,7 @@ ANALYSES = {
     "k_sensitivity": {"connect4": {"rows": 20, "ks": [1, 10]}},
     "training_history": {"connect4": {"rows": 20, "ks": [10, 20], "z_outer": 200}},
     "z_convergence": {"connect4": {"n_samples": 1000, "k_inners": [1, 10], "repeats": 3}},
+    "layer_use": {"connect4": {"rows": 20, "n_samples": 2}},
     "weight_histogram": {"connect4": {"rows": 5, "n_samples": 50, "n_draws": 100, "n_inner": 10, "n_bins": 10}},
 }
 FIGURES = {
@@ -17,6 +18,7 @@ FIGURES = {
     "figure_3_6": None,
     "figure_3_11": None,
     "figure_ess_by_k": {"ess p", "ess p*"},
+    "figure_layer_use": {"live units", "reliability", "information"},
 }
 
 
