@@ -104,6 +104,11 @@ def test_log_probabilities_come_with_their_errors(tmp_path):
     assert (many.error > 0).all()
     assert (many.error < few.error).all()
     assert (np.abs(few.value - many.value) < 6 * np.hypot(few.error, many.error)).all()
+    annealed = run("rbm", tmp_path / "annealed", model={"hidden": 4}, evaluation={**QUICK, "z_inner": 200})
+    found, metrics = annealed.log_prob(harness.load_dataset("connect4", SETTINGS).test), annealed.metrics
+    value = metrics.set_index("metric").loc["-log p", "value"]
+    assert -found.value.mean() == pytest.approx(value, abs=1e-3)
+    assert len(set(found.error)) == 1  # that of log Z, which all rows share
     with pytest.raises(HarnessError, match=r"expected rows of 126 columns, found an array of shape \(4, 5\)"):
         estimated.log_prob(rows[:, :5])
 
