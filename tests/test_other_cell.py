@@ -128,3 +128,16 @@ def test_how_a_model_is_measured_is_free(tmp_path):
     for n in (10, 20):
         other = replace(here, evaluation=replace(here.evaluation, n_samples=n))
         assert evaluate(tmp_path, other, patterns(), CPU, "smoke")[0]["k"] == n
+
+
+def test_measurements_of_a_model_that_was_trained_again_since_are_not_gathered(tmp_path):
+    of_model, data = cell(), patterns()
+    run = tmp_path / of_model.path
+    train(of_model, data, run, CPU)
+    evaluate(run, of_model, data, CPU, "smoke")
+    assert len(read_metrics([of_model], tmp_path))
+    status = runs.read_status(run)
+    words_of = status.pop("status"), status.pop("message")
+    runs.write_status(run, *words_of, **{**status, "model_sha256": "0" * 64})  # as by another training
+    with pytest.raises(DataError, match=r"metrics\.json: expected measurements of the model of sha256 0000"):
+        read_metrics([of_model], tmp_path)

@@ -30,20 +30,13 @@ def train_unless_done(
     threads = torch.get_num_threads()
     if not again and runs.is_trained(run, cell, data.digest, threads):
         _say(f"{cell.path}: was trained before")
-        name_other_code(cell, run)
+        runs.name_other_code(run, cell.path, cell.method)
     elif (source := runs.training_to_copy(elsewhere, cell, data.digest, threads)) is not None:
         runs.copy_training(source, run, cell)
         _say(f"{cell.path}: was trained before, in {source}")
     else:
         _say(f"{cell.path}: {train(cell, data, run, device)}")
     return runs.read_status(run)["status"]
-
-
-def name_other_code(cell: Cell, run: Path) -> None:
-    """Say that other code of the method made a finished training, where that is so."""
-    if runs.is_by_other_code(runs.read_status(run), code_of(cell.method)):
-        remedy = f"`harness forget {cell.method}` removes it"
-        _say(f"harness: {cell.path}: was trained by other code of {cell.method}; {remedy}")
 
 
 def is_by_other_code(cell: Cell, run: Path) -> bool:

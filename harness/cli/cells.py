@@ -101,7 +101,6 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from harness.api.experiment import name_other_code
     from harness.storage import runs
     from harness.storage.search import find_trial
 
@@ -113,10 +112,11 @@ def _trial(options: argparse.Namespace) -> int:
         return 0
     with alone_in(run):
         if runs.is_trained(run, trial.cell, data.digest, options.threads):
-            name_other_code(trial.cell, run)
+            runs.name_other_code(run, trial.cell.path, trial.cell.method)
             return 0
         with computing(options, settings) as device:
-            return _train_model(trial.cell, data, run, device, [results_of(settings) / "runs" / trial.cell.path])
+            cell_of_grid = results_of(settings) / "runs" / trial.cell.path
+            return _train_model(trial.cell, data, run, device, [cell_of_grid], again=True)
 
 
 def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
@@ -150,7 +150,7 @@ def _train_model(
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from harness.api.experiment import measure, name_other_code
+    from harness.api.experiment import measure
     from harness.data import obtain
     from harness.settings.config import data_settings
     from harness.storage import runs
@@ -160,7 +160,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     data, status = None, runs.status_of(run, cell)
     if status["status"] in runs.HAVE_MODEL:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
-        name_other_code(cell, run)
+        runs.name_other_code(run, cell.path, cell.method)
     with alone_in(run), computing(options, settings, idle=data is None) as device:
         measure(cell, data, run, device, settings["preset"])
     return 0

@@ -17,8 +17,7 @@ from harness.storage.measurements import usable
 def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
     """One row per measured number of every cell.
 
-    Raises DataError for a cell without ``metrics.json``, and for one whose measurements are of a model with other
-    settings.
+    Raises DataError for a cell without ``metrics.json``, and for one whose measurements are of another model.
     """
     rows = []
     for cell in cells:
@@ -27,9 +26,20 @@ def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
         digest = found[0].get("config_digest", cell.training_digest)
         if digest != cell.training_digest:
             raise DataError(run / "metrics.json", f"training digest {cell.training_digest}", digest)
+        _check_model(run, found[0].get("model_sha256"))
         rows += found
     frame = pd.DataFrame(rows)
     return usable(frame, f"{runs_folder}/*/*/*/*/metrics.json")
+
+
+def _check_model(run: Path, measured: str | None) -> None:
+    """Raises DataError where the model was trained again after it was measured, as by ``harness train`` alone."""
+    if measured is None or not (run / "status.json").exists():
+        return
+    trained = runs.read_status(run).get("model_sha256")
+    if trained != measured:
+        expected = f"measurements of the model of sha256 {trained}; `harness evaluate` makes them"
+        raise DataError(run / "metrics.json", expected, f"those of {measured}")
 
 
 def write_metrics(frame: pd.DataFrame, path: Path) -> None:

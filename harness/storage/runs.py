@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,15 @@ def is_by_other_code(status: Mapping[str, Any], code: MethodCode | None) -> bool
     """Whether there was a training, known to be by other code than this; of None, nothing is known."""
     trained = bool(status.get("training_digest"))
     return trained and code is not None and MethodCode.recorded_in(status).is_other_than(code)
+
+
+def name_other_code(run: Path, path: str, method: str) -> None:
+    """Say that other code of the method made a finished training, where that is so."""
+    if is_by_other_code(read_status(run), code_of(method)):
+        print(
+            f"harness: {path}: was trained by other code of {method}; `harness forget {method}` removes it",
+            file=sys.stderr,
+        )
 
 
 def training_to_copy(
