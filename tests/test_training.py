@@ -383,7 +383,7 @@ class TooSure(nn.Module):
 
 def test_a_probability_of_a_label_above_one_is_told():
     found = {row.facts["metric"]: row.facts for row in measure(TooSure(), cell("label_mlp"), patterns(), CPU)}
-    assert found["-log p~*(y|x)"]["message"] == "log p(y|x) of a label up to 0.9, above 0"
+    assert found["-log p(y|x)"]["message"] == "log p(y|x) of a label up to 0.9, above 0"
 
 
 def test_impossible_label_budgets_are_named():

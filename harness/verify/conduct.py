@@ -48,7 +48,7 @@ def interface(subject: Subject) -> str:
     for word in ("name", "title", "kind", "source"):
         value = getattr(cls, word, None)
         require(isinstance(value, str) and bool(value), f"{word}: expected words, found {value!r}")
-    version = getattr(cls, "version", None)
+    version = getattr(cls, "version", 1)  # as Method has it
     require(type(version) is int, f"version: expected a whole number, found {version!r}")
     hyperparameter_schema(cls)
     model = subject.new(0)
