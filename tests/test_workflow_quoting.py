@@ -53,8 +53,8 @@ def test_a_working_folder_of_any_name(tmp_path):
 
 
 def test_braces_in_the_path_of_the_checkout_are_refused_with_the_reason(tmp_path):
-    with pytest.raises(ConfigError, match="expected a folder without braces in its path"):
+    with pytest.raises(ConfigError, match="expected a path without braces"):
         workflow.check_place(tmp_path / "{y}")
     folder = tmp_path / "{y}"
     folder.mkdir()
-    assert "expected a folder without braces in its path" in Workflow(folder)("tables", code=1)
+    assert "expected a path without braces" in Workflow(folder)("tables", code=1)
