@@ -233,7 +233,7 @@ def test_a_lock_is_no_way_to_another_file(tmp_path, kind, caplog):
         lock.mkdir()
     with acquire("cuda:0", 1, lambda: TWO, tmp_path / "gpu") as device:
         assert device == "cuda:0"
-    assert "sharing GPUs uncounted" in caplog.text
+    assert "GPUs are shared without a limit" in caplog.text
     assert precious.read_text() == "years of work"
 
 
