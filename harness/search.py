@@ -139,7 +139,8 @@ def _shortened(cell: Cell, updates: int) -> Cell:
 def _word(value: Any) -> str:
     """A value as part of a file name; of a phase: 4000x0.01x10, its updates, learning rate and samples."""
     if isinstance(value, Mapping):
-        return "x".join(_word(value[field.name]) for field in fields(Phase))
+        phase = [field.name for field in fields(Phase)]
+        return "x".join(_word(value[key]) for key in (phase if value.keys() == set(phase) else sorted(value)))
     return "-".join(map(_word, value)) if isinstance(value, list | tuple) else f"{value}".replace("/", "_")
 
 

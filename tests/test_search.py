@@ -56,6 +56,12 @@ def test_whole_schedules_can_be_compared():
     assert [phase.updates for phase in found[1].cell.training.phases] == [30, 5]
 
 
+def test_mappings_that_are_no_phases_are_named_by_their_values():
+    labels = [{"rows": 1000, "per_batch": 20}, {"per_batch": 100, "rows": 1000}]  # in whatever order
+    found = trials(load_settings({**TINY, "searches": {"rws": {"adult": {"training.labels": labels}}}}))
+    assert [trial.name for trial in found] == ["training.labels=20x1000", "training.labels=100x1000"]
+
+
 def test_the_order_of_a_phases_keys_does_not_change_the_name_of_a_trial():
     phases = [dict(sorted(phase.items())) for phase in PHASES]  # as files of settings may have them
     (trial,) = trials(load_settings({**TINY, "searches": {"rws": {"adult": {"training.phases": [phases]}}}}))
