@@ -154,3 +154,13 @@ def test_the_table_of_the_readme_is_the_published_one():
     shown = [line for line in readme.splitlines() if line.startswith("|")]
     assert set(shown) <= set(lines)
     assert len(shown) > 10
+
+
+def test_errors_that_the_readme_tells_are_those_of_the_published_table():
+    """Every number with an error in the prose after the table stands in Table 4.1 of the long preset."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    prose = readme[readme.index("Its Table 4.1") : readme.index("## From Python")]
+    told = re.findall(r"0\.\d+ ± 0\.\d+", " ".join(prose.split()))
+    table = (PUBLISHED / "long" / "tables" / "table_4_1.md").read_text(encoding="utf-8")
+    assert len(told) == 4
+    assert [number for number in told if f" {number} |" not in table] == []
