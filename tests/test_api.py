@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from cells import MODELS
+from harness.methods.nade import NADE
 
 import harness
 from harness.cli import main
@@ -138,6 +139,11 @@ def test_an_instance_is_copied_and_left_untrained(tmp_path):
     trained = run(instance, tmp_path / "run")
     assert (instance.bias == -1.0).all()
     assert not (trained.model().bias == -1.0).any()
+    nade = run(NADE(126, hidden=3), tmp_path / "built in")
+    assert nade.model().input_weight.shape == (126, 3)
+    assert run("nade", tmp_path / "named", model={"hidden": 4}).model().input_weight.shape == (126, 4)
+    with pytest.raises(ConfigError, match="device: expected auto, cpu"):
+        run(Biases, tmp_path / "device", device="gpuu")
     with pytest.raises(ConfigError, match="expected an instance for 126 columns, found one for 7"):
         run(Biases(7), tmp_path / "other")
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,18 +13,17 @@ import pandas as pd
 import torch
 
 from harness.api import experiment
-from harness.compute import gpu_slots
-from harness.compute.computing import on_threads
+from harness.compute.computing import on_device
 from harness.compute.places import ROOT
-from harness.compute.precision import choose_float32_products
 from harness.data import Dataset, fetch
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.estimators import exact_log_prob, importance_estimates, log_prob_orders
 from harness.evaluation import per_row
 from harness.evaluation.measure import CHUNK, EXACT_CHUNK
 from harness.method import ImportanceWeighted, Method, Orderings, Tractable, Unnormalised
-from harness.plugins.registry import build, digest_of_object, hyperparameter_schema, use_object
+from harness.plugins.registry import INSTANCE, build, digest_of_object, hyperparameter_schema, use_object
 from harness.schema import check
+from harness.settings.check import merged as merged_settings
 from harness.settings.config import Cell, Evaluation, Training, cells_named, data_settings, load_settings, resolve
 from harness.settings.schedule import in_phases
 from harness.settings.seeds import axes_of, generator_for
@@ -172,7 +170,8 @@ def run(
     cell = replace(cell, seed=seed)
     place = Path(folder) if folder is not None else ROOT / "results" / preset / "runs" / cell.path
     data = fetch(dataset, data_settings(merged))
-    with alone_in(place), _computing(device or merged["device"], merged, threads) as found:
+    slots = merged["gpu"]["slots_per_device"]
+    with alone_in(place), on_device(device or merged["device"], slots, threads) as found:
         changed = not isinstance(method, str) and experiment.is_by_other_code(cell, place)  # a cell run again
         experiment.train_unless_done(cell, data, place, found, again=changed)
         if not experiment.is_measured(cell, place):
@@ -196,15 +195,7 @@ def _cell_of_settings(
     section = "grid" if (method, dataset, cell.variant) in cells_named(merged, "grid") else "ablations"
     over = {section: {method: {key: given}}}
     budgets = {"budgets": {method: {key: {part: given[part] for part in given if part != "model"}}}}
-    return resolve(load_settings(_laid_over(_laid_over(user, over), budgets)), dataset, method, cell.variant)
-
-
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _laid_over(merged[key], value) if both else value
-    return merged
+    return resolve(load_settings(merged_settings(merged_settings(user, over), budgets)), dataset, method, cell.variant)
 
 
 def _cell_of_object(
@@ -218,9 +209,9 @@ def _cell_of_object(
     elif hyperparameters:
         raise ConfigError(f"model: expected none beside an instance of {name}, found {', '.join(hyperparameters)}")
     else:
-        hyperparameters = {"instance": digest_of_object(name)}
+        hyperparameters = {INSTANCE: digest_of_object(name)}
     over = {"defaults": {part: given[part] for part in given if part != "model"}}
-    defaults = load_settings(_laid_over(user, over))["defaults"]
+    defaults = load_settings(merged_settings(user, over))["defaults"]
     return Cell(
         dataset,
         name,
@@ -230,10 +221,3 @@ def _cell_of_object(
         Training.from_dict(in_phases(defaults["training"])),
         Evaluation(**defaults["evaluation"]),
     )
-
-
-@contextlib.contextmanager
-def _computing(wanted: str, settings: Mapping[str, Any], threads: int) -> Iterator[torch.device]:
-    choose_float32_products()
-    with on_threads(threads), gpu_slots.acquire(wanted, settings["gpu"]["slots_per_device"]) as name:
-        yield torch.device(name)

@@ -85,22 +85,12 @@ def results_of(settings: dict[str, Any]) -> Path:
 def computing(options: argparse.Namespace, settings: dict[str, Any], idle: bool = False) -> Iterator[torch.device]:
     """torch made ready, and the device to compute on, which is ours until the block ends; the CPU when ``idle``."""
     gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
-    import torch
 
     gc.freeze()
     gc.enable()
 
-    from harness.compute import gpu_slots
-    from harness.compute.precision import choose_float32_products
+    from harness.compute.computing import on_device
 
-    torch.set_num_threads(options.threads)
-    choose_float32_products()
     wanted = "cpu" if idle else options.device or settings["device"]
-    with gpu_slots.acquire(wanted, settings["gpu"]["slots_per_device"]) as name:
-        try:
-            device = torch.device(name)
-        except RuntimeError as error:
-            raise ConfigError(f"device: expected auto, cpu, cuda, cuda:1 ..., found {name!r}") from error
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
+    with on_device(wanted, settings["gpu"]["slots_per_device"], options.threads) as device:
         yield device

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
-from harness.compute.precision import multiplies_bfloat16
+from harness.compute import gpu_slots
+from harness.compute.precision import choose_float32_products, multiplies_bfloat16
+from harness.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,23 @@ class Computing:
         if begun.threads != self.threads and device.type == "cpu":
             log.warning(f"{name}: continues with --threads {begun.threads}, as it started, not {self.threads}")
         return begun
+
+
+@contextlib.contextmanager
+def on_device(wanted: str, slots_per_device: int, threads: int) -> Iterator[torch.device]:
+    """The device to compute on, which is ours until the block ends, with so many threads on the CPU.
+
+    wanted: as ``harness.compute.gpu_slots.acquire`` has it. Raises ConfigError for no device.
+    """
+    choose_float32_products()
+    with on_threads(threads), gpu_slots.acquire(wanted, slots_per_device) as name:
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ConfigError(f"device: expected auto, cpu, cuda, cuda:1 ..., found {name!r}") from error
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        yield device
 
 
 @contextlib.contextmanager

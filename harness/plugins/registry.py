@@ -28,6 +28,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.plugins.names import wrong_name
 
 ENTRY_POINT_GROUP = "bihm_harness.methods"
+INSTANCE = "instance"  # the one hyperparameter of a model that is a copy of a given instance
 _modules_beside: dict[str, str] = {}  # module that a method's file imported from its own folder -> that folder
 _named_files: dict[str, Path] = {}  # method -> its file, of the settings that were read last
 _objects: dict[str, Any] = {}  # method -> a class or an untrained instance that the program made, as in a notebook
@@ -67,16 +68,15 @@ def use_object(method: Any) -> str:
     name = getattr(cls, "name", "")
     if wrong := wrong_name(name):
         raise ConfigError(f"method {cls.__qualname__}: {wrong}")
-    if name not in _objects and name in method_names() and method_class(name) is not cls:
+    if name in _names_elsewhere() and method_class(name) is not cls:
         raise ConfigError(f"method {cls.__qualname__}: expected a name of its own, found {name!r}: {origin(name)}")
-    if name not in method_names() or name in _objects:
-        _objects[name] = method
+    _objects[name] = method
     return name
 
 
 def object_of(name: str) -> Any:
-    """The class or instance that ``use_object`` made known under this name; None where there is none."""
-    return _objects.get(name)
+    """The class or instance that ``use_object`` alone made known under this name; None where there is none."""
+    return None if name in _names_elsewhere() else _objects.get(name)
 
 
 def digest_of_object(name: str) -> str:
@@ -95,8 +95,13 @@ def built_in_names() -> set[str]:
 
 def method_names() -> list[str]:
     """Names of all methods that can be used, sorted."""
+    return sorted(_names_elsewhere() | set(_objects))
+
+
+def _names_elsewhere() -> set[str]:
+    """Names of the methods that are more than objects of this program."""
     published = {entry.name for entry in entry_points(group=ENTRY_POINT_GROUP)}
-    return sorted(built_in_names() | published | set(_named_files) | set(_objects))
+    return built_in_names() | published | set(_named_files)
 
 
 def file_of(name: str) -> Path | None:
@@ -206,7 +211,7 @@ def build(name: str, n_visible: int, hyperparameters: dict[str, Any]) -> Any:
     """An untrained method; raises ConfigError that names an unknown, missing or ill-typed hyperparameter."""
     from harness.schema import check
 
-    if name in _objects and not isinstance(_objects[name], type):
+    if set(hyperparameters) == {INSTANCE} and not isinstance(_objects.get(name, type), type):
         return _copy_of(_objects[name], n_visible)
     cls = method_class(name)
     check(hyperparameters, hyperparameter_schema(cls), f"model of method {name}")
