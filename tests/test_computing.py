@@ -60,6 +60,7 @@ def test_a_training_keeps_its_number_of_threads_wherever_it_goes_on(tmp_path, mo
 
 def test_a_training_on_other_threads_is_another_one(tmp_path):
     chosen = cell("nade")
+    torch.set_num_threads(1)
     train(chosen, patterns(), tmp_path, CPU)
     assert [runs.is_trained(tmp_path, chosen, "0", threads) for threads in (None, 1, 2)] == [True, True, False]
     status = runs.read_status(tmp_path)
