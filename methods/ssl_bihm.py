@@ -76,6 +76,28 @@ class SemiSupervisedBiHM(BeliefStack):
         return inferred.log_p - inferred.log_q + ratio.view_as(inferred.log_p)
 
     @torch.no_grad()
+    def log_z2_weights(self, n_outer: int, n_inner: int, generator: torch.Generator) -> Tensor:
+        """log s(x, h) s(x, h') / (p(x, h) q(h' | x)) for (x, h) ~ p, h' ~ q(h | x), [n_outer, n_inner] double.
+
+        s(x, h) = sum_y sqrt(p(x, h, y) q(h, y | x)) has no label left to draw: the mean is Z^2 = sum_x A(x)^2 as in
+        equation 3.11, with A of equation 4.1.
+        """
+        top = self.sample_prior(n_outer, generator)
+        log_p = torch.zeros(n_outer, dtype=torch.float64, device=top.device)
+        x, h = self.descend(top, generator, log_p)  # without log p(h_L)
+        first_product = F.linear(x, self.q_weight[0])  # serves the draw of h' and the value of log q(h | x)
+        log_q = torch.zeros_like(log_p)
+        self.add_log_recognition(x, h, first_product, log_q)
+        outer = 0.5 * (log_q - log_p) + self._log_label_sum(top) - torch.logsumexp(self._log_p_tops(top), dim=1)
+        inferred = self.infer(x, n_inner, generator, with_prior=False, first_product=first_product)
+        inner = 0.5 * (inferred.log_p - inferred.log_q) + self._log_label_sum(inferred.h[-1]).view_as(inferred.log_p)
+        return inner + outer[:, None]
+
+    def _log_label_sum(self, top: Tensor) -> Tensor:
+        """log sum_y sqrt(p(y) p(h_L | y) q(y | h_L)), [N], for h_L [N, n_L]."""
+        return torch.logsumexp(0.5 * (self._log_p_tops(top) + self._log_q_labels(top)), dim=1)
+
+    @torch.no_grad()
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Gradient of the mean cost over labelled (y >= 0) and unlabelled (y = -1) rows, equations 4.9 to 4.11."""
         x, y, n_rows = batch.x, batch.y, batch.x.shape[0]

@@ -282,6 +282,16 @@ def test_label_estimates_are_unbiased(ssl, x):
     assert z_scores(torch.stack(labels), b.detach()).abs().max() < 4
 
 
+@pytest.mark.parametrize("n_inner", [1, 3])
+def test_semi_supervised_z2_estimate_is_unbiased(ssl, n_inner, x):
+    """Z^2 = sum_x A(x)^2, where A sums over y as well (equation 4.1)."""
+    log_p, log_q = exact_label_tables(ssl, x)
+    a = (0.5 * (log_p + log_q)).exp().sum((1, 2))
+    generator = torch.Generator().manual_seed(15)
+    repeats = [ssl.log_z2_weights(50, n_inner, generator).exp().mean() for _ in range(REPEATS)]
+    assert abs(z_scores(torch.stack(repeats), a.square().sum().detach()).item()) < 4
+
+
 def test_label_probabilities_are_those_of_the_enumeration(ssl, x):
     """p*(y | x) = B(x, y) / A(x), equation 4.3. The ratio's bias of 1 / K is a sixth of the error of the mean."""
     log_p, log_q = exact_label_tables(ssl, x)

@@ -29,7 +29,7 @@ WITH_ROWS = {
     "rbm": {"-log p"},
     "vimco": {"-log p", "bound -log p", "ess p"},
     "bihm": {"-log p", "bound -log p", "ess p", "-log p~*", "ess p*"},
-    "ssl_bihm": {"bound -log p*", "-log p~*(y|x)", "error", "-log p", "bound -log p", "ess p"},
+    "ssl_bihm": {"bound -log p*", "-log p~*(y|x)", "error", "-log p", "bound -log p", "ess p", "-log p~*", "ess p*"},
     "label_logistic": {"-log p(y|x)", "error"},
 }
 MODELS = {"eonade": {"hidden": [5], "n_orders": 2}, "rbm": {"hidden": 4}}
