@@ -18,7 +18,7 @@ class Mixture(Method):
 
     components: K. smoothing: strength of the prior on the components, in rows: each p_k has a beta prior as if
     ``smoothing`` rows with the columns' means had been seen, and pi a Dirichlet prior of one row a component.
-    iterations: of expectation maximisation, at most; it ends when one gains less than ``tolerance`` nats a row.
+    iterations: of expectation maximisation, at most; it ends when one gains less than ``tolerance`` nats per row.
     """
 
     name = "mixture"

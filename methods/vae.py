@@ -21,7 +21,7 @@ class VAE(GaussianStack):
         super().__init__(n_visible, layers=[latent], hidden=[hidden], activation="relu")
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Mean of -E_q[log p(x | h)] + KL(q(h | x) || p(h)) with n_samples draws a row."""
+        """Mean of -E_q[log p(x | h)] + KL(q(h | x) || p(h)) with n_samples draws per row."""
         mean, log_std = self.posterior(batch.x)
         h, _ = self.draw(mean, log_std, n_samples, generator)
         divergence = 0.5 * (mean.square() + torch.exp(2 * log_std) - 1.0).sum(-1) - log_std.sum(-1)

@@ -145,7 +145,7 @@ class VAEHMC(GaussianStack):
         return log_p + log_r - log_q + 0.5 * drawn.square().sum((0, -1))
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Mean of -lw: the bound, with n_samples draws a row; while warming up, that of the plain VAE."""
+        """Mean of -lw: the bound, with n_samples draws per row; while warming up, that of the plain VAE."""
         if self._warming_up():
             return -super().log_weights(batch.x, n_samples, generator).mean()
         decoder = self.decoder_layers(self.product_dtype)

@@ -263,7 +263,7 @@ def test_the_floor_of_bihm_holds_the_products_of_its_layers():
     job()
     expected = Counter()
     for level, (below, above) in enumerate(pairwise([n_visible, *layers])):
-        # q: value and gradient, in the lowest layer once a row; p: value and gradient, once a sample
+        # q: value and gradient, in the lowest layer once per row; p: value and gradient, once per sample
         n_q, n_p = N_ROWS if level == 0 else N_ROWS * K, N_ROWS * K
         expected.update(tuple(sorted((n, below, above))) for n in (n_q, n_q, n_p, n_p))
     found = Counter(tuple(sorted(product.sizes)) for product in floor.record_products(job) if min(product.sizes) > 1)

@@ -76,7 +76,7 @@ class TestAgainstTensorOperations:
 
 
 def test_draws_have_the_probabilities_of_their_logits():
-    """Binomial tests over logits from -12 to 12, Holm-corrected, of the bits that 10^6 draws a column give."""
+    """Binomial tests over logits from -12 to 12, Holm-corrected, of the bits that 10^6 draws per column give."""
     n_rows, repeats = 1000, 1000
     logits = torch.linspace(-12, 12, 25)
     product = torch.zeros(n_rows, 25)

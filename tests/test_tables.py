@@ -218,7 +218,7 @@ def test_seeds_are_pooled_and_failed_ones_told(tmp_path):
     assert (found["n_seeds"], found["status"]) == ("2", "ok")
     assert markdown_row(texts["table_3_1.md"], "NADE")[0] == "13.20 ± 0.22¶"
     assert any("seed 2: diverged (loss is nan at update 7)" in note for note in notes(texts["table_3_1.md"]))
-    assert "seeds a cell: 1 to 2;" in texts["table_3_1.md"]
+    assert "seeds per cell: 1 to 2;" in texts["table_3_1.md"]
 
 
 def test_stand_ins_are_marked_and_not_compared(written):
@@ -465,7 +465,7 @@ def test_caption_says_how_it_was_made(written):
     for fact in (
         "Preset quick",
         "updates: 5,000 (0 where",
-        "seeds a cell: 1",
+        "seeds per cell: 1",
         "samples `K`: 1,000",
         "cpu: Testor 3000",
         "measured in this run",

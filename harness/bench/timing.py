@@ -80,7 +80,7 @@ def time_in_turns(jobs: Mapping[str, Callable[[], Any]], device: torch.device, e
 
     At least one round is measured whatever ``effort.total_s`` says.
     """
-    blocks: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}  # disturbance, seconds a call
+    blocks: dict[str, list[tuple[float, float]]] = {name: [] for name in jobs}  # disturbance, seconds per call
     with _garbage_kept():
         first = {name: _seconds(job, 1, device) for name, job in jobs.items()}
         calls = {name: _calls(job, first[name], device, effort) for name, job in jobs.items()}

@@ -50,7 +50,7 @@ from harness.settings.text import dotted, plain, read_yaml
 
 @dataclass(frozen=True)
 class Phase:
-    """``updates`` steps of Adam at one learning rate with ``n_samples`` importance samples a row."""
+    """``updates`` steps of Adam at one learning rate with ``n_samples`` importance samples per row."""
 
     updates: int
     learning_rate: float
@@ -98,7 +98,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What is measured: importance samples a row, test rows (None: all), draws for Z.
+    """What is measured: importance samples per row, test rows (None: all), draws for Z.
 
     z_outer: independent draws. z_inner: work on each, inner samples or the temperatures of an annealed chain.
     """

@@ -2,8 +2,8 @@
 
 Everything that persists from one update to the next, but for the random generator, lives here: parameters and gradients
 in one buffer each, and Adam's moments. On the CPU the penalty, the step and clearing the gradients are one fused pass.
-On a GPU the whole update is captured as a CUDA graph once a batch shape and replayed from then on, since launching its
-hundred small kernels one by one takes longer than running them.
+On a GPU the whole update is captured as a CUDA graph once per batch shape and replayed from then on, since launching
+its hundred small kernels one by one takes longer than running them.
 """
 
 from __future__ import annotations

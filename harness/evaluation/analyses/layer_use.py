@@ -32,7 +32,7 @@ SNAPSHOT, TRAINED = "snapshot", "trained"
 def analyse(subject: Subject, rows: Draws | None, n_samples: Size) -> pd.DataFrame:
     """Columns weights, update, layer, those of ``LayerUse``, n_rows; layers count from 1, from the data upward.
 
-    rows: of the validation set, drawn at random. n_samples: draws a row behind each of two estimates of E_q[h | x].
+    rows: of the validation set, drawn at random. n_samples: draws per row behind each of two estimates of E_q[h | x].
     weights: ``trained`` for those that training chose, at their update, ``snapshot`` for those kept on the way.
     """
     x = subject.rows("valid", rows).x

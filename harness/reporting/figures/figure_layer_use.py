@@ -47,7 +47,7 @@ def data(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw(data: pd.DataFrame) -> Any:
-    """Above, a column a model and a row a measure, a line a layer; below, a panel a data set with a row a model."""
+    """Above, a grid of models by measures, one line per layer; below, one panel per data set, one row per model."""
     import matplotlib.pyplot as plt
 
     curves = panels.models(data[data["weights"] == "snapshot"])

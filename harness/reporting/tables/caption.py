@@ -42,7 +42,7 @@ def _facts(grid: Grid, rows: Sequence[Row]) -> Iterator[str]:
     yield (
         f"updates: {_range(row['n_updates'] for row in rows) or '0'}" + " (0 where fitted in closed form)" * closed_form
     )
-    yield f"seeds a cell: {_range(entry.measured.n_seeds for entry in grid.entries())}"
+    yield f"seeds per cell: {_range(entry.measured.n_seeds for entry in grid.entries())}"
     yield f"samples `K`: {_grouped(ranges) if ranges else '0'}" + " (0 where exact)" * exact
     yield f"test rows: {_grouped(test_rows) if test_rows else 'not recorded'}"
     yield f"device: {', '.join(sorted({row['device'] for row in rows if row['device']})) or 'not recorded'}"

@@ -134,7 +134,7 @@ def _largest_gap_of_printed_rows() -> str:
 
 TABLE_3_1 = Table(
     "3.1",
-    "Test-set negative log-likelihood on eight binary data sets, in nats an example",
+    "Test-set negative log-likelihood on eight binary data sets, in nats per example",
     "Model",
     columns=tuple(axis(short, dataset=dataset) for dataset, (short, _) in UCI.items()),
     blocks=(
@@ -183,7 +183,7 @@ TABLE_3_2 = Table(
 TABLE_3_3 = Table(
     "3.3",
     "Binarized MNIST: upper bound (mean log-weight, what `K` = 1 gives) and estimate of the test-set negative "
-    "log-likelihood, in nats an example; exact for models that allow it",
+    "log-likelihood, in nats per example; exact for models that allow it",
     "Model",
     columns=(axis("≤ `-log p`", metric="bound -log p"), axis("≈ `-log p`", metric=NLL)),
     blocks=(
@@ -214,7 +214,7 @@ TABLE_3_3 = Table(
 TABLE_4_1 = Table(
     "4.1",
     "Semi-supervised BiHM on binarized MNIST: layer sizes from the data upward, upper bound of `-log p*` and "
-    "`-log p~*(y|x)`, in nats an example, and classification error, a fraction, all on the test set",
+    "`-log p~*(y|x)`, in nats per example, and classification error, a fraction, all on the test set",
     "γ",
     columns=(
         axis("hidden units", metric="layers"),

@@ -152,7 +152,7 @@ def _total_seconds(row: Row) -> float:
 
 
 def _described(rows: Sequence[Row]) -> tuple[str, ...]:
-    """'seed 3: diverged (why)', once a seed."""
+    """'seed 3: diverged (why)', once per seed."""
     texts = {}
     for row in rows:
         texts[row["seed"]] = f"seed {row['seed']}: {row['status']}" + (f" ({row['message']})" if row["message"] else "")
