@@ -11,12 +11,13 @@ from cells import NO_CELLS, cell, patterns
 from harness.errors import ConfigError, DataError
 from harness.evaluation.analyses import k_sensitivity
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, failures, read_manifest, table_of
+from harness.evaluation.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, failures, read_manifest
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned, analyses_of
 from harness.reporting.figures import gather, style, write
 from harness.settings.config import load_settings
-from harness.storage import runs
+from harness.storage.records import read_json
+from harness.storage.runs import UNAVAILABLE, RunFolder
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -101,9 +102,9 @@ def do(run, planned=None, load=patterns, strict=False):
 def test_k_sensitivity_agrees_with_the_evaluation(run):
     """The largest K against the evaluation's own estimate, which has other samples and other rows of the test set."""
     assert do(run)["status"] == OK
-    table = pd.read_csv(table_of(run, "k_sensitivity")).set_index(["metric", "k"])
+    table = pd.read_csv(RunFolder(run).table_file("k_sensitivity")).set_index(["metric", "k"])
     assert {metric for metric, _ in table.index} == {"log p", "log p*", "ess p", "ess p*"}
-    measured = {row["metric"]: row for row in runs.read_json(run / "metrics.json")["rows"]}
+    measured = {row["metric"]: row for row in read_json(run / "metrics.json")["rows"]}
     for metric in ("log p", "log p*"):
         ours, theirs = table.loc[(metric, 50)], measured[f"-{metric}"]
         assert abs(ours["value"] + theirs["value"]) < 4 * math.hypot(ours["sem"], theirs["sem"])
@@ -123,7 +124,7 @@ def test_the_figure_shows_where_estimates_are_heading(run):
 
     do(run)
     style.use_theme()
-    table = pd.read_csv(table_of(run, "k_sensitivity"))
+    table = pd.read_csv(RunFolder(run).table_file("k_sensitivity"))
     facts = {"dataset": "patterns", "method": "bihm", "title": "BiHM", "kind": "latent", "variant": "", "seed": 0}
     table = pd.concat([pd.DataFrame(facts, index=table.index), table], axis=1)
     data = figure_3_3.data(table).set_index(["metric", "k"])
@@ -144,7 +145,7 @@ def test_the_figure_shows_where_estimates_are_heading(run):
 
 def test_a_result_that_holds_is_kept_and_another_setting_is_not(run):
     do(run)
-    path = table_of(run, "k_sensitivity")
+    path = RunFolder(run).table_file("k_sensitivity")
     before = path.stat().st_mtime_ns
     do(run, load=lambda: pytest.fail("nothing is to be computed"))
     assert path.stat().st_mtime_ns == before
@@ -157,16 +158,16 @@ def test_a_failing_analysis_is_told_counted_and_tried_again(run, monkeypatch):
         raise RuntimeError("the method's own mistake")
 
     planned = Planned("k_sensitivity", {"rows": 7, "ks": [1]}, ())
-    already = failures(run)
+    already = failures(RunFolder(run).manifest_file)
     with monkeypatch.context() as patched:
         patched.setattr(k_sensitivity, "analyse", broken)
         found = do(run, planned)
         assert (found["status"], found["message"]) == (FAILED, "RuntimeError: the method's own mistake")
         with pytest.raises(RuntimeError):
             do(run, planned, strict=True)
-    assert failures(run) == already + 1
+    assert failures(RunFolder(run).manifest_file) == already + 1
     assert do(run, planned)["status"] == OK
-    assert failures(run) == already + 1
+    assert failures(RunFolder(run).manifest_file) == already + 1
 
 
 @pytest.mark.parametrize(
@@ -180,17 +181,17 @@ def test_wrong_settings_are_errors_that_name_the_key(run, change, message):
 
 
 def test_left_out_and_no_model_have_reasons(tmp_path):
-    runs.write_status(tmp_path, runs.UNAVAILABLE, "no such data")
+    RunFolder(tmp_path).write_status(UNAVAILABLE, "no such data")
     found = do(tmp_path, Planned("k_sensitivity", SETTINGS, ("importance weights",)))
     assert (found["status"], found["message"]) == (LEFT_OUT, "bihm has no importance weights")
     found = do(tmp_path, load=lambda: pytest.fail("there is nothing to load"))
     assert (found["status"], found["message"]) == (NO_MODEL, "unavailable: no such data")
-    assert read_manifest(tmp_path)["analyses"]["k_sensitivity"]["status"] == NO_MODEL
+    assert read_manifest(RunFolder(tmp_path).manifest_file)["analyses"]["k_sensitivity"]["status"] == NO_MODEL
 
 
 def test_figures_need_the_manifest(tmp_path):
     with pytest.raises(DataError, match=r"analyses\.json"):
-        read_manifest(tmp_path)
+        read_manifest(RunFolder(tmp_path).manifest_file)
 
 
 def test_pooling_over_seeds():

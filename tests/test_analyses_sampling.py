@@ -14,12 +14,12 @@ from harness.errors import ConfigError
 from harness.estimators.linear_classifier import LinearClassifier, entropy
 from harness.estimators.two_sample import mean_of_pairs, median_distance, mmd_terms
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.manifest import LEFT_OUT, NO_MODEL, OK, table_of
+from harness.evaluation.manifest import LEFT_OUT, NO_MODEL, OK
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.pixels import as_table, images_of
 from harness.evaluation.plan import analyses_of
 from harness.reporting.figures import images, write
-from harness.storage import runs
+from harness.storage.runs import UNAVAILABLE, RunFolder
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -53,7 +53,7 @@ def trained(tmp_path_factory):
 
 
 def table(folder, analysis, method="bihm", dataset="binarized_mnist"):
-    return pd.read_csv(table_of(folder / replace(cell(method), dataset=dataset).path, analysis))
+    return pd.read_csv(RunFolder(folder / replace(cell(method), dataset=dataset).path).table_file(analysis))
 
 
 def test_samples_are_expected_values_before_and_after_sweeps(folder):
@@ -175,7 +175,7 @@ def test_faces_are_those_that_there_are(folder, tmp_path, name):
     """Without the Toronto Face Database its stand-in is shown, and the caption says both."""
     absent = replace(cell(), dataset="tfd")
     run = tmp_path / "runs" / absent.path
-    runs.write_status(run, runs.UNAVAILABLE, "ask its owners")
+    RunFolder(run).write_status(UNAVAILABLE, "ask its owners")
     found = analyse_cell(run, absent, analyses_of(SETTINGS, absent), lambda: pytest.fail("no data"), CPU, strict=True)
     assert found["samples"]["status"] == NO_MODEL
     there = replace(cell(), dataset="faces48")

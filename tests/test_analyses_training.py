@@ -10,13 +10,14 @@ from cells import NO_CELLS, cell, patterns
 from harness.errors import DataError
 from harness.estimators import importance_estimates
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.manifest import LEFT_OUT, OK, table_of
+from harness.evaluation.manifest import LEFT_OUT, OK
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import analyses_of
 from harness.plugins.registry import build
 from harness.reporting.figures import figure_3_5, write
 from harness.settings.seeds import generator_for
-from harness.storage import runs, snapshots
+from harness.storage import snapshots
+from harness.storage.runs import RunFolder
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ def _results(tmp_path_factory):
 def history(results, method):
     cells, folder = results
     (chosen,) = (each for each in cells if each.method == method)
-    return chosen, folder / chosen.path, pd.read_csv(table_of(folder / chosen.path, "training_history"))
+    return chosen, folder / chosen.path, pd.read_csv(RunFolder(folder / chosen.path).table_file("training_history"))
 
 
 def test_every_snapshot_is_measured(results):
@@ -95,7 +96,7 @@ def test_a_snapshot_is_what_is_measured(results):
     chosen, run, table = history(results, "bihm")
     update = snapshots.updates(chosen.training)[2]
     model = build("bihm", 12, dict(chosen.model))
-    runs.load_snapshot(run, update, model, chosen)
+    RunFolder(run).load_snapshot(update, model, chosen)
     x = torch.from_numpy(patterns().valid).float()
     ours = importance_estimates(model, x, 200, generator_for(CPU, "other"), 1000).log_p
     (row,) = table[(table["metric"] == "log p") & (table["k"] == 200) & (table["update"] == update)].itertuples()
@@ -108,7 +109,7 @@ def test_without_snapshots_there_is_nothing_to_look_at(tmp_path):
     chosen, run = trained(tmp_path, "vae", n_snapshots=0)
     found = analysed(chosen, run)["training_history"]
     assert (found["status"], found["message"]) == (LEFT_OUT, "no snapshots of the weights, as training.snapshots is 0")
-    assert not table_of(run, "training_history").exists()
+    assert not RunFolder(run).table_file("training_history").exists()
 
 
 def test_another_number_of_snapshots_is_measured_again(tmp_path):
@@ -116,14 +117,14 @@ def test_another_number_of_snapshots_is_measured_again(tmp_path):
     analysed(chosen, run)
     other, _ = trained(tmp_path, "vae", n_snapshots=3)
     assert analysed(other, run)["training_history"]["status"] == OK
-    table = pd.read_csv(table_of(run, "training_history"))
+    table = pd.read_csv(RunFolder(run).table_file("training_history"))
     assert sorted(table["update"].unique()) == snapshots.updates(other.training)
 
 
 @pytest.mark.parametrize("harm", ["missing", "another training", "broken"])
 def test_wrong_snapshots_are_errors(tmp_path, harm):
     chosen, run = trained(tmp_path, "vae")
-    path = snapshots.path_of(run, 90)
+    path = RunFolder(run).snapshot_file(90)
     if harm == "missing":
         path.unlink()
     elif harm == "broken":
@@ -131,7 +132,7 @@ def test_wrong_snapshots_are_errors(tmp_path, harm):
     else:
         other = cell("vae", l1=0.5, snapshots=5)
         train(other, patterns(), tmp_path / "other", CPU)
-        path.write_bytes(snapshots.path_of(tmp_path / "other", 90).read_bytes())
+        path.write_bytes(RunFolder(tmp_path / "other").snapshot_file(90).read_bytes())
     with pytest.raises(DataError, match=r"90\.safetensors"):
         analysed(chosen, run)
 

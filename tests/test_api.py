@@ -15,7 +15,7 @@ from harness.cli import main
 from harness.compute.places import PUBLISHED
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.plugins import registry
-from harness.storage import runs
+from harness.storage.runs import OK
 
 SETTINGS = {"data": {"mirrors": [], "download": False}}
 SMALL = {"phases": [{"updates": 6, "learning_rate": 0.05, "n_samples": 2}], "validate_every": 3, "validation_rows": 50}
@@ -179,7 +179,7 @@ def test_runs_of_a_folder_are_listed_while_they_are_made(tmp_path):
     made = run(Biases, tmp_path / "runs" / "connect4" / "biases" / "default" / "0")
     found = harness.results(tmp_path)
     (line,) = found.runs.to_dict("records")
-    assert line["status"] == runs.OK
+    assert line["status"] == OK
     assert found.run("connect4", "biases").cell == made.cell
 
 

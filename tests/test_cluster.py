@@ -10,7 +10,8 @@ import pytest
 
 from harness.cli import cluster, main
 from harness.errors import ConfigError
-from harness.storage import runs
+from harness.storage.records import read_json
+from harness.storage.runs import RunFolder
 
 LIKE_SNAKEMAKE = """
 import signal, subprocess, sys
@@ -148,24 +149,26 @@ def test_srun_keeps_the_cluster_that_a_variable_names(commands, tmp_path, monkey
     ("killed_at", "attempt", "given_up"), [(4, 5, True), (4, 4, False), (3, 5, False), (4, 1, False), (None, 5, False)]
 )
 def test_a_run_is_given_up_when_it_was_killed_with_all_memory(killed_at, attempt, given_up, tmp_path):
-    assert not runs.killed_at_last(tmp_path, attempt)
-    runs.count_crash(tmp_path, "killed", killed_at)
-    assert runs.killed_at_last(tmp_path, attempt) is given_up
-    assert runs.crashes(tmp_path) == 1
+    crashes = RunFolder(tmp_path).crashes
+    assert not crashes.killed_at_last(attempt)
+    crashes.add("killed", killed_at)
+    assert crashes.killed_at_last(attempt) is given_up
+    assert crashes.count() == 1
 
 
 def test_crashes_of_a_call_that_ends_well_are_forgotten(tmp_path):
     """Snakemake keeps the count that there was when the call began."""
-    runs.count_crash(tmp_path, "of an earlier call")
-    runs.forget_crashes(tmp_path, 1, succeeded=False)
+    crashes = RunFolder(tmp_path).crashes
+    crashes.add("of an earlier call")
+    crashes.forget(1, succeeded=False)
     for attempt in (1, 2):
-        runs.count_crash(tmp_path, "killed", attempt)
-        runs.forget_crashes(tmp_path, attempt + 1, succeeded=False)
-    assert runs.crashes(tmp_path) == 3
-    runs.forget_crashes(tmp_path, 3, succeeded=True)
-    assert runs.crashes(tmp_path) == 1
-    runs.forget_crashes(tmp_path, 1, succeeded=True)
-    assert runs.crashes(tmp_path) == 1
+        crashes.add("killed", attempt)
+        crashes.forget(attempt + 1, succeeded=False)
+    assert crashes.count() == 3
+    crashes.forget(3, succeeded=True)
+    assert crashes.count() == 1
+    crashes.forget(1, succeeded=True)
+    assert crashes.count() == 1
 
 
 def test_a_cell_that_is_killed_in_every_try_is_failed_in_the_end(tmp_path):
@@ -178,8 +181,8 @@ def test_a_cell_that_is_killed_in_every_try_is_failed_in_the_end(tmp_path):
     for attempt in range(1, 5):
         assert main(["record-failure", *common, "--exit-code", "137", "--attempt", str(attempt)]) == 0
     assert main(["run", *common, "--attempt", "5"]) == 0
-    (row,) = runs.read_json(run / "metrics.json")["rows"]
+    (row,) = read_json(run / "metrics.json")["rows"]
     assert (row["status"], row["message"]) == ("failed", "killed in 4 attempts, probably for lack of memory")
-    assert runs.crashes(run) == 4
+    assert RunFolder(run).crashes.count() == 4
     assert main(["run", *common, "--attempt", "1"]) == 0  # the next call tries again
-    assert runs.read_json(run / "metrics.json")["rows"][0]["status"] == "ok"
+    assert read_json(run / "metrics.json")["rows"][0]["status"] == "ok"

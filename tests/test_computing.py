@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from test_training import StoppingRun
 
 from harness.settings.config import Phase
-from harness.storage import checkpoint, runs
+from harness.storage import checkpoint
+from harness.storage.runs import OK, RunFolder
 from harness.training.train import InterruptedRunError, train
 
 CPU = torch.device("cpu")
@@ -45,27 +46,27 @@ def test_a_training_keeps_its_number_of_threads_wherever_it_goes_on(tmp_path, mo
     data, chosen = patterns(400), wide()
     for n in (1, 2):
         torch.set_num_threads(n)
-        assert train(chosen, data, tmp_path / f"{n}", CPU) == runs.OK
+        assert train(chosen, data, tmp_path / f"{n}", CPU) == OK
     assert weights(tmp_path / "1") != weights(tmp_path / "2")  # else there is nothing to keep
     torch.set_num_threads(1)
     interrupted(tmp_path / "moved", chosen, data, monkeypatch)
     assert not caplog.messages
     torch.set_num_threads(2)
-    assert train(chosen, data, tmp_path / "moved", CPU) == runs.OK
+    assert train(chosen, data, tmp_path / "moved", CPU) == OK
     assert caplog.messages == [f"{chosen.path}: continues with --threads 1, as it started, not 2"]
     assert torch.get_num_threads() == 2
     assert weights(tmp_path / "moved") == weights(tmp_path / "1")
-    assert [runs.read_status(tmp_path / name)["threads"] for name in ("1", "2", "moved")] == [1, 2, 1]
+    assert [RunFolder(tmp_path / name).status()["threads"] for name in ("1", "2", "moved")] == [1, 2, 1]
 
 
 def test_a_training_on_other_threads_is_another_one(tmp_path):
     chosen = cell("nade")
     torch.set_num_threads(1)
     train(chosen, patterns(), tmp_path, CPU)
-    assert [runs.is_trained(tmp_path, chosen, "0", threads) for threads in (None, 1, 2)] == [True, True, False]
-    status = runs.read_status(tmp_path)
-    runs.write_status(tmp_path, **{**status, "device": "cuda: Testor 3000"})
-    assert runs.is_trained(tmp_path, chosen, "0", 2)  # they compute nothing there
+    assert [RunFolder(tmp_path).is_trained(chosen, "0", threads) for threads in (None, 1, 2)] == [True, True, False]
+    status = RunFolder(tmp_path).status()
+    RunFolder(tmp_path).write_status(**{**status, "device": "cuda: Testor 3000"})
+    assert RunFolder(tmp_path).is_trained(chosen, "0", 2)  # they compute nothing there
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["bfloat16", "float32"])
@@ -82,10 +83,10 @@ def test_a_training_keeps_the_precision_that_another_processor_chose(tmp_path, m
     processor(begun)
     interrupted(tmp_path / "moved", chosen, data, monkeypatch)
     processor(not begun)
-    assert train(chosen, data, tmp_path / "moved", CPU) == runs.OK
+    assert train(chosen, data, tmp_path / "moved", CPU) == OK
     assert weights(tmp_path / "moved") == weights(tmp_path / "begun")
     word, other = ("bfloat16", "float32") if begun else ("float32", "bfloat16")
-    assert runs.read_status(tmp_path / "moved")["training_products"] == word
+    assert RunFolder(tmp_path / "moved").status()["training_products"] == word
     (line,) = caplog.messages
     slow = " (slow on this processor)" if begun else ""
     assert line == f"{chosen.path}: continues with products in {word}, as it started, not {other}{slow}"
@@ -97,7 +98,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
     train(chosen, patterns(), tmp_path / "undisturbed", CPU)
     run = tmp_path / "run"
     interrupted(run, chosen, patterns(), monkeypatch)
-    path = run / checkpoint.FILE_NAME
+    path = RunFolder(run).checkpoint_file
     state = checkpoint.load(path, f"{chosen.training_digest} 0 cpu", load_file(path), ("update",))[1]
     del state["computing"]
     tensors = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("random.")}
@@ -105,6 +106,6 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
     save_file(tensors, path, {"bihm-harness": json.dumps(record)})
     updates = []
     monkeypatch.setattr(StoppingRun, "_keep_if_due", lambda self: updates.append(self.position.update))
-    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert train(chosen, patterns(), run, CPU) == OK
     assert updates[0] == 5
     assert weights(run) == weights(tmp_path / "undisturbed")

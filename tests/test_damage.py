@@ -21,17 +21,19 @@ from harness import atomic
 from harness.errors import DataError, HarnessError
 from harness.evaluation import per_row
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.manifest import RECORD, read_manifest, read_table
+from harness.evaluation.manifest import read_manifest, read_table
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
 from harness.reporting.publish import publish
-from harness.storage import checkpoint, records, runs, seals, snapshots
+from harness.storage import checkpoint, records, seals, snapshots
 from harness.storage.collect import read_metrics
+from harness.storage.runs import OK, RunFolder
 from harness.training.train import InterruptedRunError, new_model, train
 
 CPU = torch.device("cpu")
 CELL = cell(snapshots=3)
 PLANNED = Planned("k_sensitivity", {"rows": 20, "ks": [1, 5]}, ())
+MANIFEST_COPY = "analyses/analyses.json"
 FLIPS = 200
 JUNK = {
     "nothing": b"",
@@ -53,11 +55,11 @@ def _complete(tmp_path_factory):
         patch.setattr(StoppingRun, "stop_after", 75)
         with pytest.raises(InterruptedRunError):
             train(CELL, patterns(), run, CPU)
-        content = (run / checkpoint.FILE_NAME).read_bytes()
+        content = RunFolder(run).checkpoint_file.read_bytes()
         patch.setattr(StoppingRun, "stop_after", -1)
         train(CELL, patterns(), run, CPU)
-    (run / checkpoint.FILE_NAME).write_bytes(content)
-    runs.count_crash(run, "training ended with exit code 1")
+    RunFolder(run).checkpoint_file.write_bytes(content)
+    RunFolder(run).crashes.add("training ended with exit code 1")
     evaluate(run, CELL, patterns(), CPU, "smoke")
     analyse_cell(run, CELL, [PLANNED], patterns, CPU, strict=True)
     return folder
@@ -66,7 +68,7 @@ def _complete(tmp_path_factory):
 @pytest.fixture(scope="module", name="like")
 def _like(complete):
     """Tensors of the checkpoint."""
-    return load_file(complete / CELL.path / checkpoint.FILE_NAME)
+    return load_file(RunFolder(complete / CELL.path).checkpoint_file)
 
 
 def weights(load):
@@ -77,22 +79,20 @@ def weights(load):
 
 def content_of(run, name, like=None):
     """What the harness reads of a file of a run; raises DataError for a damaged one."""
-    path, kind = run / name, name if name == RECORD else name.partition("/")[0]
+    path, kind, folder = run / name, name if name == MANIFEST_COPY else name.partition("/")[0], RunFolder(run)
     return {
-        RECORD: lambda: read_manifest(run, RECORD),
-        "rows.parquet": lambda: per_row.read(run).to_pandas().to_json(),
+        MANIFEST_COPY: lambda: read_manifest(path),
+        "rows.parquet": lambda: per_row.read(folder).to_pandas().to_json(),
         "crashes.json": lambda: records.read_json(path),
-        "config.json": lambda: runs.read_config(path),
-        "status.json": lambda: runs.read_status(run),
+        "config.json": folder.config,
+        "status.json": folder.status,
         "metrics.json": lambda: read_metrics([CELL], run.parents[3]).to_json(),
-        "analyses.json": lambda: read_manifest(run),
-        "analyses": lambda: read_table(run, PLANNED.name, read_manifest(run)["analyses"][PLANNED.name]).to_json(),
-        "curve.csv": lambda: pd.read_csv(runs.checked(run, runs.read_status(run), name)).to_json(),
-        "model.safetensors": lambda: weights(
-            lambda model: runs.load_model(path, model, runs.read_status(run)["model_sha256"])
-        ),
-        "snapshots": lambda: weights(lambda model: runs.load_snapshot(run, int(path.stem), model, CELL)),
-        checkpoint.FILE_NAME: lambda: restored(path, like),
+        "analyses.json": lambda: read_manifest(path),
+        "analyses": lambda: read_table(path, read_manifest(folder.manifest_file)["analyses"][PLANNED.name]).to_json(),
+        "curve.csv": lambda: pd.read_csv(folder.checked(path, folder.status())).to_json(),
+        "model.safetensors": lambda: weights(lambda model: folder.load_model(model, folder.status()["model_sha256"])),
+        "snapshots": lambda: weights(lambda model: folder.load_snapshot(int(path.stem), model, CELL)),
+        "checkpoint.safetensors": lambda: restored(path, like),
     }[kind]()
 
 
@@ -139,7 +139,7 @@ def test_records_that_are_none_are_named(complete, tmp_path, name, junk):
     if name == "config.json" and junk == "mapping":
         return  # an old one that lacks everything, for the schema to say
     if name == "crashes.json":
-        assert runs.crashes(run) == 0
+        assert RunFolder(run).crashes.count() == 0
         return
     with pytest.raises(DataError, match=f"{name}: expected "):
         content_of(run, name)
@@ -154,14 +154,14 @@ def copy_of(complete, tmp_path):
 @pytest.mark.parametrize("damaged", ["status.json", "model.safetensors", "curve.csv", "snapshots/90.safetensors"])
 def test_a_damaged_training_is_done_again(complete, tmp_path, caplog, damaged):
     run = copy_of(complete, tmp_path)
-    (run / checkpoint.FILE_NAME).unlink()
-    assert runs.is_trained(run, CELL, "0")
+    RunFolder(run).checkpoint_file.unlink()
+    assert RunFolder(run).is_trained(CELL, "0")
     flip(run / damaged)
-    assert not runs.is_trained(run, CELL, "0")
+    assert not RunFolder(run).is_trained(CELL, "0")
     (line,) = caplog.messages
     assert line.startswith(f"{run / damaged}: expected ")
     assert line.endswith("; training starts again")
-    assert train(CELL, patterns(), run, CPU) == runs.OK
+    assert train(CELL, patterns(), run, CPU) == OK
     assert (run / "model.safetensors").read_bytes() == (complete / CELL.path / "model.safetensors").read_bytes()
 
 
@@ -176,7 +176,7 @@ def flip(path):
     ("damaged", "told"),
     [
         (["analyses/k_sensitivity.csv"], 1),
-        (["analyses.json", RECORD], 2),
+        (["analyses.json", MANIFEST_COPY], 2),
         (["analyses.json"], 0),  # the other record knows the same
     ],
     ids=["table", "both records", "one record"],
@@ -190,7 +190,7 @@ def test_a_damaged_analysis_is_done_again(complete, tmp_path, caplog, damaged, t
     assert len(caplog.messages) == told
     assert all(any(line.startswith(f"{run / name}: expected ") for name in damaged) for line in caplog.messages)
     assert (run / "analyses/k_sensitivity.csv").read_bytes() == before
-    assert read_manifest(run)["analyses"][PLANNED.name]["status"] == "ok"
+    assert read_manifest(RunFolder(run).manifest_file)["analyses"][PLANNED.name]["status"] == "ok"
 
 
 @pytest.mark.parametrize(
@@ -206,27 +206,27 @@ def test_the_workflow_makes_damaged_records_again(complete, tmp_path, caplog, da
     run = copy_of(complete, tmp_path)
     if damaged:
         flip(run / damaged)
-    runs.discard_damaged(run)
+    RunFolder(run).discard_damaged()
     assert {name for name in ("status.json", "metrics.json", "analyses.json") if (run / name).exists()} == left
     assert len(caplog.messages) == bool(damaged)
 
 
 def test_a_damaged_count_of_crashes_is_told_and_starts_again(tmp_path, caplog):
-    runs.count_crash(tmp_path, "once")
-    runs.count_crash(tmp_path, "twice")
-    assert runs.crashes(tmp_path) == 2
+    RunFolder(tmp_path).crashes.add("once")
+    RunFolder(tmp_path).crashes.add("twice")
+    assert RunFolder(tmp_path).crashes.count() == 2
     flip(tmp_path / "crashes.json")
-    assert runs.crashes(tmp_path) == 0
+    assert RunFolder(tmp_path).crashes.count() == 0
     assert caplog.messages[0].endswith("counting starts again")
-    runs.count_crash(tmp_path, "again")
-    assert runs.crashes(tmp_path) == 1
+    RunFolder(tmp_path).crashes.add("again")
+    assert RunFolder(tmp_path).crashes.count() == 1
 
 
 def test_records_of_earlier_versions_are_read_as_they_stand(tmp_path):
     atomic.write_json(tmp_path / "old.json", {"rows": [1, 2]})
     assert records.read_json(tmp_path / "old.json") == {"rows": [1, 2]}
     atomic.write_json(tmp_path / "crashes.json", {"count": 3, "message": ""})
-    assert runs.crashes(tmp_path) == 3
+    assert RunFolder(tmp_path).crashes.count() == 3
 
 
 def test_a_record_stays_readable_whatever_its_layout(tmp_path):
@@ -288,11 +288,11 @@ SPOILT = {
 @pytest.mark.parametrize("how", SPOILT)
 def test_a_checkpoint_of_no_use_is_told_and_training_starts_again(complete, stopped, caplog, how):
     spoil, message = SPOILT[how]
-    path = stopped / checkpoint.FILE_NAME
+    path = RunFolder(stopped).checkpoint_file
     spoil(path)
     caplog.clear()
     with caplog.at_level(logging.WARNING):
-        assert train(CELL, patterns(), stopped, CPU) == runs.OK
+        assert train(CELL, patterns(), stopped, CPU) == OK
     (line,) = caplog.messages
     assert re.fullmatch(f"{path}: {message}.*; training starts again", line)
     expected = complete / CELL.path

@@ -13,7 +13,7 @@ from harness.blocks.bernoulli import sample_bernoulli
 from harness.estimators.layer_use import layer_use
 from harness.evaluation.analyses.layer_use import layers_used
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.manifest import OK, table_of
+from harness.evaluation.manifest import OK
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import analyses_of
 from harness.evaluation.subject import LeftOutError
@@ -21,7 +21,8 @@ from harness.plugins.registry import build
 from harness.reporting.figures import figure_layer_use, write
 from harness.reporting.report.layers import layers_in_use
 from harness.settings.seeds import generator_for
-from harness.storage import runs, snapshots
+from harness.storage import snapshots
+from harness.storage.runs import RunFolder
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -203,20 +204,21 @@ def cells():
 
 def test_weights_on_the_way_and_those_that_training_chose_are_measured(home):
     chosen = cells()[0]
-    table = pd.read_csv(table_of(home / chosen.path, "layer_use"))
+    table = pd.read_csv(RunFolder(home / chosen.path).table_file("layer_use"))
     kept = table[table["weights"] == "snapshot"]
     assert list(kept["update"].unique()) == snapshots.updates(chosen.training)
     final = table[table["weights"] == "trained"]
-    assert list(final["update"]) == [runs.read_status(home / chosen.path)["best_update"]] * 2
+    assert list(final["update"]) == [RunFolder(home / chosen.path).status()["best_update"]] * 2
     assert list(final["layer"]) == [1, 2]
     assert list(final["n_units"]) == [6, 4]
     assert set(table["n_rows"]) == {50}
-    assert set(pd.read_csv(table_of(home / cells()[2].path, "layer_use"))["weights"]) == {"trained"}
+    assert set(pd.read_csv(RunFolder(home / cells()[2].path).table_file("layer_use"))["weights"]) == {"trained"}
 
 
 def test_equal_weights_have_equal_numbers(home):
     """The last weights on the way are those that training chose, where it never did better before."""
-    table = pd.read_csv(table_of(home / cells()[0].path, "layer_use")).set_index(["weights", "update", "layer"])
+    table = pd.read_csv(RunFolder(home / cells()[0].path).table_file("layer_use"))
+    table = table.set_index(["weights", "update", "layer"])
     best = table.loc["trained"].index[0][0]
     if best in table.loc["snapshot"].index.get_level_values("update"):
         pd.testing.assert_frame_equal(table.loc[("snapshot", best)], table.loc[("trained", best)])
@@ -229,7 +231,7 @@ def test_the_figure_shows_every_layer(home, tmp_path):
     assert set(zip(frame["method"], frame["layer"], frame["n_units"], strict=True)) == {
         (method, *layer) for method in ("bihm", "rws") for layer in ((1, 6), (2, 4))
     }
-    tables = [pd.read_csv(table_of(home / each.path, "layer_use")) for each in cells()[:2]]
+    tables = [pd.read_csv(RunFolder(home / each.path).table_file("layer_use")) for each in cells()[:2]]
     mean = np.mean([table[table["weights"] == "trained"][["live", "information"]] for table in tables], axis=0)
     final = frame[(frame["method"] == "bihm") & (frame["weights"] == "trained")].set_index(["metric", "layer"])
     assert list(final["n_seeds"]) == [2] * 6
@@ -266,7 +268,7 @@ def test_the_report_counts_layers_in_use(home, tmp_path):
     write.write_figure("figure_layer_use", ASKED, [cell("nade")], home, tmp_path)
     assert layers_in_use(tmp_path) == []
     write.write_figure("figure_layer_use", ASKED, cells(), home, tmp_path)
-    table = pd.read_csv(table_of(home / cells()[2].path, "layer_use"))
+    table = pd.read_csv(RunFolder(home / cells()[2].path).table_file("layer_use"))
     (model,) = (each for each in layers_in_use(tmp_path) if each.method == "rws")
     assert (model.dataset, model.title, model.variant) == ("patterns", "RWS - SBN", "")
     assert model.live == ", ".join(f"{row.live}/{row.n_units}" for row in table.itertuples())

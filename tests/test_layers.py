@@ -11,13 +11,14 @@ from cells import NO_CELLS, cell, patterns
 
 from harness.evaluation.analyses import layer_features
 from harness.evaluation.evaluate import evaluate
-from harness.evaluation.manifest import OK, table_of
+from harness.evaluation.manifest import OK
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import analyses_of
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Batch
 from harness.reporting.figures import figure_depth, write
-from harness.storage import runs
+from harness.storage.records import read_json
+from harness.storage.runs import RunFolder
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -114,8 +115,8 @@ def trained(tmp_path_factory):
 
 def test_rows_of_an_ablation_have_the_likelihoods_that_the_evaluation_measured(home):
     run = home / replace(cell(), **SHORT).path
-    table = pd.read_csv(table_of(run, "ablation"))
-    measured = {row["metric"]: row for row in runs.read_json(run / "metrics.json")["rows"]}
+    table = pd.read_csv(RunFolder(run).table_file("ablation"))
+    measured = {row["metric"]: row for row in read_json(run / "metrics.json")["rows"]}
     for metric in ("log p", "log p~*"):
         values = table.loc[table["metric"] == metric, "value"]
         ours, theirs = values.mean(), measured[f"-{metric}"]
@@ -133,7 +134,7 @@ def test_figures_of_ablations_show_differences_to_the_whole_model(home, tmp_path
     for metric in ("log p", "log p~*"):
         means = {}
         for each in cells:
-            table = pd.read_csv(table_of(home / each.path, "ablation"))
+            table = pd.read_csv(RunFolder(home / each.path).table_file("ablation"))
             means.setdefault(each.variant, []).append(table.loc[table["metric"] == metric, "value"].mean())
         expected = np.mean(means["all layers"]) - np.mean(means["without layer 2"])
         assert found["value"][metric] == pytest.approx(expected)

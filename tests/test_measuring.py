@@ -12,7 +12,8 @@ from cells import cell, patterns
 from harness.evaluation.measure import measure
 from harness.method import Batch, Method
 from harness.plugins.registry import build
-from harness.storage import pieces, runs
+from harness.storage import pieces
+from harness.storage.runs import NO_LIKELIHOOD
 
 CPU = torch.device("cpu")
 MODELS = {"eonade": {"hidden": [5], "n_orders": 2}, "rbm": {"hidden": 4}}
@@ -139,7 +140,7 @@ def test_without_labels_there_are_the_metrics_of_rows():
     assert {"-log p", "bound -log p*", "-2 log Z"} <= set(found)
     assert not {"error", "-log p(y|x)", "-log p~*(y|x)"} & set(found)
     found = measured(*model_of("label_mlp"), data)
-    assert found[""]["status"] == runs.NO_LIKELIHOOD
+    assert found[""]["status"] == NO_LIKELIHOOD
     assert found[""]["message"] == "label_mlp predicts labels, and patterns has none"
 
 

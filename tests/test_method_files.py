@@ -12,7 +12,7 @@ from harness.plugins import registry
 from harness.plugins.listing import Listed, listed
 from harness.plugins.registry import build, method_class, method_names, origin, use_files
 from harness.settings import config
-from harness.storage import runs
+from harness.storage.records import read_json
 
 METHOD = """
 import torch
@@ -101,7 +101,7 @@ def test_it_is_trained_and_measured(mine, tmp_path):
     assert main(["datasets", "--fetch", "connect4", "--settings", settings]) == 0
     cell = ["--dataset", "connect4", "--method", "mine", "--run", str(run), "--settings", settings]
     assert main(["run", *cell]) == 0
-    (row,) = runs.read_json(run / "metrics.json")["rows"]
+    (row,) = read_json(run / "metrics.json")["rows"]
     assert (row["metric"], row["title"], row["status"]) == ("-log p", "Mine", "ok")
 
 
@@ -170,7 +170,7 @@ def test_a_method_that_cannot_be_imported_is_a_failed_cell(text, mine, tmp_path)
     record = tmp_path / "connect4.json"
     record.write_text('{"available": true, "digest": "0"}')
     assert main(["record-failure", *cell, "--data-record", str(record), "--exit-code", "1"]) == 0
-    (row,) = runs.read_json(tmp_path / "run" / "metrics.json")["rows"]
+    (row,) = read_json(tmp_path / "run" / "metrics.json")["rows"]
     title = "Mine" if "no_such_package" in text else "mine"
     assert (row["status"], row["title"]) == ("failed", title)
 

@@ -14,7 +14,8 @@ from harness.errors import ConfigError
 from harness.evaluation.evaluate import evaluate
 from harness.method import Batch, capabilities
 from harness.plugins.registry import build
-from harness.storage import runs
+from harness.storage.records import read_json
+from harness.storage.runs import OK
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -167,7 +168,7 @@ def test_capabilities_are_those_of_a_closed_form():
 
 def test_it_is_trained_stored_and_measured(tmp_path):
     chosen = cell("mixture", {"components": 3})
-    assert train(chosen, patterns(), tmp_path, CPU) == runs.OK
+    assert train(chosen, patterns(), tmp_path, CPU) == OK
     (row,) = evaluate(tmp_path, chosen, patterns(), CPU, "smoke")
     assert (row["metric"], row["estimator"], row["n_rows"]) == ("-log p", "exact", 60)
-    assert runs.read_json(tmp_path / "status.json")["train_seconds"] > 0
+    assert read_json(tmp_path / "status.json")["train_seconds"] > 0

@@ -12,7 +12,7 @@ from harness.errors import ConfigError
 from harness.plugins.listing import listed
 from harness.plugins.registry import method_class, use_files
 from harness.settings import config
-from harness.storage import runs
+from harness.storage.runs import OK
 from harness.training.train import train
 from harness.verify import CHECKS, Subject, run_check
 
@@ -48,7 +48,7 @@ def test_it_is_named_by_its_name(written):
 
 def test_it_learns(written, tmp_path):
     chosen = cell("deep_thing", {"latent": 3, "hidden": 10})
-    assert train(chosen, patterns(), tmp_path / "run", torch.device("cpu")) == runs.OK
+    assert train(chosen, patterns(), tmp_path / "run", torch.device("cpu")) == OK
     curve = (tmp_path / "run" / "curve.csv").read_text().splitlines()
     losses = [float(line.split(",")[curve[0].split(",").index("valid_loss")]) for line in curve[1:]]
     assert losses[-1] < losses[0] - 1

@@ -11,8 +11,9 @@ from harness.errors import ConfigError
 from harness.evaluation.evaluate import evaluate
 from harness.plugins.registry import use_files
 from harness.reporting.tables import PlannedCell, write_tables
-from harness.storage import runs
 from harness.storage.measurements import NUMBERS
+from harness.storage.records import read_json
+from harness.storage.runs import OK
 from harness.training.train import train
 
 HEAD = """
@@ -67,11 +68,11 @@ def _dreamer(tmp_path):
 @pytest.mark.parametrize("trained_by", TRAINED_BY)
 def test_it_is_trained_and_says_why_it_is_not_measured(trained_by, dreamer, tmp_path):
     run, chosen = tmp_path / "run", dreamer(trained_by)
-    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert train(chosen, patterns(), run, CPU) == OK
     (row,) = evaluate(run, chosen, patterns(), CPU, "smoke")
     assert (row["metric"], row["value"], row["status"]) == ("", None, "no likelihood")
     assert row["message"] == "dreamer has none of log_prob, log_weights, log_unnormalised and log_label_prob"
-    assert runs.read_json(run / "status.json")["status"] == "ok"
+    assert read_json(run / "status.json")["status"] == "ok"
 
 
 def test_its_own_loss_decides_when_training_ends(dreamer, tmp_path):

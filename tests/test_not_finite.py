@@ -18,8 +18,9 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
 from harness.plugins.registry import build
 from harness.reporting.tables.pooling import pool, rows_by_cell
-from harness.storage import runs
 from harness.storage.collect import read_metrics
+from harness.storage.records import read_json
+from harness.storage.runs import OK, RunFolder
 
 CPU = torch.device("cpu")
 MODELS = {"rbm": {"hidden": 4}}
@@ -33,9 +34,8 @@ def broken(method, run, value=math.nan, parameter=0):
     model = build(method, patterns().n_features, dict(of_model.model))
     with torch.no_grad():
         list(model.parameters())[parameter].fill_(value)
-    runs.save_model(run / "model.safetensors", model, of_model)
-    digest = runs.file_digest(run / "model.safetensors")
-    runs.write_status(run, runs.OK, model_sha256=digest, n_updates=0)
+    digest = RunFolder(run).save_model(model, of_model)
+    RunFolder(run).write_status(OK, model_sha256=digest, n_updates=0)
     return of_model
 
 
@@ -49,7 +49,7 @@ def test_what_is_not_finite_has_diverged_and_has_no_error(method, tmp_path):
         assert row["status"] == "diverged"
         assert row["message"].startswith(f"{row['metric']} came out as nan")
         assert all(row[name] is None for name in ERRORS)
-    frame = per_row.read(tmp_path).to_pandas()
+    frame = per_row.read(RunFolder(tmp_path)).to_pandas()
     assert len(frame) > 0
     assert frame["mc_error"].isna().all()
 
@@ -68,7 +68,7 @@ def test_a_row_without_a_value_is_counted_and_other_numbers_stay(tmp_path, monke
     alike = (patterns().test == patterns().test[0]).all(1)
     monkeypatch.setattr(type(build("vimco", 12, dict(of_model.model))), "log_weights", log_weights)
     found = {row["metric"]: row for row in evaluate(tmp_path, of_model, patterns(), CPU, "smoke")}
-    frame = per_row.read(tmp_path).to_pandas().astype({"metric": str})
+    frame = per_row.read(RunFolder(tmp_path)).to_pandas().astype({"metric": str})
     of_p = frame[frame["metric"] == "-log p"]
     assert np.isinf(of_p["value"]).tolist() == alike[of_p["row"]].tolist()
     assert of_p["mc_error"].isna().tolist() == alike[of_p["row"]].tolist()
@@ -89,12 +89,12 @@ def test_tables_say_so(tmp_path):
 
 def test_the_command_tells_it_and_succeeds(tmp_path, monkeypatch, capsys):
     of_model = broken("vimco", tmp_path)
-    monkeypatch.setattr(cli.cells, "cell_of", lambda *_: (of_model, tmp_path))
+    monkeypatch.setattr(cli.cells, "cell_of", lambda *_: (of_model, RunFolder(tmp_path)))
     monkeypatch.setattr(data, "obtain", lambda *_: patterns())
     assert cli.main(["evaluate", "--dataset", "adult", "--method", "vimco"]) == 0
     said = capsys.readouterr().err
     assert "-log p: diverged: -log p came out as nan, not finite on 40 of 40 test rows" in said
-    assert runs.read_json(tmp_path / "metrics.json")["rows"][0]["status"] == "diverged"
+    assert read_json(tmp_path / "metrics.json")["rows"][0]["status"] == "diverged"
 
 
 def alike(n_different=0):
@@ -109,8 +109,8 @@ def test_samples_are_not_compared_where_all_rows_are_alike(tmp_path):
     of_model = cell("vimco")
     torch.manual_seed(3)
     model = build("vimco", 16, dict(of_model.model))
-    runs.save_model(tmp_path / "model.safetensors", model, of_model)
-    runs.write_status(tmp_path, runs.OK, model_sha256=runs.file_digest(tmp_path / "model.safetensors"), n_updates=0)
+    digest = RunFolder(tmp_path).save_model(model, of_model)
+    RunFolder(tmp_path).write_status(OK, model_sha256=digest, n_updates=0)
     evaluate(tmp_path, of_model, alike(), CPU, "smoke")
     planned = Planned("sample_quality", {"rows": 20, "sweeps": [0], "proposals": 2, "classifier_rows": 100}, ())
     found = analyse_cell(tmp_path, of_model, [planned], alike, CPU, strict=True)["sample_quality"]

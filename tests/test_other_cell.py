@@ -15,8 +15,8 @@ from harness.errors import DataError
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
-from harness.storage import runs
 from harness.storage.collect import read_metrics
+from harness.storage.runs import UNAVAILABLE, RunFolder
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def test_other_settings_are_one_line_of_error(trained, tmp_path, capsys, verb, e
     before = (tmp_path / "run/metrics.json").read_bytes()
     assert main([verb, *words(changed(settings, entry), tmp_path / "run")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    digest = runs.read_status(run)["training_digest"]
+    digest = RunFolder(run).status()["training_digest"]
     assert line.startswith(f"harness: {tmp_path / 'run'}/status.json: expected training digest ")
     assert f"({expected}), found {digest} ({found}" in line
     assert (tmp_path / "run/metrics.json").read_bytes() == before
@@ -75,7 +75,7 @@ def test_another_method_is_named(trained, capsys, verb):
     assert main([verb, *words(settings, run, method="factorised")]) == 1
     assert 'method "factorised"' in (line := capsys.readouterr().err)
     assert 'method "nade"' in line
-    assert runs.read_rows(run)[0]["method"] == "nade"
+    assert RunFolder(run).measurements()[0]["method"] == "nade"
 
 
 def test_the_tables_of_other_settings_are_refused(trained, tmp_path, capsys):
@@ -115,9 +115,9 @@ def test_callers_from_python_are_told_as_well(tmp_path):
 
 
 def test_a_run_without_a_model_is_told_by_its_configuration(tmp_path):
-    runs.write_config(tmp_path, cell("nade"))
-    runs.write_status(tmp_path, runs.UNAVAILABLE, "no data")
-    assert evaluate(tmp_path, cell("nade"), None, CPU, "smoke")[0]["status"] == runs.UNAVAILABLE
+    RunFolder(tmp_path).write_config(cell("nade"))
+    RunFolder(tmp_path).write_status(UNAVAILABLE, "no data")
+    assert evaluate(tmp_path, cell("nade"), None, CPU, "smoke")[0]["status"] == UNAVAILABLE
     with pytest.raises(DataError, match=r"config\.json: expected training digest .*\(model\.hidden 7\)"):
         evaluate(tmp_path, cell("nade", {"hidden": 7}), None, CPU, "smoke")
 
@@ -136,8 +136,8 @@ def test_measurements_of_a_model_that_was_trained_again_since_are_not_gathered(t
     train(of_model, data, run, CPU)
     evaluate(run, of_model, data, CPU, "smoke")
     assert len(read_metrics([of_model], tmp_path))
-    status = runs.read_status(run)
+    status = RunFolder(run).status()
     words_of = status.pop("status"), status.pop("message")
-    runs.write_status(run, *words_of, **{**status, "model_sha256": "0" * 64})  # as by another training
+    RunFolder(run).write_status(*words_of, **{**status, "model_sha256": "0" * 64})  # as by another training
     with pytest.raises(DataError, match=r"metrics\.json: expected measurements of the model of sha256 0000"):
         read_metrics([of_model], tmp_path)

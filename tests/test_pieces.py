@@ -15,6 +15,7 @@ from harness.errors import InterruptedMeasuringError
 from harness.estimators import Estimates, LogZ2, importance_estimates, log_z2
 from harness.plugins.registry import build
 from harness.storage import pieces
+from harness.storage.runs import RunFolder
 
 CPU = torch.device("cpu")
 FACTS = {"model": "of tests"}
@@ -256,7 +257,7 @@ def without_times(rows):
 def test_a_measuring_process_killed_again_and_again(how, code, trained, tmp_path):
     cell, run = trained
     copy = copy_of(run, tmp_path / "run")
-    codes = disturbed(["evaluate", *cell, "--run", str(copy)], copy / pieces.FILE_NAME, how, kills=4)
+    codes = disturbed(["evaluate", *cell, "--run", str(copy)], RunFolder(copy).pieces_file, how, kills=4)
     assert codes == [code] * 4 + [0]
     expected, found = (json.loads((folder / "metrics.json").read_text())["rows"] for folder in (run, copy))
     assert without_times(found) == without_times(expected)

@@ -17,7 +17,9 @@ from harness.evaluation.evaluate import evaluate
 from harness.method import Batch, capabilities
 from harness.plugins.registry import build
 from harness.settings.config import Phase
-from harness.storage import runs
+from harness.storage import weights
+from harness.storage.records import file_digest
+from harness.storage.runs import OK
 from harness.training.step import UpdateStep
 from harness.training.train import InterruptedRunError, _Run, train
 
@@ -204,14 +206,14 @@ def measured(run, chosen):
 def test_training_is_measured_with_the_error_of_log_z(kind, tmp_path):
     chosen = rbm_cell(kind)
     chosen = replace(chosen, evaluation=replace(chosen.evaluation, z_outer=100, z_inner=100))
-    assert train(chosen, patterns(), tmp_path, CPU) == runs.OK
+    assert train(chosen, patterns(), tmp_path, CPU) == OK
     curve = pd.read_csv(tmp_path / "curve.csv")
     assert curve.valid_loss.min() < curve.valid_loss.iloc[0]
     rows = measured(tmp_path, chosen)
     assert set(rows) == {"-log p", "log Z"}
     nll, log_z = rows["-log p"], rows["log Z"]
     model = build("rbm", 12, dict(chosen.model))
-    runs.load_model(tmp_path / "model.safetensors", model, runs.file_digest(tmp_path / "model.safetensors"))
+    weights.load(tmp_path / "model.safetensors", model, file_digest(tmp_path / "model.safetensors"))
     model.double()
     x = torch.from_numpy(patterns().test).double()
     assert abs(log_z["value"] - exact_log_z(model).item()) < 4 * log_z["sem"]
@@ -229,7 +231,7 @@ def test_an_unreliable_log_z_is_remarked(tmp_path):
     chosen = replace(chosen, evaluation=replace(chosen.evaluation, z_outer=4, z_inner=1))
     train(chosen, patterns(), tmp_path, CPU)
     for row in measured(tmp_path, chosen).values():
-        assert row["status"] == runs.OK
+        assert row["status"] == OK
         assert "effective chains of 4" in row["message"]
 
 
@@ -250,13 +252,13 @@ def test_stopping_and_going_on_changes_no_bit(kind, stop_after, tmp_path, monkey
     """Persistent chains and counted rows are in the checkpoint."""
     chosen = rbm_cell(kind, checkpoint_every_s=1e9)
     for name in ("first", "second"):
-        assert train(chosen, patterns(), tmp_path / name, CPU) == runs.OK
+        assert train(chosen, patterns(), tmp_path / name, CPU) == OK
     monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", stop_after)
     with pytest.raises(InterruptedRunError):
         train(chosen, patterns(), tmp_path / "stopped", CPU)
     monkeypatch.setattr(StoppingRun, "stop_after", -1)
-    assert train(chosen, patterns(), tmp_path / "stopped", CPU) == runs.OK
+    assert train(chosen, patterns(), tmp_path / "stopped", CPU) == OK
     models = {(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second", "stopped")}
     assert len(models) == 1
     curves = [pd.read_csv(tmp_path / name / "curve.csv").drop(columns="seconds") for name in ("first", "stopped")]

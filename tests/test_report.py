@@ -17,7 +17,7 @@ from harness.reporting.report import claims, write_report
 from harness.reporting.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
 from harness.reporting.report.markup import prose
 from harness.reporting.tables import PlannedCell
-from harness.storage import runs
+from harness.storage.runs import OK, RunFolder
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -322,9 +322,9 @@ def label_errors(results, *found):
         for seed in range(2):
             chosen = replace(cell(method), dataset=MNIST, variant=variant, seed=seed)
             run = results / "runs" / chosen.path
-            runs.write_config(run, chosen)
+            RunFolder(run).write_config(chosen)
             facts = {"best_validation": loss + 0.01 * seed, "training_digest": chosen.training_digest}
-            runs.write_status(run, runs.OK, **facts)
+            RunFolder(run).write_status(OK, **facts)
 
 
 @pytest.mark.parametrize(("alone", "verdict"), [(0.09, HOLDS), (0.05, FAILS), (0.072, UNDECIDED)], ids=str)

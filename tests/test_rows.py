@@ -19,7 +19,9 @@ from harness.evaluation import per_row
 from harness.evaluation.evaluate import evaluate, record_failure
 from harness.evaluation.per_row import RowValues, keep_part
 from harness.plugins.registry import build
-from harness.storage import runs
+from harness.storage import weights
+from harness.storage.records import file_digest, read_json
+from harness.storage.runs import OK, ROWS_DIGEST, UNAVAILABLE, RunFolder
 from harness.training.train import train
 
 CPU = torch.device("cpu")
@@ -42,9 +44,8 @@ def untrained(method, run, n_samples=30, rows=40):
     of_model = cell(method, MODELS.get(method))
     of_model = replace(of_model, evaluation=replace(of_model.evaluation, n_samples=n_samples, rows=rows))
     model = build(method, patterns().n_features, dict(of_model.model))
-    runs.save_model(run / "model.safetensors", model, of_model)
-    digest = runs.file_digest(run / "model.safetensors")
-    runs.write_status(run, runs.OK, model_sha256=digest, n_updates=0)
+    digest = RunFolder(run).save_model(model, of_model)
+    RunFolder(run).write_status(OK, model_sha256=digest, n_updates=0)
     return of_model
 
 
@@ -55,7 +56,7 @@ def measured(method, run, **options):
 
 
 def frame_of(run):
-    return per_row.read(run).to_pandas().astype({"metric": str})
+    return per_row.read(RunFolder(run)).to_pandas().astype({"metric": str})
 
 
 @pytest.mark.parametrize("method", WITH_ROWS)
@@ -76,7 +77,7 @@ def test_the_mean_over_the_rows_is_the_measured_value(method, tmp_path):
         elif method != "rbm":  # whose rows share one error
             mean_error = math.sqrt((rows["mc_error"].astype(float) ** 2).sum()) / len(rows)
             assert mean_error == pytest.approx(found[metric]["mc_error"], rel=1e-5)
-    assert {row["model_sha256"] for row in found.values()} == {runs.file_digest(tmp_path / "model.safetensors")}
+    assert {row["model_sha256"] for row in found.values()} == {file_digest(tmp_path / "model.safetensors")}
 
 
 def test_row_numbers_are_those_of_the_test_split(tmp_path):
@@ -85,7 +86,7 @@ def test_row_numbers_are_those_of_the_test_split(tmp_path):
     frame = frame_of(tmp_path / "all")
     assert frame["row"].tolist() == list(range(60))
     model = build("nade", 12, dict(of_model.model))
-    runs.load_model(tmp_path / "all/model.safetensors", model, runs.file_digest(tmp_path / "all/model.safetensors"))
+    weights.load(tmp_path / "all/model.safetensors", model, file_digest(tmp_path / "all/model.safetensors"))
     x = torch.from_numpy(patterns().test[17:18]).float()
     assert -model.log_prob(x).item() == pytest.approx(frame["value"][17], rel=1e-5)
 
@@ -93,7 +94,7 @@ def test_row_numbers_are_those_of_the_test_split(tmp_path):
     labels = frame_of(tmp_path / "labels").query("metric == 'error'")
     model = build("label_logistic", 12, dict(of_model.model))
     path = tmp_path / "labels/model.safetensors"
-    runs.load_model(path, model, runs.file_digest(path))
+    weights.load(path, model, file_digest(path))
     guesses = model.log_label_prob(torch.from_numpy(patterns().test).float()).argmax(1).numpy()
     assert labels["value"].tolist() == (guesses != patterns().test_labels).tolist()
 
@@ -113,7 +114,7 @@ def test_a_part_of_the_rows_is_named_by_what_they_are(tmp_path):
     of_model, _ = measured("bihm", tmp_path, n_samples=2000)
     model = build("bihm", 12, dict(of_model.model))
     path = tmp_path / "model.safetensors"
-    runs.load_model(path, model, runs.file_digest(path))
+    weights.load(path, model, file_digest(path))
     frame = frame_of(tmp_path).query("metric == '-log p'")
     x = torch.from_numpy(patterns().test[frame["row"].to_numpy()]).float()
     other = importance_estimates(model, x, 4000, torch.Generator().manual_seed(1), 4096)
@@ -135,15 +136,15 @@ def test_a_measurement_that_fails_leaves_nothing_of_the_one_before(tmp_path, mon
         with pytest.raises(RuntimeError, match="broken"):
             evaluate(tmp_path, of_model, patterns(), CPU, "smoke")
     assert not (tmp_path / "metrics.json").exists()
-    assert not (tmp_path / per_row.FILE).exists()
+    assert not RunFolder(tmp_path).rows_file.exists()
 
     written = []
     with monkeypatch.context() as patched:  # the rows are there before the file that says so
-        for module, name in ((per_row, "write"), (evaluation, "write_json")):
-            real = getattr(module, name)
-            patched.setattr(module, name, lambda *a, real=real, name=name: (written.append(name), real(*a))[1])
+        for owner, name in ((per_row, "write"), (RunFolder, "write_measurements")):
+            real = getattr(owner, name)
+            patched.setattr(owner, name, lambda *a, real=real, name=name: (written.append(name), real(*a))[1])
         evaluate(tmp_path, of_model, patterns(), CPU, "smoke")
-    assert written == ["write", "write_json"]
+    assert written == ["write", "write_measurements"]
     pd.testing.assert_frame_equal(frame_of(tmp_path), before)
 
     record_failure(tmp_path, of_model, "smoke", "it crashed")
@@ -153,22 +154,22 @@ def test_a_measurement_that_fails_leaves_nothing_of_the_one_before(tmp_path, mon
 def test_rows_of_another_measurement_are_noticed(tmp_path):
     of_model = untrained("vimco", tmp_path)
     evaluate(tmp_path, of_model, patterns(), CPU, "smoke")
-    other = (tmp_path / per_row.FILE).read_bytes()
+    other = RunFolder(tmp_path).rows_file.read_bytes()
     measured_again = replace(of_model, evaluation=replace(of_model.evaluation, rows=20))
     evaluate(tmp_path, measured_again, patterns(), CPU, "smoke")
-    (tmp_path / per_row.FILE).write_bytes(other)
+    RunFolder(tmp_path).rows_file.write_bytes(other)
     with pytest.raises(DataError, match=r"rows.parquet: expected sha256 .* as metrics.json has it"):
-        per_row.read(tmp_path)
-    (tmp_path / per_row.FILE).unlink()
+        per_row.read(RunFolder(tmp_path))
+    RunFolder(tmp_path).rows_file.unlink()
     with pytest.raises(DataError, match=r"rows.parquet: expected a file of sha256 .* as metrics.json has it"):
-        per_row.read(tmp_path)
-    old = {key: value for key, value in runs.read_json(tmp_path / "metrics.json").items() if key != per_row.DIGEST}
+        per_row.read(RunFolder(tmp_path))
+    old = {key: value for key, value in read_json(tmp_path / "metrics.json").items() if key != ROWS_DIGEST}
     (tmp_path / "metrics.json").write_text(json.dumps(old), encoding="utf-8")
-    assert per_row.read(tmp_path) is None  # measured before there were any
+    assert per_row.read(RunFolder(tmp_path)) is None  # measured before there were any
 
 
 def test_a_run_without_a_model_has_no_rows(tmp_path):
-    runs.write_status(tmp_path, runs.UNAVAILABLE, "no such data")
+    RunFolder(tmp_path).write_status(UNAVAILABLE, "no such data")
     evaluate(tmp_path, cell("vimco"), None, CPU, "smoke")
     assert len(frame_of(tmp_path)) == 0
 
@@ -217,8 +218,9 @@ def test_rows_take_little_room(tmp_path):
     """10,000 rows of five metrics whose digits are all noise: 8 bytes a value, 4 an error, and next to nothing else."""
     rng = np.random.default_rng(0)
     rows = np.sort(rng.choice(20_000, 10_000, replace=False))
-    per_row.write(tmp_path, [RowValues(str(i), rows, rng.normal(size=10_000), rng.random(10_000)) for i in range(5)])
-    assert (tmp_path / per_row.FILE).stat().st_size < 50_000 * 13
+    values = [RowValues(str(i), rows, rng.normal(size=10_000), rng.random(10_000)) for i in range(5)]
+    per_row.write(tmp_path / "rows.parquet", values)
+    assert (tmp_path / "rows.parquet").stat().st_size < 50_000 * 13
 
 
 def test_a_trained_cell_has_its_rows(tmp_path):

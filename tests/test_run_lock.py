@@ -11,15 +11,17 @@ import pytest
 
 from harness.errors import HarnessError
 from harness.storage import run_lock
+from harness.storage.runs import RunFolder
 
 WORKER = """
 import sys
 from pathlib import Path
 from harness.storage import run_lock
+from harness.storage.runs import RunFolder
 run_lock.POLL_S = 0.01
 folder = Path(sys.argv[1])
 for _ in range(int(sys.argv[2])):
-    with run_lock.alone_in(folder):
+    with RunFolder(folder).alone():
         (folder / "busy").touch(exist_ok=False)  # fails where another one is inside
         (folder / "count").write_text(str(int((folder / "count").read_text()) + 1))
         (folder / "busy").unlink()
@@ -27,8 +29,8 @@ for _ in range(int(sys.argv[2])):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from harness.storage import run_lock
-with run_lock.alone_in(Path(sys.argv[1])):
+from harness.storage.runs import RunFolder
+with RunFolder(Path(sys.argv[1])).alone():
     print("inside", flush=True)
     sys.stdin.read()
 """
@@ -58,7 +60,7 @@ def test_the_second_one_says_for_whom_it_waits(tmp_path, caplog, monkeypatch):
             first.communicate("")
 
     monkeypatch.setattr(run_lock.time, "sleep", end_the_first)
-    with caplog.at_level(logging.INFO), run_lock.alone_in(tmp_path):
+    with caplog.at_level(logging.INFO), RunFolder(tmp_path).alone():
         who = json.loads((tmp_path / ".lock").read_text())
     assert (who["process"], who["SLURM job"]) == (os.getpid(), "17")
     (message,) = caplog.messages
@@ -70,7 +72,7 @@ def test_a_killed_process_holds_nothing(tmp_path, caplog):
     first.send_signal(signal.SIGKILL)
     first.communicate()
     assert (tmp_path / ".lock").exists()
-    with caplog.at_level(logging.INFO), run_lock.alone_in(tmp_path):
+    with caplog.at_level(logging.INFO), RunFolder(tmp_path).alone():
         pass
     assert not caplog.messages
     assert not list(tmp_path.iterdir())
@@ -78,7 +80,7 @@ def test_a_killed_process_holds_nothing(tmp_path, caplog):
 
 def test_an_exception_lets_go(tmp_path):
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError), run_lock.alone_in(tmp_path):
+        with pytest.raises(ZeroDivisionError), RunFolder(tmp_path).alone():
             _ = 1 / 0
     assert not list(tmp_path.iterdir())
 
@@ -88,7 +90,7 @@ def test_without_file_locks_it_is_said(tmp_path, caplog, monkeypatch):
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("fcntl.flock", unsupported)
-    with caplog.at_level(logging.WARNING), run_lock.alone_in(tmp_path):
+    with caplog.at_level(logging.WARNING), RunFolder(tmp_path).alone():
         pass
     assert "file locks do not work here (Function not implemented)" in caplog.text
     assert not list(tmp_path.iterdir())
@@ -99,11 +101,11 @@ def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock").symlink_to(tmp_path / "precious")
     with pytest.raises(HarnessError, match=r"run/\.lock: expected to write it, found "):
-        run_lock.alone_in(tmp_path / "run").__enter__()
+        RunFolder(tmp_path / "run").alone().__enter__()
     assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HarnessError, match=r"expected to write it, found "):
-        run_lock.alone_in(tmp_path / "file" / "run").__enter__()
+        RunFolder(tmp_path / "file" / "run").alone().__enter__()

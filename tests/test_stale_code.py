@@ -21,9 +21,10 @@ from harness.evaluation.plan import Planned
 from harness.plugins import registry
 from harness.plugins.registry import use_files
 from harness.settings.config import ROOT
-from harness.storage import checkpoint, runs
+from harness.storage import checkpoint
 from harness.storage.method_code import MethodCode, code_of, in_one_line, training_key, version_of
-from harness.storage.records import file_digest
+from harness.storage.records import file_digest, read_json, write_json
+from harness.storage.runs import RunFolder
 from harness.storage.search import findings, trials
 from harness.training.train import InterruptedRunError, _Run, train
 
@@ -122,18 +123,18 @@ def _mine(tmp_path, monkeypatch):
 
 def forget_the_code(run):
     """What an earlier version, which did not record the code, would have left."""
-    status = runs.read_json(run / "status.json")
-    runs.write_json(run / "status.json", {key: status[key] for key in status if not key.startswith("method_")})
+    status = read_json(run / "status.json")
+    write_json(run / "status.json", {key: status[key] for key in status if not key.startswith("method_")})
 
 
 def test_a_training_records_version_and_source(mine, capsys):
     assert mine.train() == 0
-    status = runs.read_status(mine.run)
+    status = RunFolder(mine.run).status()
     assert (status["method_version"], status["method_source"]) == (1, file_digest(mine.file))
     assert MethodCode.recorded_in(status) == code_of("mine")
     mine.write(SECOND)
     assert mine.train() == 0
-    assert runs.read_status(mine.run)["method_version"] == 2
+    assert RunFolder(mine.run).status()["method_version"] == 2
     assert code_of("nade") == MethodCode(1, file_digest(ROOT / "methods/nade.py"))
     assert code_of("nonesuch") is None
 
@@ -149,7 +150,7 @@ def test_a_trial_by_other_code_is_not_copied(mine, capsys, caplog):
     assert f"{mine.trials}/learning_rate=0.1: was trained by other code of mine; not copied" in caplog.messages
     assert "was trained before" not in capsys.readouterr().err
     assert mine.bytes() != wrong
-    assert runs.read_status(mine.run)["method_source"] == file_digest(mine.file)
+    assert RunFolder(mine.run).status()["method_source"] == file_digest(mine.file)
 
 
 def test_a_cell_by_other_code_is_not_copied_as_a_trial(mine, caplog):
@@ -158,7 +159,7 @@ def test_a_cell_by_other_code_is_not_copied_as_a_trial(mine, caplog):
     assert mine.trial() == 0
     assert f"{mine.run}: was trained by other code of mine; not copied" in caplog.messages
     trial = mine.trials / "learning_rate=0.1"
-    assert runs.read_status(trial)["method_source"] == file_digest(mine.file)
+    assert RunFolder(trial).status()["method_source"] == file_digest(mine.file)
     assert (trial / "model.safetensors").read_bytes() != mine.bytes()
 
 
@@ -333,12 +334,12 @@ def test_a_checkpoint_by_other_code_is_not_continued(mine, tmp_path, caplog):
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     shutil.rmtree(run)
     stopped()
-    _without_code(run / checkpoint.FILE_NAME, f"{here.training_digest} 0 cpu")
+    _without_code(RunFolder(run).checkpoint_file, f"{here.training_digest} 0 cpu")
     caplog.clear()
     train(here, patterns(), run, CPU)  # as an earlier version had begun it
     assert told not in caplog.messages
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
-    assert "method_source" not in runs.read_status(run)
+    assert "method_source" not in RunFolder(run).status()
 
 
 def _without_code(path, digest):
@@ -422,7 +423,7 @@ def test_a_process_that_goes_on_records_the_code_that_it_imported(mine, tmp_path
     digest = file_digest(mine.file)
     mine.file.write_text(MENDED)  # and the class stays as it was
     train(here, patterns(), tmp_path / "second", CPU)
-    assert runs.read_status(tmp_path / "second")["method_source"] == digest
+    assert RunFolder(tmp_path / "second").status()["method_source"] == digest
 
 
 def test_many_cells_are_one_line():
@@ -469,7 +470,7 @@ def test_the_workflow_names_other_code_and_trains_other_versions_again(tmp_path)
     output = flow("tables", "searches")
     assert "harness: 1 cell and 2 trials of mine trained by version 1, not 2: connect4/mine/default/0, " in output
     assert (run / "model.safetensors").read_bytes() == right
-    assert runs.read_status(run)["method_version"] == 2
+    assert RunFolder(run).status()["method_version"] == 2
     assert pd.read_csv(flow.results / "searches.csv")["method_version"].tolist() == [2, 2]
     output = flow("tables", "searches")
     assert "Nothing to be done" in output

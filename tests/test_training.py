@@ -24,7 +24,9 @@ from harness.errors import ConfigError, DataError
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.measure import measure
 from harness.settings.config import Labels, Phase
-from harness.storage import checkpoint, runs, snapshots
+from harness.storage import checkpoint, snapshots, weights
+from harness.storage.records import file_digest
+from harness.storage.runs import DIVERGED, OK, TIMEOUT, RunFolder
 from harness.training.batches import Rows, TrainingBatches, balanced_rows
 from harness.training.flat import FlatParameters
 from harness.training.train import InterruptedRunError, _Run, new_model, train
@@ -37,7 +39,7 @@ def trained(tmp_path, method="bihm", **training):
     if method in WITH_LABELS:
         training["labels"] = LABELS
     run, chosen = tmp_path / method, cell(method, **training)
-    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert train(chosen, patterns(), run, CPU) == OK
     return run, chosen
 
 
@@ -45,7 +47,7 @@ def trained(tmp_path, method="bihm", **training):
 def test_every_method_learns_is_stored_and_measured(method, tmp_path):
     run, chosen = trained(tmp_path, method)
     assert {path.name for path in run.iterdir()} == {"config.json", "curve.csv", "model.safetensors", "status.json"}
-    assert runs.read_config(run / "config.json") == chosen
+    assert RunFolder(run).config() == chosen
     curve = pd.read_csv(run / "curve.csv")
     if method != "factorised":
         assert curve.valid_loss.min() < curve.valid_loss.iloc[0]
@@ -104,11 +106,11 @@ def test_stopping_and_going_on_changes_no_bit(method, stop_after, tmp_path, monk
         train(chosen, patterns(), run, CPU)
     assert not (run / "status.json").exists()
     monkeypatch.setattr(StoppingRun, "stop_after", -1)
-    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert train(chosen, patterns(), run, CPU) == OK
     assert (run / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
     curves = [pd.read_csv(folder / "curve.csv").drop(columns="seconds") for folder in (run, undisturbed)]
     pd.testing.assert_frame_equal(*curves)
-    assert not (run / checkpoint.FILE_NAME).exists()
+    assert not RunFolder(run).checkpoint_file.exists()
 
 
 def test_snapshots_are_spaced_by_logarithms_and_change_no_weight(tmp_path):
@@ -129,9 +131,9 @@ def test_a_snapshot_holds_the_weights_after_its_update(tmp_path):
     short = tmp_path / "short"
     train(replace(chosen, training=until), patterns(), short, CPU)
     found, expected = new_model(chosen, 12), new_model(chosen, 12)
-    runs.load_model(snapshots.path_of(run, 16), found, runs.file_digest(snapshots.path_of(run, 16)))
-    path = snapshots.path_of(short, 16)
-    runs.load_model(path, expected, runs.file_digest(path))
+    RunFolder(run).load_snapshot(16, found, chosen)
+    path = RunFolder(short).snapshot_file(16)
+    weights.load(path, expected, file_digest(path))
     assert all(torch.equal(value, expected.state_dict()[name]) for name, value in found.state_dict().items())
 
 
@@ -146,7 +148,7 @@ def test_a_stopped_run_keeps_its_snapshots(method, tmp_path, monkeypatch):
     early = {path.name: path.stat().st_mtime_ns for path in (run / "snapshots").iterdir()}
     assert 2 < len(early) < len(snapshots.updates(chosen.training))
     monkeypatch.setattr(StoppingRun, "stop_after", -1)
-    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert train(chosen, patterns(), run, CPU) == OK
     for path in (undisturbed / "snapshots").iterdir():
         assert (run / "snapshots" / path.name).read_bytes() == path.read_bytes()
     assert {name: (run / "snapshots" / name).stat().st_mtime_ns for name in early} == early
@@ -154,23 +156,24 @@ def test_a_stopped_run_keeps_its_snapshots(method, tmp_path, monkeypatch):
 
 def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path, monkeypatch):
     run, chosen = trained(tmp_path, snapshots=8)
-    assert runs.is_trained(run, chosen, "0")
-    assert runs.is_trained(run, cell(), "0")
-    assert not runs.is_trained(run, cell(snapshots=9), "0")
-    path = snapshots.path_of(run, snapshots.updates(chosen.training)[1])
+    folder = RunFolder(run)
+    assert folder.is_trained(chosen, "0")
+    assert folder.is_trained(cell(), "0")
+    assert not folder.is_trained(cell(snapshots=9), "0")
+    path = folder.snapshot_file(snapshots.updates(chosen.training)[1])
     content = path.read_bytes()
     path.unlink()
-    assert not runs.is_trained(run, chosen, "0")
+    assert not folder.is_trained(chosen, "0")
     monkeypatch.setattr("harness.training.train._Run", StoppingRun)
     monkeypatch.setattr(StoppingRun, "stop_after", 33)
     with pytest.raises(InterruptedRunError):
         train(chosen, patterns(), run, CPU)
     path.unlink()  # a checkpoint alone cannot bring it back
-    snapshots.path_of(run, 12345).write_bytes(b"of another budget")
+    folder.snapshot_file(12345).write_bytes(b"of another budget")
     monkeypatch.setattr(StoppingRun, "stop_after", -1)
-    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert train(chosen, patterns(), run, CPU) == OK
     assert path.read_bytes() == content
-    assert not snapshots.path_of(run, 12345).exists()
+    assert not folder.snapshot_file(12345).exists()
 
 
 def test_three_sigkills_at_random_moments_change_no_byte(tmp_path):
@@ -234,9 +237,9 @@ def checkpoint_update(run):
     """Updates up to the newest checkpoint, -1 before the first."""
     from safetensors import safe_open
 
-    if not (run / checkpoint.FILE_NAME).exists():
+    if not RunFolder(run).checkpoint_file.exists():
         return -1
-    with safe_open(run / checkpoint.FILE_NAME, framework="pt") as file:
+    with safe_open(RunFolder(run).checkpoint_file, framework="pt") as file:
         return json.loads(file.metadata()["bihm-harness"])["state"]["update"]
 
 
@@ -258,7 +261,7 @@ def test_sigterm_leaves_a_checkpoint_and_the_code_of_a_stop(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 143
-    assert (run / checkpoint.FILE_NAME).exists()
+    assert RunFolder(run).checkpoint_file.exists()
     assert not (run / "status.json").exists()
 
 
@@ -268,7 +271,7 @@ def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(
     monkeypatch.setattr(StoppingRun, "stop_after", 33)
     with pytest.raises(InterruptedRunError):
         train(cell(), patterns(), run, CPU)
-    path = run / checkpoint.FILE_NAME
+    path = RunFolder(run).checkpoint_file
     other = cell(l1=2e-3)
     like = load_file(path)
     assert checkpoint.load(path, f"{cell().training_digest} 0 cpu", like, ("update",)) is not None
@@ -276,7 +279,7 @@ def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(
     path.write_bytes(path.read_bytes()[:100])
     assert checkpoint.load(path, f"{cell().training_digest} 0 cpu", like, ("update",)) is None
     monkeypatch.setattr(StoppingRun, "stop_after", -1)
-    assert train(cell(), patterns(), run, CPU) == runs.OK
+    assert train(cell(), patterns(), run, CPU) == OK
     fresh, _ = trained(tmp_path / "fresh")
     assert (run / "model.safetensors").read_bytes() == (fresh / "model.safetensors").read_bytes()
 
@@ -284,19 +287,19 @@ def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(
 def test_divergence_is_a_status_and_leaves_no_model(tmp_path):
     run = tmp_path / "run"
     chosen = cell("vae", phases=(Phase(60, 1e6, 1),))
-    assert train(chosen, patterns(), run, CPU) == runs.DIVERGED
+    assert train(chosen, patterns(), run, CPU) == DIVERGED
     assert not (run / "model.safetensors").exists()
     rows = evaluate(run, chosen, patterns(), CPU, "smoke")
-    assert [(row["metric"], row["value"], row["status"]) for row in rows] == [("", None, runs.DIVERGED)]
+    assert [(row["metric"], row["value"], row["status"]) for row in rows] == [("", None, DIVERGED)]
     assert "not finite" in rows[0]["message"]
 
 
 def test_time_limit_keeps_the_best_weights(tmp_path):
     run = tmp_path / "run"
     chosen = cell(time_limit_s=1e-6, validate_every=1)
-    assert train(chosen, patterns(), run, CPU) == runs.TIMEOUT
+    assert train(chosen, patterns(), run, CPU) == TIMEOUT
     rows = evaluate(run, chosen, patterns(), CPU, "smoke")
-    assert rows[0]["status"] == runs.TIMEOUT
+    assert rows[0]["status"] == TIMEOUT
     assert rows[0]["value"] is not None
 
 

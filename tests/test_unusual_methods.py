@@ -15,7 +15,9 @@ from harness.errors import ConfigError, HarnessError
 from harness.evaluation.evaluate import evaluate
 from harness.plugins.registry import build, use_files
 from harness.settings.config import Phase
-from harness.storage import runs, snapshots
+from harness.storage import snapshots, weights
+from harness.storage.records import file_digest, read_json
+from harness.storage.runs import OK, RunFolder
 from harness.training.step import UpdateStep
 from harness.training.train import InterruptedRunError, new_model, train
 
@@ -30,13 +32,13 @@ def _forget_files():
 
 def trained(run, chosen):
     """State of the model that training of a cell leaves in a folder."""
-    assert train(chosen, patterns(), run, CPU) == runs.OK
+    assert train(chosen, patterns(), run, CPU) == OK
     return state_of(run / "model.safetensors", chosen)
 
 
 def state_of(path, chosen):
     model = new_model(chosen, 12)
-    runs.load_model(path, model, runs.file_digest(path))
+    weights.load(path, model, file_digest(path))
     return model.state_dict()
 
 
@@ -111,14 +113,14 @@ def test_tied_weights_are_saved_kept_and_continued(tmp_path, monkeypatch):
     assert same(stopped_and_continued(tmp_path / "run", chosen, monkeypatch), undisturbed)
     for update in snapshots.updates(chosen.training):
         model = new_model(chosen, 12)
-        runs.load_snapshot(tmp_path / "run", update, model, chosen)
+        RunFolder(tmp_path / "run").load_snapshot(update, model, chosen)
         assert model.a.weight is model.b.weight
-    kept = runs.read_json(tmp_path / "run" / "status.json")
+    kept = read_json(tmp_path / "run" / "status.json")
     assert kept["n_parameters"] == 12 * 12 + 2 * 12
     copied = copy.deepcopy(model)
     assert copied.a.weight is copied.b.weight
-    runs.copy_training(tmp_path / "run", tmp_path / "copy", chosen)
-    assert runs.is_trained(tmp_path / "copy", chosen, "0")
+    RunFolder(tmp_path / "copy").copy_training(RunFolder(tmp_path / "run"), chosen)
+    assert RunFolder(tmp_path / "copy").is_trained(chosen, "0")
 
 
 @pytest.mark.parametrize(
@@ -323,7 +325,7 @@ def test_layers_with_two_modes_are_trained_in_one_and_validated_in_the_other(tmp
     assert same(continued, undisturbed)
     curve = pd.read_csv(tmp_path / "run" / "curve.csv")
     model = new_model(chosen, 12)
-    runs.load_model(path := tmp_path / "run" / "model.safetensors", model, runs.file_digest(path))
+    weights.load(path := tmp_path / "run" / "model.safetensors", model, file_digest(path))
     rows = StoppingRun(chosen, patterns(), tmp_path / "other", CPU).valid
     with torch.no_grad():
         expected = model.eval().validation_loss(rows, 1, torch.Generator()).mean().item()
@@ -337,7 +339,7 @@ def test_looks_at_the_validation_set_move_nothing(tmp_path):
         chosen = odd(tmp_path, LAYERS, phases=(Phase(90, 1e-2, 4),), validate_every=every, snapshots=1, patience=1000)
         run = tmp_path / f"{every}"
         trained(run, chosen)
-        last.append(state_of(snapshots.path_of(run, 90), chosen))
+        last.append(state_of(RunFolder(run).snapshot_file(90), chosen))
     assert same(*last)
 
 
@@ -383,11 +385,11 @@ def test_counts_of_progress_do_not_go_back_with_the_weights(tmp_path, monkeypatc
     body = body.replace("super().loss(batch, n_samples, generator)", f"{LOSS}.mean()")
     chosen = odd(tmp_path, body, snapshots=1)
     final = trained(tmp_path / "run", chosen)
-    last = state_of(snapshots.path_of(tmp_path / "run", 90), chosen)
+    last = state_of(RunFolder(tmp_path / "run").snapshot_file(90), chosen)
     assert (last["n_updates"], last["order"][0], last["mean"]) == (90, 30, 30.0)
     assert (final["n_updates"], final["order"][0], final["mean"]) == (0, 0, 0.0)  # the model is the best one, whole
     stopped_and_continued(tmp_path / "stopped", chosen, monkeypatch, stop_after=75)
-    assert same(state_of(snapshots.path_of(tmp_path / "stopped", 90), chosen), last)
+    assert same(state_of(RunFolder(tmp_path / "stopped").snapshot_file(90), chosen), last)
 
 
 def test_a_warm_up_is_not_begun_anew_by_the_next_phase(tmp_path):
@@ -397,4 +399,4 @@ def test_a_warm_up_is_not_begun_anew_by_the_next_phase(tmp_path):
     trained(tmp_path / "run", chosen)
     curve = pd.read_csv(tmp_path / "run" / "curve.csv")
     assert not curve[curve.phase == 1].best.any()
-    assert state_of(snapshots.path_of(tmp_path / "run", 90), chosen)["n_updates"] == 90
+    assert state_of(RunFolder(tmp_path / "run").snapshot_file(90), chosen)["n_updates"] == 90

@@ -19,7 +19,8 @@ import yaml
 from harness.cli import workflow
 from harness.compute.places import ROOT
 from harness.settings.config import load_settings
-from harness.storage import runs
+from harness.storage.records import read_json
+from harness.storage.runs import RunFolder
 
 PRESET = "smoke"
 BUDGET = {
@@ -90,14 +91,14 @@ class Workflow:
     def recorded_settings(self):
         """The file that jobs of a call with the present settings read."""
         mine = load_settings(self.settings)
-        (path,) = (path for path in (self.results / "settings").iterdir() if runs.read_json(path) == mine)
+        (path,) = (path for path in (self.results / "settings").iterdir() if read_json(path) == mine)
         return path
 
     def run(self, path="connect4/bihm/default/0"):
         return self.results / "runs" / path
 
     def status(self, path):
-        return runs.read_json(self.run(path) / "status.json")
+        return read_json(self.run(path) / "status.json")
 
     def killed_once(self, condition):
         """Run to the trained models; SIGKILL Snakemake and its jobs when the condition holds."""
@@ -169,7 +170,7 @@ def test_damaged_records_are_told_and_made_again(done, name):
     output = done("train", "tables")
     assert f"{(run / name).relative_to(done.folder)}: expected the content that was written" in output
     assert "made again" in output
-    assert runs.read_status(run)["status"] == runs.read_rows(run)[0]["status"] == "ok"
+    assert RunFolder(run).status()["status"] == RunFolder(run).measurements()[0]["status"] == "ok"
     assert (run / "model.safetensors").read_bytes() == weights
     assert "Nothing to be done" in done("train", "tables")
 
@@ -241,7 +242,7 @@ def test_every_step_can_be_repeated_by_hand(done, tmp_path):
     original = done.run()
     assert (run / "model.safetensors").read_bytes() == (original / "model.safetensors").read_bytes()
     values = [
-        [(row["metric"], row["value"]) for row in runs.read_json(folder / "metrics.json")["rows"]]
+        [(row["metric"], row["value"]) for row in read_json(folder / "metrics.json")["rows"]]
         for folder in (run, original)
     ]
     assert values[0] == values[1]
@@ -280,10 +281,10 @@ def test_a_crash_becomes_a_status_and_is_tried_again(tmp_path):
     assert flow.table().loc["connect4", "factorised", "", "-log p"].status == "ok"
     assert flow.status(path)["status"] == "failed"
     assert "training ended with exit code 1, see " in flow.status(path)["message"]
-    assert runs.crashes(flow.run(path)) == 1
+    assert RunFolder(flow.run(path)).crashes.count() == 1
     assert flow.jobs("tables")["run_model"] == 1
     flow("tables")
-    assert runs.crashes(flow.run(path)) == 2
+    assert RunFolder(flow.run(path)).crashes.count() == 2
     assert flow.jobs("tables")["run_model"] == 1
     (tmp_path / "mended").touch()
     flow("tables")
@@ -301,7 +302,7 @@ def test_a_mistake_that_only_a_cell_can_find_stops_the_run_with_its_line(tmp_pat
     assert expected in output.splitlines()
     run = flow.run("connect4/iwae/default/0")
     assert not (run / "metrics.json").exists()
-    assert runs.crashes(run) == 0
+    assert RunFolder(run).crashes.count() == 0
     flow.settings["grid"]["iwae"]["connect4"]["model"]["hidden"] = [[4], [4]]
     flow.settings["budgets"] = {"iwae": {"*": BUDGET}}
     flow("tables")
@@ -340,7 +341,7 @@ def test_numbers_of_a_file_and_of_arguments_are_numbers(tmp_path):
     command = [*flow.command("tables", "--dry-run")[:-2], *arguments]
     done = subprocess.run(command, cwd=flow.folder, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    (recorded,) = (runs.read_json(path) for path in (flow.results / "settings").iterdir())
+    (recorded,) = (read_json(path) for path in (flow.results / "settings").iterdir())
     training, evaluation = recorded["defaults"]["training"], recorded["defaults"]["evaluation"]
     assert (training["l1"], training["batch_size"], evaluation["rows"]) == (0.001, 50, 10)
 
@@ -350,12 +351,12 @@ def test_data_that_turn_up_later_are_used(tmp_path, small_mirror):
     flow.settings["grid"] = only(factorised={"adult": {}, "connect4": {}})
     flow("tables")
     assert flow.table().loc["adult", "factorised", "", "-log p"].status == "unavailable"
-    assert runs.read_json(flow.results / "data" / "connect4.json")["official"] is False
+    assert read_json(flow.results / "data" / "connect4.json")["official"] is False
     assert "Nothing to be done" in flow("tables")
     flow.settings["data"]["mirrors"] = [str(small_mirror)]
     flow("tables")
     assert flow.table().loc["adult", "factorised", "", "-log p"].status == "ok"
-    assert runs.read_json(flow.results / "data" / "connect4.json")["official"] is True
+    assert read_json(flow.results / "data" / "connect4.json")["official"] is True
     assert flow.jobs("tables") == {}
 
 

@@ -9,7 +9,7 @@ from test_workflow import Workflow, only
 from harness.cli import workflow
 from harness.data import DataSettings, load
 from harness.settings.config import load_settings
-from harness.storage import runs
+from harness.storage.records import read_json
 
 
 @pytest.fixture(name="flow")
@@ -67,7 +67,7 @@ def test_a_file_of_ones_own_takes_the_place_of_the_official_data(flow):
     np.savez(ours, n_features=np.int64(rows.n_features), **parts)
     flow.settings["data"]["paths"] = {"connect4": str(ours)}
     flow("tables")
-    record = runs.read_json(record_of(flow))
+    record = read_json(record_of(flow))
     assert "mine.npz" in record["note"]
     assert flow.status("connect4/factorised/default/0")["data_digest"] == record["digest"]
     assert value(flow) != official
@@ -77,7 +77,7 @@ def test_a_file_of_ones_own_takes_the_place_of_the_official_data(flow):
     np.savez(ours, n_features=np.int64(rows.n_features), **parts)
     assert flow.jobs("tables")["fetch"] == 1
     flow("tables")
-    assert runs.read_json(record_of(flow))["digest"] != record["digest"]
+    assert read_json(record_of(flow))["digest"] != record["digest"]
     del flow.settings["data"]["paths"]
     flow("tables")
     assert value(flow) == official

@@ -14,7 +14,8 @@ from cells import cell
 from test_workflow import Workflow, only
 
 from harness.cli import workflow
-from harness.storage import runs
+from harness.storage.records import read_json
+from harness.storage.runs import RunFolder
 
 FIGURE = "results/smoke/figures/figure_3_4.png"
 FRAGILE = """
@@ -124,11 +125,11 @@ def test_a_stop_leaves_no_stale_tables(flow):
 def test_a_record_of_zero_bytes_leaves_no_stale_tables(flow):
     """A full disk or a crash of the machine emptied the record of a data set: it is made again."""
     record = flow.results / "data" / "connect4.json"
-    before = runs.read_json(record)
+    before = read_json(record)
     record.write_bytes(b"")
     measure_with(flow, 9)
     flow("tables")
-    assert runs.read_json(record)["digest"] == before["digest"]
+    assert read_json(record)["digest"] == before["digest"]
     assert_finishes(flow, 9)
 
 
@@ -157,12 +158,12 @@ def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     assert workflow.how_it_ended([], tmp_path, early=True) == []
     for each, status in zip(cells, ["ok", *["failed"] * 6, "unavailable", "timeout"], strict=False):
         run = tmp_path / "runs" / each.path
-        runs.write_status(run, "ok" if each.seed == 6 else status, "" if status == "ok" else "why")
+        RunFolder(run).write_status("ok" if each.seed == 6 else status, "" if status == "ok" else "why")
         (run / "metrics.json").write_text("{}")
     # this one crashed while it was measured
     (tmp_path / "runs" / cells[6].path / "metrics.json").write_text('{"rows": [{"status": "failed", "message": "x"}]}')
-    runs.count_crash(tmp_path / "runs" / cells[1].path, "why")
-    runs.count_crash(tmp_path / "runs" / cells[1].path, "why")
+    RunFolder(tmp_path / "runs" / cells[1].path).crashes.add("why")
+    RunFolder(tmp_path / "runs" / cells[1].path).crashes.add("why")
     told = workflow.how_it_ended(cells, tmp_path, early=True)
     assert told[0] == "6 cells failed, as tables and figures say in their place; the next call tries again:"
     assert told[1] == "  patterns/bihm/default/1: why, tried 2 times"

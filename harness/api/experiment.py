@@ -13,13 +13,18 @@ from harness.data import Dataset
 from harness.errors import DataError
 from harness.evaluation.evaluate import evaluate
 from harness.settings.config import Cell
-from harness.storage import runs
 from harness.storage.method_code import code_of
+from harness.storage.runs import RunFolder, training_to_copy
 from harness.training.train import train
 
 
 def train_unless_done(
-    cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Iterable[Path] = (), again: bool = False
+    cell: Cell,
+    data: Dataset,
+    run: RunFolder,
+    device: torch.device,
+    elsewhere: Iterable[Path] = (),
+    again: bool = False,
 ) -> str:
     """Train ``cell`` in the folder ``run`` on as many threads as PyTorch is set to use; the status.
 
@@ -28,37 +33,39 @@ def train_unless_done(
     does.
     """
     threads = torch.get_num_threads()
-    if not again and runs.is_trained(run, cell, data.digest, threads):
+    if not again and run.is_trained(cell, data.digest, threads):
         _say(f"{cell.path}: was trained before")
-        runs.name_other_code(run, cell.path, cell.method)
-    elif (source := runs.training_to_copy(elsewhere, cell, data.digest, threads)) is not None:
-        runs.copy_training(source, run, cell)
+        run.name_other_code(cell)
+    elif (source := training_to_copy(map(RunFolder, elsewhere), cell, data.digest, threads)) is not None:
+        run.copy_training(source, cell)
         _say(f"{cell.path}: was trained before, in {source}")
     else:
-        _say(f"{cell.path}: {train(cell, data, run, device)}")
-    return runs.read_status(run)["status"]
+        _say(f"{cell.path}: {train(cell, data, run.path, device)}")
+    return run.status()["status"]
 
 
-def is_by_other_code(cell: Cell, run: Path) -> bool:
+def is_by_other_code(cell: Cell, run: RunFolder) -> bool:
     """Whether the folder holds a training that is known to be by other code of the method than today's."""
-    return (run / "status.json").exists() and runs.is_by_other_code(runs.read_status(run), code_of(cell.method))
+    return run.status_file.exists() and run.is_by_other_code(code_of(cell.method))
 
 
-def is_measured(cell: Cell, run: Path) -> bool:
+def is_measured(cell: Cell, run: RunFolder) -> bool:
     """Whether the folder holds sound measurements of its model, made as ``cell`` asks."""
     try:
-        rows, status = runs.read_rows(run), runs.status_of(run, cell)
-        asked = runs.read_config(run / "config.json").evaluation == cell.evaluation
-        runs.check_measurements(run)
+        rows, status = run.measurements(), run.status_of(cell)
+        asked = run.config().evaluation == cell.evaluation
+        run.check_measurements()
     except DataError:
         return False
     return asked and rows[0].get("model_sha256") == status.get("model_sha256")
 
 
-def measure(cell: Cell, data: Dataset | None, run: Path, device: torch.device, preset: str) -> list[dict[str, Any]]:
+def measure(
+    cell: Cell, data: Dataset | None, run: RunFolder, device: torch.device, preset: str
+) -> list[dict[str, Any]]:
     """Measure the model in ``run`` on the test set and say what was found; the rows of ``metrics.json``."""
-    rows = evaluate(run, cell, data, device, preset)
-    runs.write_config(run, cell)  # with the settings of this evaluation
+    rows = evaluate(run.path, cell, data, device, preset)
+    run.write_config(cell)  # with the settings of this evaluation
     for row in rows:
         if row["value"] is not None:
             error = "" if row["sem"] is None else f" +- {row['sem']:.4f}"

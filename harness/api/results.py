@@ -15,8 +15,8 @@ from harness.check.write import compared, frame_of
 from harness.errors import DataError
 from harness.plugins.names import variant_folder
 from harness.settings.config import load_settings
-from harness.storage import runs
 from harness.storage.measurements import read_csv, read_measurements
+from harness.storage.runs import RunFolder
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,13 @@ class Results:
         if listed.is_file():
             return read_csv(listed, keep_default_na=False)
         found = []
-        for path in sorted(self.folder.glob("runs/*/*/*/*/config.json")):
-            cell = runs.read_config(path)
+        folders = map(RunFolder, sorted(self.folder.glob("runs/*/*/*/*")))
+        for run in (each for each in folders if each.config_file.exists()):
+            cell = run.config()
             named = {key: getattr(cell, key) for key in ("dataset", "method", "variant", "seed")}
-            status = runs.read_status(path.parent) if (path.parent / "status.json").exists() else {"status": "begun"}
+            status = run.status() if run.status_file.exists() else {"status": "begun"}
             plain = {key: value for key, value in status.items() if not isinstance(value, Mapping)}
-            found.append({**named, **plain, "folder": str(path.parent)})
+            found.append({**named, **plain, "folder": str(run)})
         if not found:
             raise DataError(self.folder, "runs.csv or a folder runs/ with trained models", "neither")
         return pd.DataFrame(found)

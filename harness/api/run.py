@@ -27,8 +27,7 @@ from harness.settings.check import merged as merged_settings
 from harness.settings.config import Cell, Evaluation, Training, cells_named, data_settings, load_settings, resolve
 from harness.settings.schedule import in_phases
 from harness.settings.seeds import axes_of, generator_for
-from harness.storage import runs
-from harness.storage.run_lock import alone_in
+from harness.storage.runs import HAVE_MODEL, RunFolder
 
 
 class LogProb(NamedTuple):
@@ -48,12 +47,16 @@ class Run:
     @classmethod
     def of_folder(cls, folder: str | Path) -> Run:
         """The run that lies in a folder. Raises DataError where there is none."""
-        return cls(Path(folder), runs.read_config(Path(folder) / "config.json"))
+        return cls(Path(folder), RunFolder(Path(folder)).config())
+
+    @property
+    def _files(self) -> RunFolder:
+        return RunFolder(self.folder)
 
     @property
     def status(self) -> dict[str, Any]:
         """``status.json``: how training ended, and on what. Raises DataError where it is missing or damaged."""
-        return runs.read_status(self.folder)
+        return self._files.status()
 
     @property
     def metrics(self) -> pd.DataFrame:
@@ -61,20 +64,20 @@ class Run:
 
         Raises DataError where the run was not measured.
         """
-        return pd.DataFrame(runs.read_rows(self.folder))
+        return pd.DataFrame(self._files.measurements())
 
     @property
     def rows(self) -> pd.DataFrame:
         """One row per test row and metric: row, metric, value, mc_error. Raises DataError where there are none."""
-        found = per_row.read(self.folder)
+        found = per_row.read(self._files)
         if found is None:
-            raise DataError(self.folder / per_row.FILE, "values per row", "measurements of a version without them")
+            raise DataError(self._files.rows_file, "values per row", "measurements of a version without them")
         return found.to_pandas()
 
     @property
     def curve(self) -> pd.DataFrame:
         """One row per look at the validation set: update, losses (nats per row), learning rate, seconds."""
-        path = runs.checked(self.folder, self.status, "curve.csv")
+        path = self._files.checked(self._files.curve_file, self.status)
         try:
             return pd.read_csv(path)
         except (OSError, ValueError) as error:
@@ -85,12 +88,12 @@ class Run:
 
         Raises HarnessError where training left none, DataError where its file is damaged.
         """
-        status = runs.status_of(self.folder, self.cell)
-        if status["status"] not in runs.HAVE_MODEL:
+        status = self._files.status_of(self.cell)
+        if status["status"] not in HAVE_MODEL:
             raise HarnessError(f"{self.folder}: expected a trained model, found status {status['status']}")
         n_features = status.get("n_features") or load_dataset(self.cell.dataset).n_features  # of an earlier version
         model = build(self.cell.method, n_features, dict(self.cell.model))
-        runs.load_model(self.folder / "model.safetensors", model, status["model_sha256"])
+        self._files.load_model(model, status["model_sha256"])
         return model.eval()
 
     def log_prob(self, rows: Any, n_samples: int | None = None, seed: int = 0) -> LogProb:
@@ -120,7 +123,7 @@ class Run:
             found = importance_estimates(model, x, n_samples, generator, CHUNK)
             return found.log_p, found.log_p_variance.sqrt().numpy()
         if isinstance(model, Unnormalised):
-            measured = {row["metric"]: row for row in runs.read_rows(self.folder)}
+            measured = {row["metric"]: row for row in self._files.measurements()}
             if "log Z" not in measured:
                 raise HarnessError(f"{self.folder}: expected a measured log Z, found none")
             return model.log_unnormalised(x).double() - measured["log Z"]["value"], measured["log Z"]["sem"]
@@ -168,15 +171,15 @@ def run(
     else:
         cell = _cell_of_object(dataset, method, variant, given, user)
     cell = replace(cell, seed=seed)
-    place = Path(folder) if folder is not None else ROOT / "results" / preset / "runs" / cell.path
+    place = RunFolder(Path(folder) if folder is not None else ROOT / "results" / preset / "runs" / cell.path)
     data = fetch(dataset, data_settings(merged))
     slots = merged["gpu"]["slots_per_device"]
-    with alone_in(place), on_device(device or merged["device"], slots, threads) as found:
+    with place.alone(), on_device(device or merged["device"], slots, threads) as found:
         changed = not isinstance(method, str) and experiment.is_by_other_code(cell, place)  # a cell run again
         experiment.train_unless_done(cell, data, place, found, again=changed)
         if not experiment.is_measured(cell, place):
             experiment.measure(cell, data, place, found, preset)
-    return Run(place, cell)
+    return Run(place.path, cell)
 
 
 def _cell_of_settings(

@@ -19,13 +19,13 @@ from harness.cli.options import (
     results_of,
 )
 from harness.errors import ConfigError
-from harness.storage.run_lock import alone_in
 
 if TYPE_CHECKING:
     import torch
 
     from harness.data import Dataset
     from harness.settings.config import Cell
+    from harness.storage.runs import RunFolder
 
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
 KILLED = 137  # that for SIGKILL, which the kernel sends when memory is at an end
@@ -69,24 +69,23 @@ def add(verbs: Any) -> None:
 def _run_cell(options: argparse.Namespace) -> int:
     """Train and measure in one process: importing torch takes longer than the work of a small cell."""
     from harness.api.experiment import measure
-    from harness.storage import runs
 
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
-    if runs.killed_at_last(run, options.attempt) and not settings["strict"]:
-        trained = data is not None and runs.is_trained(run, cell, data.digest, options.threads)
+    if run.crashes.killed_at_last(options.attempt) and not settings["strict"]:
+        trained = data is not None and run.is_trained(cell, data.digest, options.threads)
         _fail(cell, run, settings, f"killed in {options.attempt - 1} attempts, probably for lack of memory", trained)
         return 0
-    runs.forget_crashes(run, options.attempt, succeeded=False)
-    with alone_in(run), computing(options, settings, idle=data is None) as device:
+    run.crashes.forget(options.attempt, succeeded=False)
+    with run.alone(), computing(options, settings, idle=data is None) as device:
         if data is not None:
             trials = results_of(settings) / "searches" / Path(cell.path).parent
             stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
             if stopped:
                 return stopped
         measure(cell, data, run, device, settings["preset"])
-    runs.forget_crashes(run, options.attempt, succeeded=True)
+    run.crashes.forget(options.attempt, succeeded=True)
     return 0
 
 
@@ -96,46 +95,54 @@ def _train(options: argparse.Namespace) -> int:
     data = _data_to_train_on(options, settings, cell, run)
     if data is None:
         return 0
-    with alone_in(run), computing(options, settings) as device:
+    with run.alone(), computing(options, settings) as device:
         return _train_model(cell, data, run, device, again=True)
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from harness.storage import runs
+    from harness.storage.runs import RunFolder
     from harness.storage.search import find_trial
 
     settings = load_settings(options)
     trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
-    run = options.run or results_of(settings) / "searches" / trial.path
+    run = RunFolder(options.run or results_of(settings) / "searches" / trial.path)
     data = _data_to_train_on(options, settings, trial.cell, run)
     if data is None:
         return 0
-    with alone_in(run):
-        if runs.is_trained(run, trial.cell, data.digest, options.threads):
-            runs.name_other_code(run, trial.cell.path, trial.cell.method)
+    with run.alone():
+        if run.is_trained(trial.cell, data.digest, options.threads):
+            run.name_other_code(trial.cell)
             return 0
         with computing(options, settings) as device:
             cell_of_grid = results_of(settings) / "runs" / trial.cell.path
             return _train_model(trial.cell, data, run, device, [cell_of_grid], again=True)
 
 
-def _data_to_train_on(options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: Path) -> Dataset | None:
+def _data_to_train_on(
+    options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: RunFolder
+) -> Dataset | None:
     """The cell's data set; None, with a status that says so, where its record says that it cannot be obtained."""
     from harness.data import obtain
     from harness.settings.config import data_settings
-    from harness.storage import runs
+    from harness.storage.records import read_json
+    from harness.storage.runs import UNAVAILABLE
 
-    record = runs.read_json(options.data_record) if options.data_record else {"available": True}
+    record = read_json(options.data_record) if options.data_record else {"available": True}
     if not record["available"]:
-        runs.write_config(run, cell)
-        runs.write_status(run, runs.UNAVAILABLE, record["message"])
+        run.write_config(cell)
+        run.write_status(UNAVAILABLE, record["message"])
         print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
         return None
     return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
 
 
 def _train_model(
-    cell: Cell, data: Dataset, run: Path, device: torch.device, elsewhere: Sequence[Path] = (), again: bool = False
+    cell: Cell,
+    data: Dataset,
+    run: RunFolder,
+    device: torch.device,
+    elsewhere: Sequence[Path] = (),
+    again: bool = False,
 ) -> int:
     """The exit code: training that was asked to end is no error of the settings or the model."""
     from harness.api.experiment import train_unless_done
@@ -153,15 +160,15 @@ def _evaluate(options: argparse.Namespace) -> int:
     from harness.api.experiment import measure
     from harness.data import obtain
     from harness.settings.config import data_settings
-    from harness.storage import runs
+    from harness.storage.runs import HAVE_MODEL
 
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
-    data, status = None, runs.status_of(run, cell)
-    if status["status"] in runs.HAVE_MODEL:
-        data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
-        runs.name_other_code(run, cell.path, cell.method)
-    with alone_in(run), computing(options, settings, idle=data is None) as device:
+    data, status = None, run.status_of(cell)
+    if status["status"] in HAVE_MODEL:
+        data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run.status_file)
+        run.name_other_code(cell)
+    with run.alone(), computing(options, settings, idle=data is None) as device:
         measure(cell, data, run, device, settings["preset"])
     return 0
 
@@ -171,18 +178,18 @@ def _analyse(options: argparse.Namespace) -> int:
     from harness.evaluation.perform import analyse_cell
     from harness.evaluation.plan import analyses_of
     from harness.settings.config import data_settings
-    from harness.storage import runs
+    from harness.storage.runs import HAVE_MODEL
 
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
     planned = analyses_of(settings, cell)
-    status = runs.status_of(run, cell)
+    status = run.status_of(cell)
 
     def load() -> Dataset:
-        return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run / "status.json")
+        return obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run.status_file)
 
-    with alone_in(run), computing(options, settings, idle=status["status"] not in runs.HAVE_MODEL) as device:
-        found = analyse_cell(run, cell, planned, load, device, settings["strict"])
+    with run.alone(), computing(options, settings, idle=status["status"] not in HAVE_MODEL) as device:
+        found = analyse_cell(run.path, cell, planned, load, device, settings["strict"])
     for name, how in found.items():
         print(f"{cell.path}: {name}: {how['status']} {how['message']}".rstrip(), file=sys.stderr)
     return 0
@@ -195,31 +202,31 @@ def _record_failure(options: argparse.Namespace) -> int:
     if options.exit_code == ConfigError.exit_code:
         print(f"{options.dataset}/{options.method}: {_last_error(options.log) or 'wrong settings'}")
         return options.exit_code
-    from harness.storage import runs
+    from harness.storage.records import read_json
 
     settings = load_settings(options)
     if settings["strict"]:
         return options.exit_code
     cell, run = cell_of(options, settings)
-    trained = runs.is_trained(run, cell, runs.read_json(options.data_record).get("digest"))
+    trained = run.is_trained(cell, read_json(options.data_record).get("digest"))
     message = f"{'evaluation' if trained else 'training'} ended with exit code {options.exit_code}" + (
         f", see {options.log}" if options.log else ""
     )
-    runs.count_crash(run, message, options.attempt if options.exit_code == KILLED else None)
+    run.crashes.add(message, options.attempt if options.exit_code == KILLED else None)
     _fail(cell, run, settings, message, trained)
     return 0
 
 
-def _fail(cell: Cell, run: Path, settings: dict[str, Any], message: str, trained: bool) -> None:
+def _fail(cell: Cell, run: RunFolder, settings: dict[str, Any], message: str, trained: bool) -> None:
     """Make the run one that failed, in training or, where that is done, in the evaluation."""
     from harness.evaluation.evaluate import record_failure
-    from harness.storage import runs
+    from harness.storage.runs import FAILED
 
     print(f"harness: {cell.path}: failed: {message}", file=sys.stderr)
     if not trained:
-        runs.write_config(run, cell)
-        runs.write_status(run, runs.FAILED, message)
-    record_failure(run, cell, settings["preset"], message)
+        run.write_config(cell)
+        run.write_status(FAILED, message)
+    record_failure(run.path, cell, settings["preset"], message)
 
 
 def _last_error(log: Path | None) -> str:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from harness.settings.config import Cell
+    from harness.storage.runs import RunFolder
 
 
 def add_verb(verbs: Any, name: str, function: Any, text: str) -> argparse.ArgumentParser:
@@ -63,15 +64,17 @@ def load_settings(options: argparse.Namespace) -> dict[str, Any]:
     return read_settings(given)
 
 
-def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, Path]:
+def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell, RunFolder]:
+    """The cell that the options name, and the folder of its run."""
     from harness.settings.config import resolve
     from harness.storage.method_code import training_key
+    from harness.storage.runs import RunFolder
 
     cell = resolve(settings, options.dataset, options.method, options.variant, options.seed)
     digest = getattr(options, "digest", None)
     if digest and digest != (found := training_key(cell)):
         raise ConfigError(f"{cell.path}: expected training digest {digest}, found {found}")
-    return cell, options.run or results_of(settings) / "runs" / cell.path
+    return cell, RunFolder(options.run or results_of(settings) / "runs" / cell.path)
 
 
 def results_of(settings: dict[str, Any]) -> Path:

@@ -3,7 +3,7 @@
 A result that is unavailable, a stand-in or failed is a file like any other, so Snakemake would keep it forever. A
 number on disk counts the attempts, the rule has it as a parameter, and a number that grows makes Snakemake run the rule
 again: beside the record of a data set lies its own, the folder of a run counts its crashes (see
-``harness.storage.runs``). Results that are fine keep their number, so a second call does nothing.
+``harness.storage.crashes``). Results that are fine keep their number, so a second call does nothing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from harness.plugins.registry import origin
 from harness.settings.check import Source
 from harness.settings.config import Cell, canonical_json, cells_named, data_settings, read_settings
 from harness.settings.text import read_yaml, typed
-from harness.storage import runs
-from harness.storage.method_code import TOLD, MethodCode, code_of, in_one_line, training_key
+from harness.storage.method_code import TOLD, MethodCode, code_of, in_one_line, is_by_other_code, training_key
+from harness.storage.records import read_json
+from harness.storage.runs import FAILED, HAVE_MODEL, STATUSES, RunFolder
 from harness.storage.search import Trial
 
 SHORT_UPDATES = 40_000
@@ -90,7 +91,7 @@ def facts_of_cells(
             cell.training.snapshots,
             cell.to_dict()["evaluation"],
             (cell.method, cell.dataset, cell.variant) in ablations,
-            runs.crashes(results / "runs" / cell.path),
+            RunFolder(results / "runs" / cell.path).crashes.count(),
             attempts[cell.dataset],
         ]
         for cell in cells
@@ -101,8 +102,8 @@ def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results
     """``data_attempt`` of every data set, for the records in ``results``."""
     lacking = {}
     for cell in cells:
-        run = results / "runs" / cell.path
-        lacks = not (run / "metrics.json").exists() or runs.crashes(run) > 0
+        run = RunFolder(results / "runs" / cell.path)
+        lacks = not run.metrics_file.exists() or run.crashes.count() > 0
         lacking[cell.dataset] = lacking.get(cell.dataset, False) or lacks
     return {
         name: data_attempt(results / "data" / f"{name}.json", name, settings, lacks) for name, lacks in lacking.items()
@@ -117,18 +118,18 @@ def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]
     without: dict[str, list[str]] = {}
     waiting = []
     for cell in cells:
-        run = results / "runs" / cell.path
+        run = RunFolder(results / "runs" / cell.path)
         # a crash while measuring is in the measurements alone
-        ended = (_record(run / "metrics.json").get("rows") or [_record(run / "status.json")])[0]
-        if not (run / "metrics.json").exists():
+        ended = (_record(run.metrics_file).get("rows") or [_record(run.status_file)])[0]
+        if not run.metrics_file.exists():
             waiting.append(cell.path)
         word = ended.get("status")
-        if word in runs.STATUSES and word not in runs.HAVE_MODEL:
-            times = f", tried {tried} times" if (tried := runs.crashes(run)) > 1 else ""
+        if word in STATUSES and word not in HAVE_MODEL:
+            times = f", tried {tried} times" if (tried := run.crashes.count()) > 1 else ""
             without.setdefault(word, []).append(f"{cell.path}: {ended.get('message') or word}{times}")
     lines = []
     for word, told in without.items():
-        again = "; the next call tries again" if word == runs.FAILED else ""
+        again = "; the next call tries again" if word == FAILED else ""
         lines.append(f"{_counted(len(told), 'cell')} {word}, as tables and figures say in their place{again}:")
         lines += _first(told)
     if early and waiting:
@@ -154,8 +155,8 @@ def trained_by_other_code(
     codes = cache(code_of)
     made: dict[tuple[str, int, int], list[tuple[str, str]]] = {}  # (kind, path), by method and its version then and now
     for kind, path, method, folder in places:
-        status, code = _record(folder / path / "status.json"), codes(method)
-        if runs.is_by_other_code(status, code):
+        status, code = _record(RunFolder(folder / path).status_file), codes(method)
+        if is_by_other_code(status, code):
             then = MethodCode.recorded_in(status).version
             made.setdefault((method, then, code.version), []).append((kind, path))
     lines = []
@@ -226,7 +227,7 @@ def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, i
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        return runs.read_json(path)
+        return read_json(path)
     except DataError:
         return {}
 

@@ -25,9 +25,9 @@ from harness.plugins.listing import listed
 from harness.plugins.registry import build, method_class
 from harness.settings.config import Cell
 from harness.settings.seeds import seed_for
-from harness.storage import pieces, runs
+from harness.storage import pieces
 from harness.storage.method_code import code_of_class
-from harness.storage.records import write_json
+from harness.storage.runs import FAILED, HAVE_MODEL, RunFolder
 from harness.training.batches import random_rows
 
 
@@ -38,13 +38,14 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
     one row that carries its status. Raises DataError when files of the run are missing or not those that training
     wrote, or are of the training of another cell, whose measurements then stay.
     """
-    status = runs.status_of(run, cell)
-    _remove_measurements(run)
-    if status["status"] in runs.HAVE_MODEL and data is not None:
+    folder = RunFolder(run)
+    status = folder.status_of(cell)
+    folder.remove_measurements()
+    if status["status"] in HAVE_MODEL and data is not None:
         model = build(cell.method, data.n_features, dict(cell.model)).to(device)
-        runs.load_model(run / "model.safetensors", model, status["model_sha256"])
+        folder.load_model(model, status["model_sha256"])
         facts = measuring_facts(cell, data.digest, status["model_sha256"])
-        with torch.inference_mode(), pieces.kept(run / pieces.FILE_NAME, facts, device):
+        with torch.inference_mode(), pieces.kept(folder.pieces_file, facts, device):
             measured = measure(model.eval(), cell, data, device)
     else:
         measured = [NOTHING]
@@ -62,7 +63,7 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
         "device": describe_device(device),
     }
     cls = method_class(cell.method)
-    return _write(run, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)
+    return _write(folder, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)
 
 
 def measuring_facts(cell: Cell, data_digest: str, model_sha256: str) -> dict[str, Any]:
@@ -77,15 +78,10 @@ def measuring_facts(cell: Cell, data_digest: str, model_sha256: str) -> dict[str
 
 def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:
     """``metrics.json`` of a run that crashed: one row with the status ``failed``."""
-    _remove_measurements(run)
-    facts = {**_words_in_source(cell.method), "status": runs.FAILED, "message": message}
-    _write(run, cell, preset, facts, [NOTHING])
-
-
-def _remove_measurements(run: Path) -> None:
-    """The values per row last: where there is a ``metrics.json``, they are beside it."""
-    (run / "metrics.json").unlink(missing_ok=True)
-    (run / per_row.FILE).unlink(missing_ok=True)
+    folder = RunFolder(run)
+    folder.remove_measurements()
+    facts = {**_words_in_source(cell.method), "status": FAILED, "message": message}
+    _write(folder, cell, preset, facts, [NOTHING])
 
 
 def _words_in_source(method: str) -> dict[str, str]:
@@ -101,7 +97,7 @@ NOTHING = Measurement({"metric": "", "value": None})
 
 
 def _write(
-    run: Path, cell: Cell, preset: str, facts: dict[str, Any], measured: Sequence[Measurement]
+    run: RunFolder, cell: Cell, preset: str, facts: dict[str, Any], measured: Sequence[Measurement]
 ) -> list[dict[str, Any]]:
     """Write the values per row, then the measurements, each completed with where it came from; these rows."""
     common = {
@@ -119,8 +115,7 @@ def _write(
     }
     rows = [{**common, **{key: _finite(value) for key, value in each.checked().items()}} for each in measured]
     of_rows = [_row_values(each, cell, facts["n_test"]) for each in measured if each.values is not None]
-    digest = per_row.write(run, of_rows)
-    write_json(run / "metrics.json", {"rows": rows, per_row.DIGEST: digest})
+    run.write_measurements(rows, per_row.write(run.rows_file, of_rows))
     return rows
 
 

@@ -12,43 +12,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
-from harness.storage import runs
+from harness.storage.records import check_file, read_json
 
 if TYPE_CHECKING:  # the workflow reads the manifest without pandas
     import pandas as pd
 
-MANIFEST = "analyses.json"
-RECORD = "analyses/analyses.json"  # the same, kept up to date while analyses are under way, and never deleted
 OK, LEFT_OUT, NO_MODEL, FAILED = "ok", "left out", "no model", "failed"
 
 
-def table_of(run: Path, name: str) -> Path:
-    """The path of the result of an analysis."""
-    return run / "analyses" / f"{name}.csv"
-
-
-def read_manifest(run: Path, name: str = MANIFEST) -> dict[str, Any]:
-    """``analyses`` (name -> how it ended) and ``failures``; raises DataError without a readable ``analyses.json``."""
-    path = run / name
-    found = runs.read_json(path)
+def read_manifest(path: Path) -> dict[str, Any]:
+    """``analyses`` (name -> how it ended) and ``failures``; raises DataError for a missing or damaged file."""
+    found = read_json(path)
     if not isinstance(found.get("analyses"), dict) or not isinstance(found.get("failures"), int):
         raise DataError(path, "a mapping analyses and a number failures", sorted(found))
     return found
 
 
-def read_table(run: Path, name: str, how: Mapping[str, Any]) -> pd.DataFrame:
-    """The result of an analysis that ended as ``how`` says; raises DataError for a file that it did not write."""
+def read_table(path: Path, how: Mapping[str, Any]) -> pd.DataFrame:
+    """The table of an analysis that ended as ``how`` says; raises DataError for a file that it did not write."""
     import pandas as pd
 
-    path = table_of(run, name)
     if "table_sha256" in how:  # not by earlier versions
-        runs.check_file(path, how["table_sha256"])
+        check_file(path, how["table_sha256"])
     return pd.read_csv(path)
 
 
-def failures(run: Path) -> int:
-    """In how many calls an analysis of this run failed so far."""
+def failures(path: Path) -> int:
+    """In how many calls an analysis failed so far, as a manifest knows; 0 where there is none."""
     try:
-        return read_manifest(run)["failures"]
+        return read_manifest(path)["failures"]
     except DataError:
         return 0

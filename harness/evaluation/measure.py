@@ -49,7 +49,8 @@ from harness.method import (
 )
 from harness.settings.config import Cell
 from harness.settings.seeds import generator_for, seed_for
-from harness.storage import pieces, runs
+from harness.storage import pieces
+from harness.storage.runs import DIVERGED, NO_LIKELIHOOD
 from harness.training.batches import Rows
 
 CHUNK = 4096  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache
@@ -80,7 +81,7 @@ class Measurement:
         if self.values is not None:
             n_bad = (~torch.isfinite(self.values)).sum().item()
             message += f", not finite on {n_bad} of {len(self.values)} test rows"
-        return {**self.facts, **dict.fromkeys(ERRORS, math.nan), "status": runs.DIVERGED, "message": message}
+        return {**self.facts, **dict.fromkeys(ERRORS, math.nan), "status": DIVERGED, "message": message}
 
 
 def _measured(
@@ -273,7 +274,7 @@ def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> l
     why = f"{cell.method} has none of log_prob, log_weights, log_unnormalised and log_label_prob"
     if isinstance(model, Discriminative):
         why = f"{cell.method} predicts labels, and {cell.dataset} has none"
-    return [Measurement({"metric": "", "value": None, "status": runs.NO_LIKELIHOOD, "message": why})]
+    return [Measurement({"metric": "", "value": None, "status": NO_LIKELIHOOD, "message": why})]
 
 
 def _in_order(model: Method, test: Rows, part: Batch, cell: Cell, generator: torch.Generator) -> Iterator[Measurement]:

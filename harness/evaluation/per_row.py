@@ -21,10 +21,11 @@ from harness import atomic
 from harness.errors import DataError
 from harness.settings.config import Cell
 from harness.settings.seeds import seed_for
-from harness.storage import runs
+from harness.storage.records import file_digest
+from harness.storage.runs import RunFolder
 from harness.training.batches import random_rows
 
-FILE, DIGEST = runs.ROWS_FILE, runs.ROWS_DIGEST
+FILE = "rows.parquet"  # where the rows of all cells lie together, or what is published of them
 PUBLISHED = ("-log p", "-log p~*", "bound -log p", "-log p~*(y|x)", "-log p(y|x)", "error")  # metrics
 MOST_PUBLISHED = 2000  # rows of a cell
 TEST_ROWS = "test rows"  # what the seed is for of those that estimates are made on
@@ -80,25 +81,24 @@ def _repeated(word: str, n: int) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(_array(np.zeros(n), pa.int32()), words)
 
 
-def write(run: Path, measured: Sequence[RowValues]) -> str:
-    """Write ``rows.parquet`` of a run, without rows where nothing was measured; its sha256."""
+def write(path: Path, measured: Sequence[RowValues]) -> str:
+    """Write the rows of a run, columns ``OF_RUN``, without rows where nothing was measured; its sha256."""
     table = pa.concat_tables(
         [pa.Table.from_batches([], schema=OF_RUN), *(each.table() for each in measured)]
     ).unify_dictionaries()
-    path = run / FILE
     with atomic.replacing(path) as temporary, _writer(temporary, OF_RUN) as writer:
         writer.write_table(table)
-    return runs.file_digest(path)
+    return file_digest(path)
 
 
-def read(run: Path) -> pa.Table | None:
+def read(run: RunFolder) -> pa.Table | None:
     """The rows of a run, columns ``OF_RUN``; None where an earlier version of the harness measured it, without them.
 
     Raises DataError where they are missing or are not those that the measurements in ``metrics.json`` came with.
     """
-    if runs.check_measurements(run) is None:
+    if run.check_measurements() is None:
         return None
-    return pq.read_table(run / FILE, schema=OF_RUN)
+    return pq.read_table(run.rows_file, schema=OF_RUN)
 
 
 def gather(cells: Sequence[Cell], runs_folder: Path, path: Path) -> None:
@@ -108,7 +108,7 @@ def gather(cells: Sequence[Cell], runs_folder: Path, path: Path) -> None:
     """
     with atomic.replacing(path) as temporary, _writer(temporary, OF_CELLS) as writer:
         for cell in cells:
-            found = read(runs_folder / cell.path)
+            found = read(RunFolder(runs_folder / cell.path))
             if found is not None and len(found):
                 writer.write_table(_named(found, cell))
 
@@ -125,7 +125,7 @@ def publish(cells: Sequence[Cell], runs_folder: Path, path: Path, kept: Set[str]
             if cell.path in kept:
                 part = None if before is None else _of_cell(before, cell)
             else:
-                found = read(runs_folder / cell.path)
+                found = read(RunFolder(runs_folder / cell.path))
                 part = None if found is None else _named(keep_part(found, cell), cell).cast(OF_PUBLICATION)
             if part is not None and len(part):
                 writer.write_table(part)

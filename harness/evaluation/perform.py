@@ -23,15 +23,16 @@ from harness import atomic
 from harness.data import Dataset
 from harness.errors import DataError, HarnessError, InterruptedMeasuringError
 from harness.evaluation.evaluate import measuring_facts
-from harness.evaluation.manifest import FAILED, LEFT_OUT, MANIFEST, NO_MODEL, OK, RECORD, read_manifest, table_of
+from harness.evaluation.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, read_manifest
 from harness.evaluation.plan import Planned
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.plugins.registry import build
 from harness.schema import arguments_schema, check
 from harness.settings.config import Cell
-from harness.storage import pieces, runs
+from harness.storage import pieces
 from harness.storage.method_code import FIRST, version_of
-from harness.storage.records import write_json
+from harness.storage.records import check_file, file_digest, write_json
+from harness.storage.runs import HAVE_MODEL, RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -47,35 +48,36 @@ def analyse_cell(
     """
     for each in planned:
         check_settings(each)
-    status = runs.status_of(run, cell)
-    subject = cache(lambda: _subject(run, cell, load(), device, status["model_sha256"]))
-    earlier, version = _earlier(run), version_of(cell.method)
+    folder = RunFolder(run)
+    status = folder.status_of(cell)
+    subject = cache(lambda: _subject(folder, cell, load(), device, status["model_sha256"]))
+    earlier, version = _earlier(folder), version_of(cell.method)
     found = {}
     for each in planned:
         facts = {"digest": each.digest, "model_sha256": status.get("model_sha256"), "status": OK, "message": ""}
         facts["snapshots"] = cell.training.snapshots
         facts["method_version"] = None if version == FIRST else version  # as before there were versions
         kept = earlier["analyses"].get(each.name, {})
-        if _is_unharmed(run, each.name, kept) and all(kept.get(key) == value for key, value in facts.items()):
+        unharmed = _is_unharmed(folder.table_file(each.name), kept)
+        if unharmed and all(kept.get(key) == value for key, value in facts.items()):
             found[each.name] = kept
         else:
-            found[each.name] = {**facts, **_one(run, each, cell, status, subject, strict)}
+            found[each.name] = {**facts, **_one(folder, each, cell, status, subject, strict)}
             together = {**earlier["analyses"], **found}
-            write_json(run / RECORD, {"analyses": together, "failures": earlier["failures"]})
+            write_json(folder.manifest_copy, {"analyses": together, "failures": earlier["failures"]})
     crashed = any(each["status"] == FAILED for each in found.values())
     manifest = {"analyses": found, "failures": earlier["failures"] + crashed}
-    write_json(run / RECORD, manifest)
-    write_json(run / MANIFEST, manifest)
+    write_json(folder.manifest_copy, manifest)
+    write_json(folder.manifest_file, manifest)
     return found
 
 
-def _is_unharmed(run: Path, name: str, kept: Mapping[str, Any]) -> bool:
+def _is_unharmed(path: Path, kept: Mapping[str, Any]) -> bool:
     """Whether the table of an earlier analysis is there as it was written; a damaged one is reported in one line."""
-    path = table_of(run, name)
     if not path.is_file():
         return False
     try:
-        runs.check_file(path, kept.get("table_sha256", runs.file_digest(path)))
+        check_file(path, kept.get("table_sha256", file_digest(path)))
     except DataError as error:
         log.warning(f"{error}; analysed again")
         return False
@@ -88,12 +90,12 @@ def check_settings(planned: Planned) -> None:
     check(dict(planned.settings), schema, f"analyses.{planned.name}")
 
 
-def _earlier(run: Path) -> dict[str, Any]:
-    for name in (RECORD, MANIFEST):
+def _earlier(run: RunFolder) -> dict[str, Any]:
+    for path in (run.manifest_copy, run.manifest_file):
         try:
-            return read_manifest(run, name)
+            return read_manifest(path)
         except DataError as error:
-            if (run / name).exists():
+            if path.exists():
                 log.warning(f"{error}; analysed again")
     return {"analyses": {}, "failures": 0}
 
@@ -103,17 +105,17 @@ def _module(name: str) -> ModuleType:
 
 
 def _one(
-    run: Path, each: Planned, cell: Cell, status: Mapping[str, Any], subject: Callable[[], Subject], strict: bool
+    run: RunFolder, each: Planned, cell: Cell, status: Mapping[str, Any], subject: Callable[[], Subject], strict: bool
 ) -> dict[str, Any]:
     """Do one analysis; how it ended."""
     if each.lacks:
         return {"status": LEFT_OUT, "message": f"{cell.method} has no {', no '.join(each.lacks)}"}
-    if status["status"] not in runs.HAVE_MODEL:
+    if status["status"] not in HAVE_MODEL:
         return {"status": NO_MODEL, "message": f"{status['status']}: {status['message']}"}
-    started = time.perf_counter()
+    started, table = time.perf_counter(), run.table_file(each.name)
     try:
         facts = {"analysis": each.digest, **measuring_facts(cell, subject().data.digest, status["model_sha256"])}
-        file, device = table_of(run, each.name).with_suffix(".safetensors"), subject().device
+        file, device = table.with_suffix(".safetensors"), subject().device
         facts["measured"] = [[row["metric"], row["value"], row.get("sem")] for row in subject().measured]
         with torch.inference_mode(), pieces.kept(file, facts, device):
             frame = _module(each.name).analyse(subject(), **each.settings)
@@ -126,14 +128,13 @@ def _one(
             raise
         log.exception("%s: %s", cell.path, each.name)
         return {"status": FAILED, "message": f"{type(error).__name__}: {error}"}
-    atomic.write(table_of(run, each.name), lambda temporary: frame.to_csv(temporary, index=False))
+    atomic.write(table, lambda temporary: frame.to_csv(temporary, index=False))
     file.unlink(missing_ok=True)  # the table is not made again
-    facts = {"table_sha256": runs.file_digest(table_of(run, each.name))}
+    facts = {"table_sha256": file_digest(table)}
     return {"seconds": round(time.perf_counter() - started, 3), **facts}
 
 
-def _subject(run: Path, cell: Cell, data: Dataset, device: torch.device, model_sha256: str) -> Subject:
+def _subject(run: RunFolder, cell: Cell, data: Dataset, device: torch.device, model_sha256: str) -> Subject:
     model = build(cell.method, data.n_features, dict(cell.model)).to(device)
-    runs.load_model(run / "model.safetensors", model, model_sha256)
-    measured = runs.read_rows(run)
-    return Subject(cell, model.eval(), data, device, measured, run)
+    run.load_model(model, model_sha256)
+    return Subject(cell, model.eval(), data, device, run.measurements(), run)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,8 @@ from harness.method import Batch, Method
 from harness.plugins.registry import build
 from harness.settings.config import Cell
 from harness.settings.seeds import generator_for, seed_for
-from harness.storage import runs, snapshots
+from harness.storage import snapshots
+from harness.storage.runs import RunFolder
 from harness.training.batches import Rows
 
 
@@ -34,7 +34,7 @@ class Subject:
     data: Dataset
     device: torch.device
     measured: Sequence[Mapping[str, Any]]
-    run: Path
+    run: RunFolder
 
     def generator(self, purpose: str) -> torch.Generator:
         """Random numbers of this cell for one purpose."""
@@ -54,9 +54,9 @@ class Subject:
 
         None where the cell keeps none. Raises DataError for missing files and those of another training.
         """
-        n_updates = runs.read_status(self.run)["n_updates"]
+        n_updates = self.run.status()["n_updates"]
         kept = [update for update in snapshots.updates(self.cell.training) if update <= n_updates]
         model = build(self.cell.method, self.data.n_features, dict(self.cell.model)).to(self.device).eval()
         for update in kept:
-            runs.load_snapshot(self.run, update, model, self.cell)
+            self.run.load_snapshot(update, model, self.cell)
             yield update, model

@@ -29,10 +29,10 @@ from harness.errors import HarnessError
 from harness.evaluation import per_row
 from harness.reporting.tables import PlannedCell, write_tables
 from harness.settings.config import Cell, canonical_json
-from harness.storage import runs
 from harness.storage.collect import read_metrics, write_metrics
 from harness.storage.measurements import read_csv, read_measurements
-from harness.storage.method_code import SOURCE, VERSION, MethodCode, code_of, in_one_line, version_of
+from harness.storage.method_code import SOURCE, VERSION, MethodCode, code_of, in_one_line, is_by_other_code, version_of
+from harness.storage.runs import HAVE_MODEL, RunFolder
 from harness.storage.seals import check_seal
 from harness.storage.search import COLUMNS, FOUND, trials, write_findings
 
@@ -190,9 +190,9 @@ def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> 
     for cell in cells:
         kept = earlier.line(cell) if earlier and _is_kept(cell, folder, earlier) else None
         frames.append(earlier.rows(cell) if kept else read_metrics([cell], folder))
-        lines.append(kept or _line(cell, folder / cell.path))
+        lines.append(kept or _line(cell, RunFolder(folder / cell.path)))
     codes, made = cache(code_of), zip(cells, lines, strict=True)
-    by_others = [cell.path for cell, line in made if runs.is_by_other_code(line, codes(cell.method))]
+    by_others = [cell.path for cell, line in made if is_by_other_code(line, codes(cell.method))]
     if by_others:
         log.warning(f"published all the same, though trained by other code of the method: {in_one_line(by_others)}")
     return pd.concat(frames, ignore_index=True), pd.DataFrame(lines)
@@ -200,18 +200,18 @@ def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> 
 
 def _is_kept(cell: Cell, folder: Path, earlier: _Earlier) -> bool:
     """Whether a cell stays as it was published: this run lacks it, and it was of the same settings."""
-    return not (folder / cell.path / "metrics.json").exists() and earlier.line(cell) is not None
+    return not RunFolder(folder / cell.path).metrics_file.exists() and earlier.line(cell) is not None
 
 
 def _as_trials(listed: pd.DataFrame) -> pd.DataFrame:
     """Trained cells as findings of a search: a trial that equals one of them need not be trained as well."""
-    trained = listed[listed["status"].isin(runs.HAVE_MODEL)]
+    trained = listed[listed["status"].isin(HAVE_MODEL)]
     return trained.assign(validation_loss=pd.to_numeric(trained["best_validation"]), sem=math.nan)
 
 
-def _line(cell: Cell, run: Path) -> dict[str, Any]:
+def _line(cell: Cell, run: RunFolder) -> dict[str, Any]:
     """One trained model: its cell, and what ``status.json`` knows of it. Raises DataError where it is another one's."""
-    status = runs.status_of(run, cell)
+    status = run.status_of(cell)
     values = cell.to_dict()
     parts = {part: canonical_json(values[part]) for part in ("model", "training", "evaluation")}
     named = {key: values[key] for key in KEY}

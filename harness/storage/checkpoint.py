@@ -24,7 +24,6 @@ from harness import atomic
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = "checkpoint.safetensors"
 SINCE = "random."  # tensors that checkpoints of earlier versions lack
 _ENTRY = "bihm-harness"
 

@@ -10,8 +10,8 @@ import pandas as pd
 from harness import atomic
 from harness.errors import DataError
 from harness.settings.config import Cell
-from harness.storage import runs
 from harness.storage.measurements import usable
+from harness.storage.runs import RunFolder
 
 
 def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
@@ -21,25 +21,25 @@ def read_metrics(cells: Sequence[Cell], runs_folder: Path) -> pd.DataFrame:
     """
     rows = []
     for cell in cells:
-        run = runs_folder / cell.path
-        found = runs.read_rows(run)
+        run = RunFolder(runs_folder / cell.path)
+        found = run.measurements()
         digest = found[0].get("config_digest", cell.training_digest)
         if digest != cell.training_digest:
-            raise DataError(run / "metrics.json", f"training digest {cell.training_digest}", digest)
+            raise DataError(run.metrics_file, f"training digest {cell.training_digest}", digest)
         _check_model(run, found[0].get("model_sha256"))
         rows += found
     frame = pd.DataFrame(rows)
-    return usable(frame, f"{runs_folder}/*/*/*/*/metrics.json")
+    return usable(frame, RunFolder(runs_folder / "*/*/*/*").metrics_file)
 
 
-def _check_model(run: Path, measured: str | None) -> None:
+def _check_model(run: RunFolder, measured: str | None) -> None:
     """Raises DataError where the model was trained again after it was measured, as by ``harness train`` alone."""
-    if measured is None or not (run / "status.json").exists():
+    if measured is None or not run.status_file.exists():
         return
-    trained = runs.read_status(run).get("model_sha256")
+    trained = run.status().get("model_sha256")
     if trained != measured:
         expected = f"measurements of the model of sha256 {trained}; `harness evaluate` makes them"
-        raise DataError(run / "metrics.json", expected, f"those of {measured}")
+        raise DataError(run.metrics_file, expected, f"those of {measured}")
 
 
 def write_metrics(frame: pd.DataFrame, path: Path) -> None:

@@ -14,9 +14,8 @@ from harness import atomic
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.plugins.names import wrong_name
 from harness.plugins.registry import origin
-from harness.storage import runs
 from harness.storage.method_code import MethodCode, code_of
-from harness.storage.run_lock import alone_in
+from harness.storage.runs import RunFolder
 
 FOLDERS = ("runs", "searches")  # of results; in both lie DATASET/METHOD/VARIANT/SEED or TRIAL
 
@@ -38,7 +37,7 @@ def forget(results: Path, method: str, everything: bool = False) -> list[Path]:
     chosen = found if everything else _by_other_code(found, method)
     for folder in chosen:
         with atomic.changing(folder):
-            with alone_in(folder):
+            with RunFolder(folder).alone():
                 shutil.rmtree(folder)
             with contextlib.suppress(OSError):  # what is not empty stays
                 folder.parent.rmdir()
@@ -56,6 +55,6 @@ def _by_other_code(folders: Iterable[Path], method: str) -> list[Path]:
 
 def _is_by_other(folder: Path, code: MethodCode) -> bool:
     try:
-        return runs.is_by_other_code(runs.read_status(folder), code)
+        return RunFolder(folder).is_by_other_code(code)
     except DataError:  # unfinished, or damaged: trained again in any case
         return False

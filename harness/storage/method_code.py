@@ -115,6 +115,12 @@ def code_of_class(method: str, cls: type) -> MethodCode:
     return _codes.setdefault(cls, code)
 
 
+def is_by_other_code(status: Mapping[str, Any], code: MethodCode | None) -> bool:
+    """Whether there was a training, known to be by other code than this; of None, nothing is known."""
+    trained = bool(status.get("training_digest"))
+    return trained and code is not None and MethodCode.recorded_in(status).is_other_than(code)
+
+
 def training_key(cell: Cell) -> str:
     """The training digest of a cell, with the version of its method where that is not 1.
 

@@ -36,7 +36,6 @@ from harness.settings.config import canonical_json
 from harness.storage import checkpoint
 
 T = TypeVar("T")
-FILE_NAME = "measured.safetensors"
 WRITE_EVERY_S = 10.0
 SHARE_OF_WRITING = 0.05  # of all time, at most: what a long measurement has found so far is written less often
 

@@ -55,3 +55,13 @@ def file_digest(path: Path) -> str:
     """sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_file(path: Path, expected: str | None, remedy: str = "") -> None:
+    """Raises DataError, with what to do about it, unless the file has this sha256."""
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise DataError(path, f"a file of sha256 {expected}{remedy}", error.strerror) from error
+    if found != expected:
+        raise DataError(path, f"sha256 {expected}{remedy}", found)

@@ -23,18 +23,16 @@ from harness.errors import HarnessError
 
 logger = logging.getLogger(__name__)
 
-FILE_NAME = ".lock"
 POLL_S = 1.0
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextlib.contextmanager
-def alone_in(run: Path) -> Iterator[None]:
-    """Work in the folder ``run`` while the block lasts; waits for another process that does.
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock of this path while the block lasts; waits for another process that does.
 
-    Raises HarnessError where the folder cannot be written to.
+    Raises HarnessError where its folder cannot be written to.
     """
-    path = run / FILE_NAME
     descriptor = _wait_for(path)
     try:
         yield

@@ -35,8 +35,8 @@ from harness.settings.config import (
     variant_folder,
 )
 from harness.settings.schedule import axes_in_phases
-from harness.storage import runs
 from harness.storage.method_code import VERSION, MethodCode, key_of_version, training_key
+from harness.storage.runs import RunFolder
 
 if TYPE_CHECKING:  # the workflow plans trials without pandas
     import pandas as pd
@@ -179,8 +179,8 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
     known = {} if earlier is None else {_key_of(row): row for row in earlier.to_dict("records")}
     rows = []
     for trial in planned:
-        run = folder / trial.path
-        kept = None if (run / "status.json").exists() else known.get(training_key(trial.cell))
+        run = RunFolder(folder / trial.path)
+        kept = None if run.status_file.exists() else known.get(training_key(trial.cell))
         row = {"dataset": trial.cell.dataset, "method": trial.cell.method, "variant": trial.cell.variant}
         row |= {"trial": trial.name, "chosen": trial.chosen}
         row |= {key: kept.get(key) for key in (*FOUND, VERSION)} if kept else _found(trial, run)
@@ -202,20 +202,20 @@ def _key_of(row: Mapping[str, Any]) -> str:
     return key_of_version(row["training_digest"], MethodCode.recorded_in(row).version)
 
 
-def _found(trial: Trial, run: Path) -> dict[str, Any]:
+def _found(trial: Trial, run: RunFolder) -> dict[str, Any]:
     """FOUND and the version of the method, of a trial in its folder."""
-    status = runs.status_of(run, trial.cell)
+    status = run.status_of(trial.cell)
     loss = status.get("best_validation")
     found = {"validation_loss": math.nan if loss is None else loss, "sem": _sem(run, status)}
     return {key: found.get(key, status.get(key)) for key in (*FOUND, VERSION)}
 
 
-def _sem(run: Path, status: Mapping[str, Any]) -> float:
-    if status.get("best_update") is None or not (run / "curve.csv").exists():
+def _sem(run: RunFolder, status: Mapping[str, Any]) -> float:
+    if status.get("best_update") is None or not run.curve_file.exists():
         return math.nan
     import pandas as pd
 
-    curve = pd.read_csv(runs.checked(run, status, "curve.csv"))
+    curve = pd.read_csv(run.checked(run.curve_file, status))
     at = curve[(curve["update"] == status["best_update"]) & curve["best"]]
     return math.nan if at.empty else float(at["valid_sem"].iloc[-1])
 

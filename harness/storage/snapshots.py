@@ -1,4 +1,4 @@
-"""Snapshots of the weights: which updates of a training run are kept besides the best one, and where.
+"""Snapshots of the weights: which updates of a training run are kept besides the best one.
 
 ``snapshots/<update>.safetensors`` in the folder of a run holds the weights as they were after that update, whatever
 the validation set said of them. They are for analyses of the course of training; training itself never reads them, and
@@ -8,11 +8,8 @@ the old ones go; a run that was killed continues from its checkpoint and keeps t
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from harness.settings.config import Training
 
-FOLDER = "snapshots"
 DECADES = 3  # between the first and the last one
 
 
@@ -26,19 +23,3 @@ def updates(training: Training) -> list[int]:
         return []
     share = DECADES / max(1, n - 1)
     return sorted({max(1, round(total * 10.0 ** (-share * i))) for i in range(n)})
-
-
-def path_of(run: Path, update: int) -> Path:
-    """The path of the weights after an update."""
-    return run / FOLDER / f"{update}.safetensors"
-
-
-def missing(run: Path, training: Training, n_updates: int) -> list[int]:
-    """Updates of the first ``n_updates`` whose weights should be in the folder of a run and are not."""
-    return [update for update in updates(training) if update <= n_updates and not path_of(run, update).is_file()]
-
-
-def remove(run: Path) -> None:
-    """Remove all of them."""
-    for path in (run / FOLDER).glob("*.safetensors"):
-        path.unlink()

@@ -31,8 +31,9 @@ from harness.plugins.registry import build
 from harness.settings import seeds
 from harness.settings.config import Cell
 from harness.settings.seeds import axes_of, generator_for, seed_for
-from harness.storage import checkpoint, runs, snapshots
+from harness.storage import checkpoint, snapshots
 from harness.storage.method_code import MethodCode, code_of_class
+from harness.storage.runs import DIVERGED, HAVE_MODEL, OK, TIMEOUT, RunFolder
 from harness.training import validation
 from harness.training.batches import Rows, TrainingBatches, labels_seed
 from harness.training.progress import Progress
@@ -80,11 +81,12 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
     after writing a checkpoint, when the process receives SIGTERM or SIGINT, and HarnessError where files cannot be
     written.
     """
+    folder = RunFolder(run)
     with atomic.changing(run):
         run.mkdir(parents=True, exist_ok=True)
-        (run / "status.json").unlink(missing_ok=True)  # of another training; this one writes its own when it ends
-    runs.write_config(run, cell)
-    training = _Run(cell, data, run, device)
+        folder.status_file.unlink(missing_ok=True)  # of another training; this one writes its own when it ends
+    folder.write_config(cell)
+    training = _Run(cell, data, folder, device)
     status, message = training.to_the_end()
     facts = {
         "n_updates": training.position.update,
@@ -102,26 +104,23 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device) -> str:
         **versions(),
         "git_commit": git_commit(),
     }
-    model_file = run / "model.safetensors"
     with atomic.changing(run):
-        model_file.unlink(missing_ok=True)
-    if status in runs.HAVE_MODEL:
-        runs.save_model(model_file, training.model, cell)
-        facts["model_sha256"] = runs.file_digest(model_file)
-    atomic.write_csv(run / "curve.csv", training.position.curve)
-    facts["files"] = runs.digests_of_files(run)
-    runs.write_status(run, status, message, **facts)
+        folder.model_file.unlink(missing_ok=True)
+    if status in HAVE_MODEL:
+        facts["model_sha256"] = folder.save_model(training.model, cell)
+    atomic.write_csv(folder.curve_file, training.position.curve)
+    facts["files"] = folder.digests_of_files()
+    folder.write_status(status, message, **facts)
     with atomic.changing(run):
-        (run / checkpoint.FILE_NAME).unlink(missing_ok=True)
+        folder.checkpoint_file.unlink(missing_ok=True)
     return status
 
 
 class _Run:
     """State of one training run and its steps."""
 
-    def __init__(self, cell: Cell, data: Dataset, run: Path, device: torch.device):
+    def __init__(self, cell: Cell, data: Dataset, run: RunFolder, device: torch.device):
         self.cell, self.budget, self.folder = cell, cell.training, run
-        self.checkpoint_file = run / checkpoint.FILE_NAME
         # a checkpoint of other data, or of another configuration, must not be continued
         self.digest = f"{cell.training_digest} {data.digest} {device.type}"
         self.model = new_model(cell, data.n_features).to(device)
@@ -159,7 +158,7 @@ class _Run:
             self.model.fit(self.rows.batch(slice(None)))
             self.position.seconds = time.perf_counter() - started
             self._look(phase_index=0)
-            return runs.OK, ""
+            return OK, ""
         if not isinstance(self.model, OwnGradients | Differentiable):
             raise ConfigError(f"method {self.cell.method}: expected fit, loss or accumulate_gradients, found none")
         if not self.budget.phases:
@@ -186,12 +185,12 @@ class _Run:
                 self._keep_if_due()
                 due = position.since_look >= budget.validate_every or position.update == position.phase_end
                 if due and not self._look(position.phase):
-                    return runs.DIVERGED, f"not finite at update {position.update}"
+                    return DIVERGED, f"not finite at update {position.update}"
                 if due:
                     progress.show(position.update, position.curve[-1])
                 if budget.time_limit_s is not None and position.seconds > budget.time_limit_s:
                     self._load_state(self.best_state)
-                    return runs.TIMEOUT, f"time limit of {budget.time_limit_s:g} s reached"
+                    return TIMEOUT, f"time limit of {budget.time_limit_s:g} s reached"
                 self._checkpoint_if_due()
             position.phase += 1
             position.misses = 0
@@ -199,7 +198,7 @@ class _Run:
             self._load_state(self._with_own_counts(self.best_state) if goes_on else self.best_state)
             if goes_on:
                 position.phase_end = position.update + budget.phases[position.phase].updates
-        return runs.OK, ""
+        return OK, ""
 
     def _update(self) -> None:
         """One step of Adam on one batch."""
@@ -216,7 +215,7 @@ class _Run:
 
     def _keep_if_due(self) -> None:
         if self.position.update in self.kept_updates:
-            runs.save_model(snapshots.path_of(self.folder, self.position.update), self.model, self.cell)
+            self.folder.save_snapshot(self.position.update, self.model, self.cell)
 
     def _look(self, phase_index: int) -> bool:
         """Measure on the validation rows, keep the weights if they are the best; False when something is not finite."""
@@ -278,7 +277,7 @@ class _Run:
 
     def _checkpoint(self) -> None:
         state = {**asdict(self.position), "computing": asdict(self.computing), "code": self.code.facts()}
-        checkpoint.save(self.checkpoint_file, self._tensors(), state, self.digest)
+        checkpoint.save(self.folder.checkpoint_file, self._tensors(), state, self.digest)
         self._last_checkpoint = time.monotonic()
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -293,14 +292,14 @@ class _Run:
         }
 
     def _restore_or_start(self) -> None:
-        loaded = checkpoint.load(self.checkpoint_file, self.digest, self._tensors(), asdict(self.position))
+        loaded = checkpoint.load(self.folder.checkpoint_file, self.digest, self._tensors(), asdict(self.position))
         if (
             loaded is None
             or self._is_by_other_code(loaded[1])
-            or snapshots.missing(self.folder, self.budget, loaded[1]["update"])
+            or self.folder.missing_snapshots(self.budget, loaded[1]["update"])
         ):
-            with atomic.changing(self.folder):
-                snapshots.remove(self.folder)
+            with atomic.changing(self.folder.path):
+                self.folder.remove_snapshots()
             return
         tensors, state = loaded
         self.code = MethodCode.recorded_in(state.pop("code", {}))  # not known where an earlier version began
@@ -317,7 +316,7 @@ class _Run:
         """Whether a checkpoint is of other code of the method, which is told in one line: no model is by two."""
         other = MethodCode.recorded_in(state.get("code", {})).is_other_than(self.code)
         if other:
-            log.warning(f"{self.checkpoint_file}: by other code of {self.cell.method}; training starts again")
+            log.warning(f"{self.folder.checkpoint_file}: by other code of {self.cell.method}; training starts again")
         return other
 
     def _compute_as(self, begun: dict[str, Any] | None) -> None:

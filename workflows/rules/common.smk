@@ -9,7 +9,7 @@ from harness.reporting.figures.write import analyses_behind, cells_of, figure_na
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
 from harness.storage.method_code import training_key
-from harness.storage.runs import crashes, discard_damaged
+from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
 from harness.storage.search import trials
 from harness.cli.workflow import (
@@ -43,7 +43,9 @@ RESULTS = f"results/{SETTINGS['preset']}"
 SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
 CELLS = {cell.path: cell for cell in cells(SETTINGS)}
 ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
-METRICS = [f"{RESULTS}/runs/{path}/metrics.json" for path in CELLS]
+RUNS = {path: RunFolder(Path(RESULTS) / "runs" / path) for path in CELLS}
+RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # of any cell
+METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
 # What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
 # among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
 # missing file for no reason to make those that follow from it, as long as they are there: once that job had failed,
@@ -54,8 +56,8 @@ with errors_in_one_line():
 GPU_RESOURCES, GPU_SLOTS = gpu_resources(SETTINGS, visible_gpus())
 if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resources says so
     workflow.register_resource("gpu_slots", GPU_SLOTS)
-for path in CELLS:
-    discard_damaged(Path(RESULTS) / "runs" / path)
+for folder in RUNS.values():
+    folder.discard_damaged()
 if workflow.is_main_process:
     for folder in ("", "tables", "figures", "check"):
         discard_broken(Path(RESULTS) / folder)
@@ -120,7 +122,7 @@ def settings_file(wildcards, output):
 
 def run_folder(wildcards):
     """Where a cell's run lies."""
-    return Path(f"{RESULTS}/runs/{cell_of(wildcards).path}")
+    return RUNS[cell_of(wildcards).path]
 
 
 def planned_for(figure):
@@ -134,7 +136,7 @@ def planned_for(figure):
 def analysed_for(figure):
     """What a figure waits for: the analyses of all cells that have one which it shows."""
     return [
-        f"{RESULTS}/runs/{path}/analyses.json"
+        str(RUNS[path].manifest_file)
         for path, analyses in planned_for(figure).items()
         if not all(each.lacks for each in analyses)
     ]
@@ -144,7 +146,7 @@ def digest_of_figure(figure):
     """What a figure is made of: its cells, their analyses, and how often these have failed so far."""
     return short_digest(
         {
-            path: [FACTS[path], [each.digest for each in analyses], failures(Path(f"{RESULTS}/runs/{path}"))]
+            path: [FACTS[path], [each.digest for each in analyses], failures(RUNS[path].manifest_file)]
             for path, analyses in planned_for(figure).items()
         }
     )

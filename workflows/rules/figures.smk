@@ -9,7 +9,7 @@ rule analyse_model:
         data=f"{RESULTS}/data/{{dataset}}.json",
         metrics=rules.run_model.output,
     output:
-        f"{RESULTS}/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}/analyses.json",
+        str(RUN.manifest_file),
     log:
         f"{RESULTS}/logs/analyses/{{dataset}}/{{method}}/{{variant}}/{{seed}}.log",
     group:
@@ -23,7 +23,7 @@ rule analyse_model:
     params:
         settings=settings_file,
         digests=lambda wildcards: [each.digest for each in ANALYSES[cell_of(wildcards).path]],
-        failures=lambda wildcards: failures(run_folder(wildcards)),
+        failures=lambda wildcards: failures(run_folder(wildcards).manifest_file),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "trap : TERM; python -m harness analyse --settings {params.settings:q} --dataset {wildcards.dataset:q}"
@@ -58,4 +58,4 @@ rule figures:
     input:
         [f"{RESULTS}/figures/{name}.{form}" for name in FIGURES for form in ("csv", "png", "pdf")],
         sorted({path for behind in ANALYSED.values() for path in behind}),
-        sorted({f"{Path(path).parent}/metrics.json" for behind in ANALYSED.values() for path in behind}),
+        sorted({str(RunFolder(Path(path).parent).metrics_file) for behind in ANALYSED.values() for path in behind}),

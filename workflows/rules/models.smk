@@ -7,7 +7,7 @@ rule run_model:
     input:
         data=rules.fetch.output,
     output:
-        f"{RESULTS}/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}/metrics.json",
+        str(RUN.metrics_file),
     log:
         f"{RESULTS}/logs/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}.log",
     group:
@@ -24,7 +24,7 @@ rule run_model:
         digest=lambda wildcards: training_key(cell_of(wildcards)),
         snapshots=lambda wildcards: cell_of(wildcards).training.snapshots,
         evaluation=lambda wildcards: canonical_json(cell_of(wildcards).to_dict()["evaluation"]),
-        crashes=lambda wildcards: crashes(run_folder(wildcards)),
+        crashes=lambda wildcards: run_folder(wildcards).crashes.count(),
         run=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "trap : TERM;"

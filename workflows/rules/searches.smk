@@ -1,12 +1,14 @@
 # Searches: settings tried on the validation set. A trial's folder is like a run's, but nothing measures it on the test set.
 with errors_in_one_line():
     TRIALS = {trial.path: trial for trial in trials(SETTINGS)}
-TRIED = [f"{RESULTS}/searches/{path}/status.json" for path in TRIALS]
+TRIAL_RUNS = [RunFolder(Path(RESULTS) / "searches" / path) for path in TRIALS]
+TRIAL_RUN = RunFolder(Path(RESULTS) / "searches/{dataset}/{method}/{variant}/{trial}")  # of any trial
+TRIED = [str(folder.status_file) for folder in TRIAL_RUNS]
 TRAINED = short_digest(
     {path: [training_key(trial.cell), ATTEMPTS[trial.cell.dataset]] for path, trial in TRIALS.items()}
 )
-for path in TRIALS:
-    discard_damaged(Path(RESULTS) / "searches" / path)
+for folder in TRIAL_RUNS:
+    folder.discard_damaged()
 if workflow.is_main_process:
     tell(trained_by_other_code(CELLS.values(), TRIALS.values(), Path(RESULTS), SETTINGS_FILE))
 
@@ -15,7 +17,7 @@ rule train_trial:
     input:
         data=rules.fetch.output,
     output:
-        f"{RESULTS}/searches/{{dataset}}/{{method}}/{{variant}}/{{trial}}/status.json",
+        str(TRIAL_RUN.status_file),
     log:
         f"{RESULTS}/logs/searches/{{dataset}}/{{method}}/{{variant}}/{{trial}}.log",
     group:

@@ -23,7 +23,6 @@ from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import LayerEncoder
 from harness.ranges import Draws, Size
-from harness.storage import runs
 
 NEEDS = ("layer features",)
 SNAPSHOT, TRAINED = "snapshot", "trained"
@@ -45,7 +44,7 @@ def analyse(subject: Subject, rows: Draws | None, n_samples: Size) -> pd.DataFra
     records = []
     for update, model in subject.snapshots():
         records += measured(model, SNAPSHOT, update)
-    status = runs.read_status(subject.run)
+    status = subject.run.status()
     records += measured(subject.model, TRAINED, status.get("best_update", status["n_updates"]))
     return pd.DataFrame(records)
 

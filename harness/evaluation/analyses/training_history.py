@@ -19,7 +19,6 @@ from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Method, Partitioned
 from harness.ranges import Ascending, Draws, Size
-from harness.storage import runs
 
 NEEDS = ("importance weights",)
 
@@ -35,7 +34,7 @@ def analyse(subject: Subject, rows: Size | None, ks: Ascending, z_outer: Draws) 
     cell = subject.cell
     if cell.training.snapshots == 0:
         raise LeftOutError("no snapshots of the weights, as training.snapshots is 0")
-    curve = pd.read_csv(runs.checked(subject.run, runs.read_status(subject.run), "curve.csv"))
+    curve = pd.read_csv(subject.run.checked(subject.run.curve_file, subject.run.status()))
     x = subject.rows("valid", rows).x
     records = []
     for update, model in subject.snapshots():

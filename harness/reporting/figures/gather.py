@@ -13,7 +13,7 @@ from harness.evaluation.manifest import LEFT_OUT, OK, read_manifest, read_table
 from harness.evaluation.plan import analyses_of
 from harness.plugins.listing import listed
 from harness.settings.config import Cell
-from harness.storage import runs
+from harness.storage.runs import RunFolder
 
 CELL = ("dataset", "method", "title", "kind", "variant")  # what pooling over seeds keeps apart, besides an x axis
 
@@ -33,10 +33,10 @@ def gather(
         if planned.lacks:
             absent.setdefault(f"no {', no '.join(planned.lacks)}", []).append(cell.method)
             continue
-        run = runs_folder / cell.path
-        found = read_manifest(run)["analyses"][name]
+        run = RunFolder(runs_folder / cell.path)
+        found = read_manifest(run.manifest_file)["analyses"][name]
         if found["status"] == OK:
-            frames.append(_with_facts(read_table(run, name, found), cell))
+            frames.append(_with_facts(read_table(run.table_file(name), found), cell))
         else:
             who = cell.method if found["status"] == LEFT_OUT else f"{cell.method} on {cell.dataset}"
             absent.setdefault(found["message"], []).append(who)
@@ -50,7 +50,7 @@ def stand_ins(data: pd.DataFrame, cells: Sequence[Cell], runs_folder: Path) -> l
     found = {}
     for cell in cells:
         if (cell.dataset, cell.method) in shown:
-            facts = runs.read_rows(runs_folder / cell.path)[0]
+            facts = RunFolder(runs_folder / cell.path).measurements()[0]
             if facts["data_official"] is False:
                 found[cell.dataset] = f"{cell.dataset} is a stand-in: {facts['data_note']}"
     return list(found.values())

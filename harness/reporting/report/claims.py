@@ -21,8 +21,8 @@ import pandas as pd
 from scipy import stats
 
 from harness.reporting.report.layers import layers_in_use
-from harness.storage import runs
 from harness.storage.measurements import read_csv
+from harness.storage.runs import RunFolder
 
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
 LEVEL = 0.025  # of a claim wrongly said to hold, and of one wrongly said not to
@@ -292,8 +292,9 @@ def _validation_losses(results: Path, method: str) -> pd.DataFrame:
         found = found[(found["dataset"] == MNIST) & (found["method"] == method)]
         return found[["variant", "best_validation"]]
     records = []
-    for path in sorted(results.glob(f"runs/{MNIST}/{method}/*/*/status.json")):
-        status, cell = runs.read_status(path.parent), runs.read_config(path.with_name("config.json"))
+    folders = map(RunFolder, sorted(results.glob(f"runs/{MNIST}/{method}/*/*")))
+    for run in (each for each in folders if each.status_file.exists()):
+        status, cell = run.status(), run.config()
         if status.get("training_digest") == cell.training_digest:
             records.append({"variant": cell.variant, "best_validation": status.get("best_validation")})
     return pd.DataFrame(records, columns=["variant", "best_validation"]).astype({"best_validation": float})
