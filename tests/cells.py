@@ -4,6 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from harness.data import Dataset, Status
 from harness.settings.config import Cell, Evaluation, Phase, Training
@@ -53,6 +54,17 @@ def cell(method="bihm", model=None, **training):
         training=replace(TRAINING, **training),
         evaluation=Evaluation(n_samples=30, rows=40, z_outer=500, z_inner=1),
     )
+
+
+def train_until(chosen, run, update, data=None):
+    """Train a cell in the folder ``run``, where it stops after so many updates with a checkpoint."""
+    import torch
+
+    from harness.training.train import InterruptedRunError, train
+
+    data = patterns() if data is None else data
+    with pytest.raises(InterruptedRunError):
+        train(chosen, data, run, torch.device("cpu"), stop=lambda current: current == update)
 
 
 def patterns(n_features=12) -> Dataset:

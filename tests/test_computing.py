@@ -4,14 +4,13 @@ import json
 
 import pytest
 import torch
-from cells import cell, patterns
+from cells import cell, patterns, train_until
 from safetensors.torch import load_file, save_file
-from test_training import StoppingRun
 
 from harness.settings.config import Phase
 from harness.storage import checkpoint
 from harness.storage.runs import OK, RunFolder
-from harness.training.train import InterruptedRunError, train
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 PHASES = (Phase(12, 1e-2, 10),)
@@ -30,26 +29,18 @@ def wide(**training):
     return cell("vimco", {"layers": [100, 50]}, **values)
 
 
-def interrupted(run, chosen, data, monkeypatch):
-    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
-    monkeypatch.setattr(StoppingRun, "stop_after", 4)
-    with pytest.raises(InterruptedRunError):
-        train(chosen, data, run, CPU)
-    monkeypatch.setattr(StoppingRun, "stop_after", -1)
-
-
 def weights(run):
     return (run / "model.safetensors").read_bytes()
 
 
-def test_a_training_keeps_its_number_of_threads_wherever_it_goes_on(tmp_path, monkeypatch, caplog):
+def test_a_training_keeps_its_number_of_threads_wherever_it_goes_on(tmp_path, caplog):
     data, chosen = patterns(400), wide()
     for n in (1, 2):
         torch.set_num_threads(n)
         assert train(chosen, data, tmp_path / f"{n}", CPU) == OK
     assert weights(tmp_path / "1") != weights(tmp_path / "2")  # else there is nothing to keep
     torch.set_num_threads(1)
-    interrupted(tmp_path / "moved", chosen, data, monkeypatch)
+    train_until(chosen, tmp_path / "moved", 4, data)
     assert not caplog.messages
     torch.set_num_threads(2)
     assert train(chosen, data, tmp_path / "moved", CPU) == OK
@@ -81,7 +72,7 @@ def test_a_training_keeps_the_precision_that_another_processor_chose(tmp_path, m
         train(chosen, data, tmp_path / name, CPU)
     assert weights(tmp_path / "begun") != weights(tmp_path / "other")
     processor(begun)
-    interrupted(tmp_path / "moved", chosen, data, monkeypatch)
+    train_until(chosen, tmp_path / "moved", 4, data)
     processor(not begun)
     assert train(chosen, data, tmp_path / "moved", CPU) == OK
     assert weights(tmp_path / "moved") == weights(tmp_path / "begun")
@@ -92,12 +83,12 @@ def test_a_training_keeps_the_precision_that_another_processor_chose(tmp_path, m
     assert line == f"{chosen.path}: continues with products in {word}, as it started, not {other}{slow}"
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
+def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
     """One that knows neither how it was computed nor the states of PyTorch's own generators, and has no digest."""
     chosen = cell("bihm", checkpoint_every_s=1e9)
     train(chosen, patterns(), tmp_path / "undisturbed", CPU)
     run = tmp_path / "run"
-    interrupted(run, chosen, patterns(), monkeypatch)
+    train_until(chosen, run, 4)
     path = RunFolder(run).checkpoint_file
     state = checkpoint.load(path, f"{chosen.training_digest} 0 cpu", load_file(path), ("update",))[1]
     del state["computing"]
@@ -105,7 +96,6 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path, monkeypatch):
     record = {"state": state, "digest": f"{chosen.training_digest} 0 cpu"}
     save_file(tensors, path, {"bihm-harness": json.dumps(record)})
     updates = []
-    monkeypatch.setattr(StoppingRun, "_keep_if_due", lambda self: updates.append(self.position.update))
-    assert train(chosen, patterns(), run, CPU) == OK
+    assert train(chosen, patterns(), run, CPU, stop=updates.append) == OK  # which says nothing
     assert updates[0] == 5
     assert weights(run) == weights(tmp_path / "undisturbed")

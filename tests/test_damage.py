@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cells import cell, patterns
+from cells import cell, patterns, train_until
 from safetensors.torch import load_file
-from test_training import StoppingRun
 
 from harness import atomic
 from harness.errors import DataError, HarnessError
@@ -28,7 +27,8 @@ from harness.reporting.publish import publish
 from harness.storage import checkpoint, records, seals, snapshots
 from harness.storage.collect import read_metrics
 from harness.storage.runs import OK, RunFolder
-from harness.training.train import InterruptedRunError, new_model, train
+from harness.training.state import new_model
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 CELL = cell(snapshots=3)
@@ -50,14 +50,9 @@ def _complete(tmp_path_factory):
     """All files that a run may leave: a trained, measured and analysed one, its last checkpoint, and a crash before."""
     folder = tmp_path_factory.mktemp("results")
     run = folder / CELL.path
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.training.train._Run", StoppingRun)
-        patch.setattr(StoppingRun, "stop_after", 75)
-        with pytest.raises(InterruptedRunError):
-            train(CELL, patterns(), run, CPU)
-        content = RunFolder(run).checkpoint_file.read_bytes()
-        patch.setattr(StoppingRun, "stop_after", -1)
-        train(CELL, patterns(), run, CPU)
+    train_until(CELL, run, 75)
+    content = RunFolder(run).checkpoint_file.read_bytes()
+    train(CELL, patterns(), run, CPU)
     RunFolder(run).checkpoint_file.write_bytes(content)
     RunFolder(run).crashes.add("training ended with exit code 1")
     evaluate(run, CELL, patterns(), CPU, "smoke")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cells import cell, patterns
+from cells import cell, patterns, train_until
 from enumerable import N_VISIBLE, flat_gradient, small_model, z_scores, zero_gradients
 from test_gpu_path import RecordedOperations
 
@@ -21,7 +21,7 @@ from harness.storage import weights
 from harness.storage.records import file_digest
 from harness.storage.runs import OK
 from harness.training.step import UpdateStep
-from harness.training.train import InterruptedRunError, _Run, train
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 HIDDEN = 4
@@ -235,29 +235,14 @@ def test_an_unreliable_log_z_is_remarked(tmp_path):
         assert "effective chains of 4" in row["message"]
 
 
-class StoppingRun(_Run):
-    """Asks itself to stop after some updates."""
-
-    stop_after = 0
-
-    def _update(self):
-        super()._update()
-        if self.position.update == self.stop_after:
-            self.request_stop()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("stop_after", [1, 33, 60, 75])
-def test_stopping_and_going_on_changes_no_bit(kind, stop_after, tmp_path, monkeypatch):
+def test_stopping_and_going_on_changes_no_bit(kind, stop_after, tmp_path):
     """Persistent chains and counted rows are in the checkpoint."""
     chosen = rbm_cell(kind, checkpoint_every_s=1e9)
     for name in ("first", "second"):
         assert train(chosen, patterns(), tmp_path / name, CPU) == OK
-    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
-    monkeypatch.setattr(StoppingRun, "stop_after", stop_after)
-    with pytest.raises(InterruptedRunError):
-        train(chosen, patterns(), tmp_path / "stopped", CPU)
-    monkeypatch.setattr(StoppingRun, "stop_after", -1)
+    train_until(chosen, tmp_path / "stopped", stop_after)
     assert train(chosen, patterns(), tmp_path / "stopped", CPU) == OK
     models = {(tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second", "stopped")}
     assert len(models) == 1

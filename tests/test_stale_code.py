@@ -10,7 +10,7 @@ from importlib.metadata import EntryPoint, PathDistribution
 import pandas as pd
 import pytest
 import torch
-from cells import NO_CELLS, cell, patterns
+from cells import NO_CELLS, cell, patterns, train_until
 from test_workflow import Workflow, only
 
 from harness.cli import main
@@ -26,7 +26,7 @@ from harness.storage.method_code import MethodCode, code_of, in_one_line, traini
 from harness.storage.records import file_digest, read_json, write_json
 from harness.storage.runs import RunFolder
 from harness.storage.search import findings, trials
-from harness.training.train import InterruptedRunError, _Run, train
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 METHOD = """
@@ -313,18 +313,7 @@ def test_a_checkpoint_by_other_code_is_not_continued(mine, tmp_path, caplog):
     use_files([mine.file])
     here, run = replace(cell("factorised"), method="mine"), tmp_path / "run"
 
-    class Stopped(_Run):
-        def _update(self):
-            super()._update()
-            self._stop_requested |= self.position.update == 30
-
-    def stopped():
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("harness.training.train._Run", Stopped)
-            with pytest.raises(InterruptedRunError):
-                train(here, patterns(), run, CPU)
-
-    stopped()
+    train_until(here, run, 30)
     mine.write(MENDED)
     with caplog.at_level(logging.WARNING):
         train(here, patterns(), run, CPU)
@@ -333,7 +322,7 @@ def test_a_checkpoint_by_other_code_is_not_continued(mine, tmp_path, caplog):
     train(here, patterns(), tmp_path / "whole", CPU)
     assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     shutil.rmtree(run)
-    stopped()
+    train_until(here, run, 30)
     _without_code(RunFolder(run).checkpoint_file, f"{here.training_digest} 0 cpu")
     caplog.clear()
     train(here, patterns(), run, CPU)  # as an earlier version had begun it

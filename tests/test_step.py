@@ -10,8 +10,8 @@ from harness.errors import ConfigError
 from harness.method import Batch
 from harness.plugins.registry import build
 from harness.training.flat import FlatParameters
+from harness.training.state import new_model
 from harness.training.step import UpdateStep
-from harness.training.train import new_model
 
 N_VISIBLE = 5
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cells import MODELS, WITH_LABELS, cell, patterns
+from cells import MODELS, WITH_LABELS, cell, patterns, train_until
 from enumerable import zero_gradients
 from safetensors.torch import load_file
 from torch import nn
@@ -29,7 +29,8 @@ from harness.storage.records import file_digest
 from harness.storage.runs import DIVERGED, OK, TIMEOUT, RunFolder
 from harness.training.batches import Rows, TrainingBatches, balanced_rows
 from harness.training.flat import FlatParameters
-from harness.training.train import InterruptedRunError, _Run, new_model, train
+from harness.training.state import new_model
+from harness.training.train import Trainer, train
 
 CPU = torch.device("cpu")
 LABELS = Labels(rows=30, per_batch=5)
@@ -83,29 +84,14 @@ def test_a_run_is_a_function_of_its_cell(method, tmp_path):
     assert (first / "model.safetensors").read_bytes() == (second / "model.safetensors").read_bytes()
 
 
-class StoppingRun(_Run):
-    """Asks itself to stop after some updates."""
-
-    stop_after = 0
-
-    def _update(self):
-        super()._update()
-        if self.position.update == self.stop_after:
-            self.request_stop()
-
-
 @pytest.mark.parametrize("method", [name for name in MODELS if name != "factorised"])
 @pytest.mark.parametrize("stop_after", [1, 33, 60, 75])
-def test_stopping_and_going_on_changes_no_bit(method, stop_after, tmp_path, monkeypatch):
+def test_stopping_and_going_on_changes_no_bit(method, stop_after, tmp_path):
     """Inside a phase, at its end and in the next one; never writes a checkpoint but when stopped."""
     undisturbed, chosen = trained(tmp_path / "undisturbed", method, checkpoint_every_s=1e9)
     run = tmp_path / "stopped"
-    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
-    monkeypatch.setattr(StoppingRun, "stop_after", stop_after)
-    with pytest.raises(InterruptedRunError):
-        train(chosen, patterns(), run, CPU)
+    train_until(chosen, run, stop_after)
     assert not (run / "status.json").exists()
-    monkeypatch.setattr(StoppingRun, "stop_after", -1)
     assert train(chosen, patterns(), run, CPU) == OK
     assert (run / "model.safetensors").read_bytes() == (undisturbed / "model.safetensors").read_bytes()
     curves = [pd.read_csv(folder / "curve.csv").drop(columns="seconds") for folder in (run, undisturbed)]
@@ -138,23 +124,19 @@ def test_a_snapshot_holds_the_weights_after_its_update(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["bihm", "vae"])
-def test_a_stopped_run_keeps_its_snapshots(method, tmp_path, monkeypatch):
+def test_a_stopped_run_keeps_its_snapshots(method, tmp_path):
     undisturbed, chosen = trained(tmp_path / "undisturbed", method, checkpoint_every_s=1e9, snapshots=8)
     run = tmp_path / "stopped"
-    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
-    monkeypatch.setattr(StoppingRun, "stop_after", 33)
-    with pytest.raises(InterruptedRunError):
-        train(chosen, patterns(), run, CPU)
+    train_until(chosen, run, 33)
     early = {path.name: path.stat().st_mtime_ns for path in (run / "snapshots").iterdir()}
     assert 2 < len(early) < len(snapshots.updates(chosen.training))
-    monkeypatch.setattr(StoppingRun, "stop_after", -1)
     assert train(chosen, patterns(), run, CPU) == OK
     for path in (undisturbed / "snapshots").iterdir():
         assert (run / "snapshots" / path.name).read_bytes() == path.read_bytes()
     assert {name: (run / "snapshots" / name).stat().st_mtime_ns for name in early} == early
 
 
-def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path, monkeypatch):
+def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path):
     run, chosen = trained(tmp_path, snapshots=8)
     folder = RunFolder(run)
     assert folder.is_trained(chosen, "0")
@@ -164,13 +146,9 @@ def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path, monkeypatch):
     content = path.read_bytes()
     path.unlink()
     assert not folder.is_trained(chosen, "0")
-    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
-    monkeypatch.setattr(StoppingRun, "stop_after", 33)
-    with pytest.raises(InterruptedRunError):
-        train(chosen, patterns(), run, CPU)
+    train_until(chosen, run, 33)
     path.unlink()  # a checkpoint alone cannot bring it back
     folder.snapshot_file(12345).write_bytes(b"of another budget")
-    monkeypatch.setattr(StoppingRun, "stop_after", -1)
     assert train(chosen, patterns(), run, CPU) == OK
     assert path.read_bytes() == content
     assert not folder.snapshot_file(12345).exists()
@@ -265,12 +243,9 @@ def test_sigterm_leaves_a_checkpoint_and_the_code_of_a_stop(tmp_path):
     assert not (run / "status.json").exists()
 
 
-def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(tmp_path):
     run = tmp_path / "run"
-    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
-    monkeypatch.setattr(StoppingRun, "stop_after", 33)
-    with pytest.raises(InterruptedRunError):
-        train(cell(), patterns(), run, CPU)
+    train_until(cell(), run, 33)
     path = RunFolder(run).checkpoint_file
     other = cell(l1=2e-3)
     like = load_file(path)
@@ -278,7 +253,6 @@ def test_a_checkpoint_of_another_configuration_or_a_broken_one_is_not_continued(
     assert checkpoint.load(path, f"{other.training_digest} 0 cpu", like, ("update",)) is None
     path.write_bytes(path.read_bytes()[:100])
     assert checkpoint.load(path, f"{cell().training_digest} 0 cpu", like, ("update",)) is None
-    monkeypatch.setattr(StoppingRun, "stop_after", -1)
     assert train(cell(), patterns(), run, CPU) == OK
     fresh, _ = trained(tmp_path / "fresh")
     assert (run / "model.safetensors").read_bytes() == (fresh / "model.safetensors").read_bytes()
@@ -366,8 +340,9 @@ def test_labels_are_hidden_but_for_a_balanced_part():
 def test_methods_that_are_compared_have_the_same_labels(tmp_path):
     shown = []
     for method, seed in (("ssl_bihm", 0), ("label_mlp", 0), ("label_mlp", 1)):
-        training = _Run(replace(cell(method, labels=LABELS), seed=seed), patterns(), tmp_path, CPU)
-        shown.append(training.rows.labels >= 0)
+        chosen = replace(cell(method, labels=LABELS), seed=seed)
+        trainer = Trainer(chosen, patterns(), RunFolder(tmp_path), CPU)
+        shown.append(trainer.rows.labels >= 0)
     assert torch.equal(shown[0], shown[1])
     assert not torch.equal(shown[1], shown[2])
 

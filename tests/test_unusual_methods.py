@@ -7,9 +7,8 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from cells import MODELS, cell, patterns
+from cells import MODELS, cell, patterns, train_until
 from plugins import odd
-from test_training import StoppingRun
 
 from harness.errors import ConfigError, HarnessError
 from harness.evaluation.evaluate import evaluate
@@ -18,8 +17,10 @@ from harness.settings.config import Phase
 from harness.storage import snapshots, weights
 from harness.storage.records import file_digest, read_json
 from harness.storage.runs import OK, RunFolder
+from harness.training.looks import validation_rows
+from harness.training.state import new_model
 from harness.training.step import UpdateStep
-from harness.training.train import InterruptedRunError, new_model, train
+from harness.training.train import train
 
 CPU = torch.device("cpu")
 
@@ -46,12 +47,8 @@ def same(left, right):
     return all(torch.equal(left[name], right[name]) for name in {**left, **right})
 
 
-def stopped_and_continued(run, chosen, monkeypatch, stop_after=33):
-    monkeypatch.setattr("harness.training.train._Run", StoppingRun)
-    monkeypatch.setattr(StoppingRun, "stop_after", stop_after)
-    with pytest.raises(InterruptedRunError):
-        train(chosen, patterns(), run, CPU)
-    monkeypatch.setattr(StoppingRun, "stop_after", -1)
+def stopped_and_continued(run, chosen, stop_after=33):
+    train_until(chosen, run, stop_after)
     return trained(run, chosen)
 
 
@@ -106,11 +103,11 @@ TIED = """
 """
 
 
-def test_tied_weights_are_saved_kept_and_continued(tmp_path, monkeypatch):
+def test_tied_weights_are_saved_kept_and_continued(tmp_path):
     chosen = odd(tmp_path, TIED, snapshots=3)
     undisturbed = trained(tmp_path / "undisturbed", chosen)
     assert torch.equal(undisturbed["a.weight"], undisturbed["b.weight"])
-    assert same(stopped_and_continued(tmp_path / "run", chosen, monkeypatch), undisturbed)
+    assert same(stopped_and_continued(tmp_path / "run", chosen), undisturbed)
     for update in snapshots.updates(chosen.training):
         model = new_model(chosen, 12)
         RunFolder(tmp_path / "run").load_snapshot(update, model, chosen)
@@ -298,7 +295,7 @@ def test_methods_without_parameters_are_trained_and_measured(kind, tmp_path, mon
     uniform = 12 * math.log(2)
     assert row["value"] == pytest.approx(uniform) if kind == "uniform" else row["value"] < 0.95 * uniform
     if kind == "online":
-        assert same(stopped_and_continued(tmp_path / "stopped", chosen, monkeypatch), found)
+        assert same(stopped_and_continued(tmp_path / "stopped", chosen), found)
 
 
 def test_a_loss_without_parameters_is_named(tmp_path):
@@ -316,17 +313,17 @@ LAYERS = """
 """
 
 
-def test_layers_with_two_modes_are_trained_in_one_and_validated_in_the_other(tmp_path, monkeypatch):
+def test_layers_with_two_modes_are_trained_in_one_and_validated_in_the_other(tmp_path):
     chosen = odd(tmp_path, LAYERS)
     undisturbed = trained(tmp_path / "undisturbed", chosen)
     assert undisturbed["norm.num_batches_tracked"] > 0
     torch.manual_seed(1)  # whatever the state of the global generator
-    continued = stopped_and_continued(tmp_path / "run", chosen, monkeypatch)
+    continued = stopped_and_continued(tmp_path / "run", chosen)
     assert same(continued, undisturbed)
     curve = pd.read_csv(tmp_path / "run" / "curve.csv")
     model = new_model(chosen, 12)
     weights.load(path := tmp_path / "run" / "model.safetensors", model, file_digest(path))
-    rows = StoppingRun(chosen, patterns(), tmp_path / "other", CPU).valid
+    rows = validation_rows(chosen, patterns(), CPU)
     with torch.no_grad():
         expected = model.eval().validation_loss(rows, 1, torch.Generator()).mean().item()
     assert curve.valid_loss.min() == pytest.approx(expected, rel=1e-6)
@@ -379,7 +376,7 @@ COUNTS = """
 """
 
 
-def test_counts_of_progress_do_not_go_back_with_the_weights(tmp_path, monkeypatch):
+def test_counts_of_progress_do_not_go_back_with_the_weights(tmp_path):
     """The best weights are those before the first update; what counts updates still knows how many there were."""
     body = COUNTS.replace("super().validation_loss(batch, n_samples, generator)", LOSS)
     body = body.replace("super().loss(batch, n_samples, generator)", f"{LOSS}.mean()")
@@ -388,7 +385,7 @@ def test_counts_of_progress_do_not_go_back_with_the_weights(tmp_path, monkeypatc
     last = state_of(RunFolder(tmp_path / "run").snapshot_file(90), chosen)
     assert (last["n_updates"], last["order"][0], last["mean"]) == (90, 30, 30.0)
     assert (final["n_updates"], final["order"][0], final["mean"]) == (0, 0, 0.0)  # the model is the best one, whole
-    stopped_and_continued(tmp_path / "stopped", chosen, monkeypatch, stop_after=75)
+    stopped_and_continued(tmp_path / "stopped", chosen, stop_after=75)
     assert same(state_of(RunFolder(tmp_path / "stopped").snapshot_file(90), chosen), last)
 
 
