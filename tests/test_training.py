@@ -61,7 +61,7 @@ def test_every_method_learns_is_stored_and_measured(method, tmp_path):
         "nade": {"-log p"},
         "factorised": {"-log p"},
         "bihm": of_p_star,
-        "ssl_bihm": sampled | labels,
+        "ssl_bihm": of_p_star | labels,
         "ssl_bihm_low": of_p_star | labels,
         "label_mlp": {"-log p(y|x)", "error"},
         "label_logistic": {"-log p(y|x)", "error"},
