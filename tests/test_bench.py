@@ -339,7 +339,7 @@ def test_contenders_take_turns_and_the_order_turns_around(monkeypatch):
 
 def test_a_block_is_long_enough_and_times_are_a_unit():
     found = timing.time_in_turns(
-        {"sleep": lambda: timing.time.sleep(0.002)}, CPU, timing.Effort(3, 0.02), units=2
+        {"sleep": lambda: timing.time.sleep(0.002)}, CPU, timing.Effort(3, 0.02, total_s=1.0), units=2
     ).timings
     assert 1.0 <= found["sleep"].min_ms <= found["sleep"].median_ms <= found["sleep"].max_ms
 

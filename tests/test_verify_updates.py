@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from harness.blocks import exact
-from harness.plugins.registry import method_class
+from harness.plugins.registry import method_class, method_names
 from harness.verify import Subject, run_check
 from harness.verify.causes import likely, likely_value
 from harness.verify.gradients import Seeded, largest_jump
@@ -27,13 +27,9 @@ def test_planted_faults_are_caught_by_the_check_that_names_them(check, cls):
     assert "Error" not in result.detail, result.detail  # a verdict, not a crash
 
 
-@pytest.mark.parametrize(
-    ("check", "parent"),
-    sorted({(check, cls.__mro__[1].name) for check, cls in CASES}),
-)
-def test_what_the_faults_were_planted_in_passes(check, parent):
-    result = run_check(check, Subject(method_class(parent)))
-    assert result.verdict == "passed", result.detail
+def test_what_the_faults_were_planted_in_are_built_in_methods_which_pass_every_check():
+    """In ``test_verify.py``: a fault is caught, and what it was planted in is not."""
+    assert {cls.__mro__[1] for _, cls in CASES} <= {method_class(name) for name in method_names()}
 
 
 @pytest.mark.parametrize(
