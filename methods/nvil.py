@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from harness.blocks import exact
-from harness.blocks.bernoulli import score
 from harness.blocks.sigmoid_belief import BeliefStack, Inferred
 from harness.method import Batch
 from harness.ranges import Share, Size, Sizes
@@ -66,15 +65,9 @@ class NVIL(BeliefStack):
         of the paper). Call it before the gradients, which overwrite what it reads.
         """
         found = [(inferred.log_p - inferred.log_q).flatten()]
-        n_samples = inferred.log_p.shape[1]
-        below = [inferred.x, *inferred.h]
         for level in range(len(self.q_layers) - 1):
-            log_p, log_q = (torch.zeros_like(found[0]) for _ in range(2))
-            score(inferred.p_products[level], self.p_layers[level][1], below[level], log_p)
-            product = inferred.q_products[level]
-            if level == 0 and n_samples > 1:
-                product = product.repeat_interleave(n_samples, dim=0)
-            score(product, self.q_layers[level][1], inferred.h[level], log_q)
+            log_p = self.p_layers[level].log_prob(inferred.p[level])
+            log_q = self.q_layers[level].log_prob(inferred.q[level])
             found.append(found[-1] - log_p + log_q)
         return found
 
@@ -117,6 +110,9 @@ class NVIL(BeliefStack):
             return loss
         scales = torch.rsqrt(self.signal_variance.clamp(min=1.0))
         for scale, layer in zip(scales, self.q_layers, strict=True):
-            for parameter, slope in zip(layer, torch.autograd.grad(loss, layer, retain_graph=True), strict=True):
+            parameters = list(layer.parameters())
+            for parameter, slope in zip(
+                parameters, torch.autograd.grad(loss, parameters, retain_graph=True), strict=True
+            ):
                 loss = loss - (1.0 - scale) * (slope * (parameter - parameter.detach())).sum()  # 0, but for its slope
         return loss

@@ -24,7 +24,7 @@ from torch import nn
 
 from harness.blocks.bernoulli import normalised_weights
 from harness.blocks.gaussian import GaussianStack
-from harness.blocks.nade import NadeLayer
+from harness.blocks.nade_layer import NadeLayer
 from harness.blocks.sigmoid_belief import BeliefStack
 from harness.estimators import joint_label_loss
 from harness.method import Batch
@@ -60,9 +60,9 @@ class ScoreAlone(harness.methods.vimco.VIMCO):
 class KeepsMemoryOfOthers(NadeLayer):
     """What the biases were shifted by is kept where the next layer writes its own."""
 
-    def draw_columns(self, given, n, generator, fixed=None):
-        scored = super().draw_columns(given, n, generator, fixed)
-        scored.given = given if given is not None and len(given) == n else scored.given
+    def draw_columns(self, product, n, generator, fixed=None):
+        scored = super().draw_columns(product, n, generator, fixed)
+        scored.product = product if len(product) == n else scored.product
         return scored
 
 

@@ -10,7 +10,7 @@ from enumerable import N_VISIBLE, flat_gradient, small_model, z_scores, zero_gra
 
 from harness import estimators
 from harness.blocks import exact
-from harness.blocks.nade import NadeLayer
+from harness.blocks.nade_layer import NadeLayer
 from harness.errors import ConfigError
 from harness.kernels import nade as kernel
 from harness.method import Batch
@@ -187,9 +187,11 @@ class TestLayerKernel:
         for model, cast in ((layer, torch.float64), (single, torch.float32)):
             zero_gradients(model)
             condition = rows.to(cast)
-            scored = model.score(value.to(cast), condition @ model.condition.t())
+            log_prob = torch.zeros(len(value), dtype=torch.float64)
+            scored = model.score(model.product(condition).detach(), value.to(cast), log_prob)
             model.add_gradients(scored, weights.to(cast), condition)
-            found.append((scored.log_prob, flat_gradient(model).double()))
+            assert torch.equal(log_prob, scored.log_prob)
+            found.append((log_prob, flat_gradient(model).double()))
         error = self.logit_error(layer, rows @ layer.condition.detach().t()).detach()
         assert ((found[1][0] - found[0][0]).abs() <= error.sum() + n_units * FUNCTION).all()
         # by a logit: a quarter of its error; by an activation: summed over columns and their weights |V| as well
@@ -200,14 +202,15 @@ class TestLayerKernel:
     def test_draws_are_scored_and_have_the_gradient_of_their_values(self, n_units, hidden, n_given, n_rows, repeats):
         layer, u, _ = layer_and_values(n_units, hidden, n_given, n_rows)
         layer, u = layer.float(), u.float()
-        given = u @ layer.condition.detach().t()
-        drawn = layer.draw(given, n_rows * repeats, generator(2))
-        scored = layer.score(drawn.value, given.repeat_interleave(repeats, dim=0))
-        assert torch.equal(scored.log_prob, drawn.log_prob)
+        product = layer.product(u).detach()
+        drawn_log_prob, log_prob = torch.zeros(2, n_rows * repeats, dtype=torch.float64)
+        drawn = layer.draw_scored(product, repeats, generator(2), drawn_log_prob)
+        scored = layer.score(product.repeat_interleave(repeats, dim=0), drawn.value, log_prob)
+        assert torch.equal(log_prob, drawn_log_prob)
         gradients = []
         for rows in (drawn, scored):
             zero_gradients(layer)
-            layer.add_gradients(rows, torch.ones(n_rows * repeats), u)
+            layer.add_pooled_gradients(rows, torch.ones(n_rows * repeats), u)
             gradients.append(flat_gradient(layer))
         assert torch.equal(*gradients)
 
@@ -218,10 +221,10 @@ def test_draws_of_a_layer_have_exact_marginals(dtype):
     layer, _, _ = layer_and_values(4, 3, 2, 1)
     n, u = 30_000, torch.tensor([[0.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
     values = exact.all_binary(4)
-    given = (u @ layer.condition.t()).detach()
-    rows = layer.log_likelihood(values.repeat(2, 1), given.repeat_interleave(16, dim=0)).view(2, 16).detach()
+    product = layer.product(u).detach()
+    rows = layer.log_likelihood(product.repeat_interleave(16, dim=0), values.repeat(2, 1)).view(2, 16).detach()
     layer = layer.to(dtype)
-    drawn = layer.draw(given.to(dtype), 2 * n, generator(3)).value.view(2, n, 4)
+    drawn = layer.draw(product.to(dtype), n, generator(3)).view(2, n, 4)
     code = (drawn.long() * torch.tensor([8, 4, 2, 1])).sum(2)
     for condition in range(2):
         counts, expected = torch.bincount(code[condition], minlength=16), n * rows[condition].exp()
@@ -244,9 +247,11 @@ def test_draws_are_a_function_of_the_seed_alone():
 
 
 def test_a_diverged_layer_is_seen():
-    layer, _, value = layer_and_values(10, 5, 1, 3)
+    layer, u, value = layer_and_values(10, 5, 0, 3)
     layer = layer.float()
     with torch.no_grad():
         layer.output_weight[3, 2] = float("nan")
-    assert layer.score(value.float(), None).log_prob.isnan().all()
-    assert layer.draw(None, 3, generator()).log_prob.isnan().all()
+    product, log_prob = layer.product(u.float()), torch.zeros(2, 3, dtype=torch.float64)
+    layer.score(product, value.float(), log_prob[0])
+    layer.draw(product, 1, generator(), log_prob[1])
+    assert log_prob.isnan().all()

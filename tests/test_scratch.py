@@ -49,15 +49,19 @@ def test_memory_from_inference_mode_can_be_written_later():
     assert scratch.take("a", 2, 2, torch.float32, CPU).add_(1.0).sum() == 4
 
 
+def kept(inferred):
+    """All that was inferred in memory that is used again."""
+    return [*inferred.h, *(scored.product for scored in (*inferred.q, *inferred.p, inferred.prior))]
+
+
 def test_a_copied_model_has_memory_of_its_own():
     """Inferring with a copy leaves what the original inferred as it was."""
     model = small_stack("bihm").float()
     x = torch.ones(4, 5)
     inferred = model.infer(x, 3, torch.Generator().manual_seed(0))
-    before = [tensor.clone() for tensor in (*inferred.h, *inferred.q_products, *inferred.p_products)]
+    before = [tensor.clone() for tensor in kept(inferred)]
     copy.deepcopy(model).infer(1 - x, 3, torch.Generator().manual_seed(1))
-    after = (*inferred.h, *inferred.q_products, *inferred.p_products)
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, kept(inferred), strict=True))
 
 
 def test_repeated_inference_does_not_depend_on_what_the_memory_held():

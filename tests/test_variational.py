@@ -56,12 +56,12 @@ class TestNVIL:
         rows, states = x.repeat_interleave(len(h[0]), dim=0), [layer.repeat(len(x), 1) for layer in h]
         chain = [rows, *states]
         log_q = [
-            log_bernoulli(above, below @ w.t() + b)
-            for below, above, (w, b) in zip(chain, states, model.q_layers, strict=False)
+            log_bernoulli(above, layer.product(below) + layer.bias)
+            for below, above, layer in zip(chain, states, model.q_layers, strict=False)
         ]
         log_p = [
-            log_bernoulli(below, above @ w.t() + b)
-            for below, above, (w, b) in zip(chain, states, model.p_layers, strict=False)
+            log_bernoulli(below, layer.product(above) + layer.bias)
+            for below, above, layer in zip(chain, states, model.p_layers, strict=False)
         ]
         return chain, log_q, [*log_p, log_bernoulli(states[-1], model.prior_bias)]
 
@@ -85,7 +85,7 @@ class TestNVIL:
         ]
         autograd(model, sum(errors) - bound)
         for variance, layer in zip(VARIANCES, model.q_layers, strict=True):
-            for parameter in layer:
+            for parameter in layer.parameters():
                 parameter.grad /= max(1.0, math.sqrt(variance))
         expected = flat_gradient(model)
         batch, generator, gradients = Batch(x.repeat(300, 1)), torch.Generator().manual_seed(1), []
@@ -105,9 +105,9 @@ class TestNVIL:
         for level, signal in enumerate(found):
             log_p, log_q = log_prior, 0.0
             for above in range(level, len(self.LAYERS)):
-                (w, b), (u, c) = model.p_layers[above], model.q_layers[above]
-                log_p = log_p + log_bernoulli(chain[above], chain[above + 1] @ w.t() + b)
-                log_q = log_q + log_bernoulli(chain[above + 1], chain[above] @ u.t() + c)
+                p, q = model.p_layers[above], model.q_layers[above]
+                log_p = log_p + log_bernoulli(chain[above], p.product(chain[above + 1]) + p.bias)
+                log_q = log_q + log_bernoulli(chain[above + 1], q.product(chain[above]) + q.bias)
             assert torch.allclose(signal, log_p - log_q)
 
     def test_moments_run_over_batches_and_are_in_the_checkpoint(self, model, x):
@@ -144,7 +144,7 @@ class TestNVIL:
                 model.signal_variance.zero_()
                 zero_gradients(model)
                 model.accumulate_gradients(Batch(x), 5, generator)
-                gradients.append(torch.cat([p.grad.flatten() for layer in model.q_layers for p in layer]))
+                gradients.append(torch.cat([p.grad.flatten() for layer in model.q_layers for p in layer.parameters()]))
             spread[trained] = torch.stack(gradients).var(0).sum().item()
         # a variance over 1000 repeats has a relative error of about 0.05
         assert spread[True] < 0.85 * spread[False]

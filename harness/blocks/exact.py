@@ -20,8 +20,8 @@ def all_binary(n: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 def latent_states(model: BeliefStack) -> list[Tensor]:
     """All joint states of the latent layers: L tensors [2^(sum of n_l), n_l]."""
-    sizes = [bias.shape[0] for bias in model.q_bias]
-    return list(all_binary(sum(sizes), model.prior_bias.dtype).split(sizes, dim=1))
+    sizes = [layer.bias.shape[0] for layer in model.q_layers]
+    return list(all_binary(sum(sizes), model.prior.bias.dtype).split(sizes, dim=1))
 
 
 def joint_tables(model: BeliefStack, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,12 +47,12 @@ def log_p_star_unnormalised(model: BeliefStack, x: Tensor) -> Tensor:
 
 def log_z2(model: BeliefStack) -> Tensor:
     """2 log Z = log sum_x p~*(x), a scalar."""
-    return torch.logsumexp(log_p_star_unnormalised(model, all_binary(model.n_visible, model.prior_bias.dtype)), dim=0)
+    return torch.logsumexp(log_p_star_unnormalised(model, all_binary(model.n_visible, model.prior.bias.dtype)), dim=0)
 
 
 def sleep_loss(model: BeliefStack) -> Tensor:
     """-E_p(x, h) log q(h | x), whose gradient is that of a sleep phase: p is held fixed."""
-    log_p_joint, log_q = joint_tables(model, all_binary(model.n_visible, model.prior_bias.dtype))
+    log_p_joint, log_q = joint_tables(model, all_binary(model.n_visible, model.prior.bias.dtype))
     return -(log_p_joint.exp().detach() * log_q).sum()
 
 

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.blocks.sigmoid_belief import BeliefStack
@@ -111,7 +110,7 @@ def _draw_visible(
     else:
         flat, log_p, log_density = stack.draw_unknown(x, known, h1, n_proposals, generator)
     proposals = flat.view(len(h1), n_proposals, -1)  # [B, K, D]
-    product = F.linear(flat, stack.q_weight[0])
+    product = stack.q_layers[0].product(flat)
     log_q = stack.log_q_layer(1, h1, flat, product)
     inferred = stack.infer(flat, INNER, generator, first_product=product)
     log_root = torch.logsumexp(0.5 * (inferred.log_p - inferred.log_q), dim=1) - math.log(INNER)  # of p~*(x)

@@ -6,22 +6,23 @@ What Gibbs sampling and pictures of layers are made of, where training and likel
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from harness.blocks.bernoulli import draw, pairwise_log_likelihood
+from harness.blocks.conditional import Conditional, Prior
 
 
 class SingleLayers:
-    """Functions of a stack whose ``p_layers`` and ``q_layers`` are (weight, bias), one for each l from the data upward.
+    """Functions of a stack whose ``p_layers`` are p(h_{l-1} | h_l) and ``q_layers`` q(h_l | h_{l-1}), l upward from 1.
 
-    p(h_{l-1} | h_l) has logits weight h_l + bias, q(h_l | h_{l-1}) weight h_{l-1} + bias, p(h_L) ``prior_bias``.
+    ``prior`` is p(h_L).
     """
 
-    p_layers: list[tuple[Tensor, Tensor]]
-    q_layers: list[tuple[Tensor, Tensor]]
-    prior_bias: Tensor
+    p_layers: Sequence[Conditional]
+    q_layers: Sequence[Conditional]
+    prior: Prior
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """n rows x ~ p(x), [n, D]."""
@@ -42,8 +43,8 @@ class SingleLayers:
     @torch.no_grad()
     def expected_visible(self, h1: Tensor, generator: torch.Generator) -> Tensor:
         """E[x | h_1] under p, [n, D], for h_1 [n, n_1]."""
-        product, bias = self._p_layer(0, h1)
-        return torch.sigmoid(product + bias)
+        layer = self.p_layers[0]
+        return layer.mean(layer.product(h1), generator)
 
     @torch.no_grad()
     def draw_p(self, level: int, above: Tensor, n: int, generator: torch.Generator) -> Tensor:
@@ -51,7 +52,8 @@ class SingleLayers:
 
         Above the top layer, where p(h_L) needs nothing, stands [R, 0].
         """
-        return draw(*self._p_layer(level, above), n, generator)
+        layer = self._p_layer(level)
+        return layer.draw(layer.product(above), n, generator)
 
     @torch.no_grad()
     def draw_unknown(
@@ -61,16 +63,14 @@ class SingleLayers:
 
         Both [R * n] double. The density is that of the unknown entries, up to a factor that a row's proposals share.
         """
-        drawn = self.draw_p(0, h1, n, generator).view(len(x), n, -1)
-        proposals = torch.where(known[:, None], x[:, None], drawn).flatten(0, 1)
-        log_p = self.log_p_layer(0, proposals, h1)
-        return proposals, log_p, log_p
+        layer = self.p_layers[0]
+        return layer.draw_unknown(layer.product(h1), x, known, n, generator)
 
     @torch.no_grad()
     def draw_q(self, level: int, below: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """n draws of h_l ~ q(h_l | h_{l-1}) for every row of ``below`` [R, n_{l-1}]; [R * n, n_l] for l = level."""
-        weight, bias = self.q_layers[level - 1]
-        return draw(F.linear(below, weight), bias, n, generator)
+        layer = self.q_layers[level - 1]
+        return layer.draw(layer.product(below), n, generator)
 
     @torch.no_grad()
     def log_p_layer(self, level: int, value: Tensor, above: Tensor) -> Tensor:
@@ -78,20 +78,18 @@ class SingleLayers:
 
         Either may have several rows for each row of the other.
         """
-        return pairwise_log_likelihood(*self._p_layer(level, above), value)
+        layer = self._p_layer(level)
+        return layer.pairwise_log_likelihood(layer.product(above), value)
 
     @torch.no_grad()
     def log_q_layer(self, level: int, value: Tensor, below: Tensor, product: Tensor | None = None) -> Tensor:
         """log q(h_l | h_{l-1}) double, for value [V, n_l] and below [B, n_{l-1}]; [max(V, B)].
 
-        Either may have several rows for each row of the other. product: q_weight[l-1] h_{l-1}, where it is known.
+        Either may have several rows for each row of the other. product: the layer's with h_{l-1}, where it is known.
         """
-        weight, bias = self.q_layers[level - 1]
-        return pairwise_log_likelihood(F.linear(below, weight) if product is None else product, bias, value)
+        layer = self.q_layers[level - 1]
+        return layer.pairwise_log_likelihood(layer.product(below) if product is None else product, value)
 
-    def _p_layer(self, level: int, above: Tensor) -> tuple[Tensor, Tensor]:
-        """Product and bias of p(h_l | h_{l+1})."""
-        if level == len(self.p_layers):
-            return above.new_zeros(above.shape[0], len(self.prior_bias)), self.prior_bias
-        weight, bias = self.p_layers[level]
-        return F.linear(above, weight), bias
+    def _p_layer(self, level: int) -> Conditional:
+        """p(h_l | h_{l+1}), of the top layer p(h_L)."""
+        return self.prior if level == len(self.p_layers) else self.p_layers[level]
