@@ -14,6 +14,7 @@ of ``harness.capability``; what ``__init__`` assigns to an instance is not looke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -33,6 +34,31 @@ class Batch:
 
     x: Tensor
     y: Tensor | None = None
+
+
+@dataclass
+class RoundedWeight:
+    """A weight in the data type that training multiplies in, and room for a gradient in it (see ``MixedPrecision``).
+
+    value: [n_out, n_in], the weight as it was when the update began. gradient: [n_out, n_in], what products have added
+    up to; the update step adds it to the weight's own. is_zero: nothing was added in this update.
+    """
+
+    value: Tensor
+    gradient: Tensor
+    is_zero: bool = True
+
+    def add_product(self, missed: Tensor, seen: Tensor) -> None:
+        """Add missed' seen to the gradient, for missed [N, n_out] in its data type and seen [N, n_in]."""
+        seen = seen.to(missed.dtype)
+        if self.is_zero:  # nothing to add to: a tenth faster
+            torch.mm(missed.t(), seen, out=self.gradient)
+            self.is_zero = False
+        else:
+            self.gradient.addmm_(missed.t(), seen)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+        """None: a copy of a model has other weights, which nothing rounds until an update step does."""
 
 
 class Method(nn.Module):
@@ -84,6 +110,23 @@ class OwnGradients(Capability, Protocol):
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Add the gradient of the mean loss to every parameter's ``.grad``; return the mean loss, a detached scalar."""
+
+
+@runtime_checkable
+class MixedPrecision(Capability, Protocol):
+    """Leaves open in which data type training multiplies: bfloat16 where the device is faster at it.
+
+    Parameters, gradients and likelihoods stay as they are; products are in that type, with one factor rounded.
+    """
+
+    def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
+        """From now on make the products of training in ``dtype``; None: in that of the parameters.
+
+        weights: of every parameter of two or more dimensions, for methods that compute their gradients themselves; none
+        where dtype is None. ``harness.training.step`` calls this once, before the first update. The weights belong to
+        ``harness.training.flat``, which rounds them when an update begins; that update's step of Adam adds up both
+        gradients. Belief stacks hand them on to their layers, which multiply by them (``harness.blocks.conditional``).
+        """
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ written out as tensor operations: learning differentiates it like everything els
 """
 
 import math
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from harness.blocks.bernoulli import log_likelihood
 from harness.blocks.gaussian import GaussianStack, log_normal
 from harness.errors import ConfigError
-from harness.method import Batch
+from harness.method import Batch, RoundedWeight
 from harness.ranges import Count, Positive, Size, Sizes
 
 
@@ -52,7 +53,7 @@ class VAEHMC(GaussianStack):
     kind = "latent"
     source = "Salimans, Kingma, Welling: Markov Chain Monte Carlo and Variational Inference, ICML 2015"
     small = {"latent": 1, "hidden": [3], "iterations": 2, "reverse_hidden": 2}
-    product_dtype: torch.dtype | None = None  # of the decoder's products in training; None: as the parameters
+    product_dtype: torch.dtype | None = None  # of the decoder's products in training, as ``multiply_in`` has it
 
     def __init__(
         self,
@@ -85,6 +86,10 @@ class VAEHMC(GaussianStack):
         # zero: r begins as the distribution from which momenta are drawn
         self.reverse_output = nn.Parameter(torch.zeros(iterations, reverse_hidden, 2 * latent))
         self.reverse_output_bias = nn.Parameter(torch.zeros(iterations * 2 * latent))
+
+    def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
+        """The decoder rounds its weights itself, so that automatic differentiation sees it."""
+        self.product_dtype = dtype
 
     def decoder_layers(self, dtype: torch.dtype | None = None) -> list[tuple[Tensor, Tensor]]:
         """(weight, bias) of the decoder's layers, weights in ``dtype``, by default that of the parameters."""

@@ -1,5 +1,7 @@
 """One update: the fused Adam against PyTorch's, the penalty, rounded products, and captured updates on a GPU."""
 
+import copy
+
 import pytest
 import torch
 from cells import cell
@@ -119,8 +121,30 @@ def test_rounding_follows_the_parameters():
     with torch.no_grad():
         model.p_weight[0].fill_(1.0 + 2.0**-10)
     step.run(batch(), 2, torch.Generator().manual_seed(5), 0.0, 0.0)
-    assert (model.p_weight[0].rounded == 1.0).all()
+    assert (step.parameters.rounded_weights[model.p_weight[0]].value == 1.0).all()
     assert (model.p_weight[0] != 1.0).all()
+
+
+@pytest.mark.parametrize("name", ["bihm", "bihm_nade"])
+def test_the_last_step_of_a_model_decides_how_it_multiplies(name):
+    """Weights that nobody rounds any more are not used, neither after a second step nor in a copy of the model."""
+    values = []
+    for earlier in ((), ("bfloat16",)):
+        model = build(name, N_VISIBLE, {"layers": [4, 2], **({"hidden": [3, 3, 3]} if name == "bihm_nade" else {})})
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter))
+        for precision in (*earlier, "float32"):
+            step = UpdateStep(model, precision)
+        assert step.parameters.rounded_weights == {}
+        step.run(batch(), 4, torch.Generator().manual_seed(6), 0.1, 0.0)
+        values.append(step.parameters.values)
+    assert torch.equal(*values)
+    step = UpdateStep(model, "bfloat16")
+    weights = {id(weight) for weight in step.parameters.rounded_weights}
+    assert weights == {id(parameter) for parameter in model.parameters() if parameter.dim() >= 2}
+    with pytest.raises(AttributeError):
+        copy.deepcopy(model).infer(batch().x, 2, torch.Generator(), dtype=torch.bfloat16)
 
 
 def test_precision_is_a_choice_of_methods_that_offer_it():
@@ -130,5 +154,6 @@ def test_precision_is_a_choice_of_methods_that_offer_it():
     assert product_dtype(stack, "bfloat16", cpu) == torch.bfloat16
     assert product_dtype(stack.double(), "bfloat16", cpu) is None
     assert product_dtype(build("nade", N_VISIBLE, {"hidden": 3}), "bfloat16", cpu) is None
+    assert product_dtype(build("vae_hmc", N_VISIBLE, {"latent": 2, "hidden": [3]}), "bfloat16", cpu) == torch.bfloat16
     with pytest.raises(ConfigError, match=r"training\.precision: expected one of auto, .*, found 'half'"):
         product_dtype(stack, "half", cpu)

@@ -12,11 +12,13 @@ Log-probabilities are in nats.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from harness.method import RoundedWeight
 
 
 class Scored(Protocol):
@@ -32,6 +34,9 @@ class Conditional(Protocol):
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """All that learns."""
+
+    def use_rounded(self, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
+        """From now on ``multiply`` in other data types by these, see ``harness.method.MixedPrecision``."""
 
     def product(self, u: Tensor) -> Tensor:
         """[R, m] for u [R, n_given], differentiable, in memory of its own."""

@@ -9,6 +9,7 @@ column with the hidden activation carried along.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from harness.blocks.bernoulli import sample_bernoulli
 from harness.blocks.nade import has_kernel, output_products
 from harness.blocks.scratch import Scratch
+from harness.method import RoundedWeight
 
 DRAWS_A_MEAN = 100  # behind an expected value
 
@@ -56,10 +58,14 @@ class NadeLayer(nn.Module):
             bound = math.sqrt(6.0 / (n_given + hidden + n_units))
             self.condition = nn.Parameter(torch.empty(hidden + n_units, n_given).uniform_(-bound, bound))  # U over A
         self._scratch = scratch or Scratch()
+        self._rounded: RoundedWeight | None = None
 
     @property
     def bias(self) -> nn.Parameter:
         return self.visible_bias
+
+    def use_rounded(self, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
+        self._rounded = None if self.condition is None else weights.get(self.condition)
 
     def product(self, u: Tensor) -> Tensor:
         return u if self.condition is None else F.linear(u, self.condition)
@@ -69,7 +75,7 @@ class NadeLayer(nn.Module):
         if weight is None:
             return u
         if dtype is not None and dtype != weight.dtype:
-            u, weight = u.to(dtype), weight.rounded
+            u, weight = u.to(dtype), self._rounded.value
         out = self._scratch.take("product", u.shape[0], weight.shape[0], weight.dtype, weight.device)
         return torch.mm(u, weight.t(), out=out)
 

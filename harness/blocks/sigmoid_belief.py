@@ -6,7 +6,7 @@ own affair (``harness.blocks.conditional``); here they are sigmoid belief layers
 others. Samples count as data, hence no gradient crosses a layer. What depends on x alone, the product that q(h_1 | x)
 has with it, is computed once per row, not once per sample.
 
-Training may multiply in bfloat16 (``product_dtype``): samples are 0/1, hence exact, weights are rounded, products are
+Training may multiply in bfloat16 (``multiply_in``): samples are 0/1, hence exact, weights are rounded, products are
 summed in float32 and rounded, and everything else, biases, log-probabilities, gradients' sums and the parameters
 themselves, stays as it was. Likelihoods are always estimated in the precision of the parameters.
 
@@ -17,6 +17,7 @@ samples are stored as [B * K, n_l] with the K samples of a row next to each othe
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,7 +28,7 @@ from harness.blocks.conditional import Scored
 from harness.blocks.scratch import Scratch
 from harness.blocks.sigmoid_layer import Bernoullis, SigmoidLayer
 from harness.blocks.single_layers import SingleLayers
-from harness.method import Method
+from harness.method import Method, RoundedWeight
 from harness.ranges import Sizes
 
 
@@ -68,7 +69,7 @@ class BeliefStack(SingleLayers, Method):
     q(h_l | h_{l-1}) has q_weight[l-1] h_{l-1} + q_bias[l-1], and p(h_L) has prior_bias (thesis, section 3.3).
     """
 
-    product_dtype: torch.dtype | None = None  # of the matrix products that training makes; None: as the parameters
+    product_dtype: torch.dtype | None = None  # of the matrix products that training makes, as ``multiply_in`` has it
 
     def __init__(self, n_visible: int, layers: Sizes):
         super().__init__(n_visible)
@@ -89,6 +90,12 @@ class BeliefStack(SingleLayers, Method):
             SigmoidLayer(self.q_weight, self.q_bias, level, scratch, f"q {level}") for level in range(len(pairs))
         ]
         self.prior = Bernoullis(self._parameters, "prior_bias", scratch, "prior")
+
+    def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
+        """See ``harness.method.MixedPrecision``."""
+        self.product_dtype = dtype
+        for layer in (*self.p_layers, *self.q_layers, self.prior):
+            layer.use_rounded(weights)
 
     def log_prior(self, top: Tensor) -> Tensor:
         """log p(h_L) [N] double for h_L [N, n_L]."""

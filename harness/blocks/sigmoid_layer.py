@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from harness.blocks import bernoulli
 from harness.blocks.scratch import Scratch
+from harness.method import RoundedWeight
 
 
 class Scored(NamedTuple):
@@ -42,6 +43,9 @@ class Bernoullis:
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         return (self.bias,)
+
+    def use_rounded(self, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
+        """There is no weight."""
 
     def product(self, u: Tensor) -> Tensor:
         return u.new_zeros(u.shape[0], self.bias.shape[0])
@@ -120,6 +124,7 @@ class SigmoidLayer(Bernoullis):
     def __init__(self, weights: nn.ParameterList, biases: nn.ParameterList, level: int, scratch: Scratch, key: str):
         super().__init__(biases._parameters, str(level), scratch, key)
         self._weights = weights._parameters
+        self._rounded: RoundedWeight | None = None
 
     @property
     def weight(self) -> nn.Parameter:
@@ -127,6 +132,9 @@ class SigmoidLayer(Bernoullis):
 
     def parameters(self) -> tuple[nn.Parameter, ...]:
         return self.weight, self.bias
+
+    def use_rounded(self, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
+        self._rounded = weights.get(self.weight)
 
     def product(self, u: Tensor) -> Tensor:
         return F.linear(u, self.weight)
@@ -140,7 +148,7 @@ class SigmoidLayer(Bernoullis):
     def _multiply(self, key: str, u: Tensor, dtype: torch.dtype | None) -> Tensor:
         weight = self.weight
         if dtype is not None and dtype != weight.dtype:
-            u, weight = u.to(dtype), weight.rounded
+            u, weight = u.to(dtype), self._rounded.value
         out = self._scratch.take(key, u.shape[0], weight.shape[0], weight.dtype, weight.device)
         return torch.mm(u, weight.t(), out=out)
 
@@ -148,8 +156,5 @@ class SigmoidLayer(Bernoullis):
         weight = self.weight
         if missed.dtype == weight.dtype:
             weight.grad.addmm_(missed.t(), u)
-        elif weight.product_is_zero:  # nothing to add to: a tenth faster
-            torch.mm(missed.t(), u.to(missed.dtype), out=weight.product_grad)
-            weight.product_is_zero = False
         else:
-            weight.product_grad.addmm_(missed.t(), u.to(missed.dtype))
+            self._rounded.add_product(missed, u)

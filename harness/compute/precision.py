@@ -5,7 +5,7 @@ Evaluation and float32 training: PyTorch takes MKL for float32 products on the C
 operands to bfloat16 where the processor has instructions for that, which estimates of likelihoods cannot afford. So it
 is kept only where a product comes out as exact as float32 allows.
 
-Training a method that offers ``product_dtype`` may multiply in bfloat16, twice as fast again where hardware does it:
+Training a method that has ``multiply_in`` may multiply in bfloat16, twice as fast again where hardware does it:
 one factor of nearly every product is 0/1 and stays exact, and what rounding does to the other is far below the noise
 of sampling.
 """
@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 
 from harness.errors import ConfigError
-from harness.method import Method
+from harness.method import Method, MixedPrecision
 
 # operands rounded to bfloat16 lose 2^-9 each, float32 2^-24: anything between tells them apart
 TOLERANCE = 1e-5
@@ -38,12 +38,12 @@ def choose_float32_products() -> str:
 def product_dtype(model: Method, precision: str, device: torch.device) -> torch.dtype | None:
     """Data type of the products that training ``model`` makes, where it is not that of the parameters; else None.
 
-    ``auto`` is bfloat16 for methods with a ``product_dtype`` where the device multiplies it in hardware.
+    ``auto`` is bfloat16 for methods of ``MixedPrecision`` where the device multiplies it in hardware.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"training.precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     learning = next((parameter for parameter in model.parameters() if parameter.requires_grad), None)
-    if not hasattr(model, "product_dtype") or learning is None or learning.dtype != torch.float32:
+    if not isinstance(model, MixedPrecision) or learning is None or learning.dtype != torch.float32:
         return None
     if precision == "float32" or (precision == "auto" and not multiplies_bfloat16(device)):
         return None

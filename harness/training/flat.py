@@ -1,8 +1,8 @@
 """All parameters of a model that learn in one buffer, and all their gradients in another.
 
 An optimiser then steps one tensor instead of dozens, the L1 penalty is one operation, and a checkpoint holds a handful
-of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. Methods that multiply in another
-precision than that of their parameters find the rounded weights, and room for such products, in two further buffers.
+of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. For methods that multiply in another
+precision than that of their parameters there are two further buffers, of rounded weights and of such products.
 Parameters with ``requires_grad=False`` are in none of these: whatever the method adds to their gradients, nothing moves
 them. A parameter that several modules share is one.
 """
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from harness.errors import ConfigError, HarnessError
+from harness.method import RoundedWeight
 
 ALIGNMENT = 16  # floats, one cache line: the views start where vector instructions like them to
 
@@ -34,9 +35,8 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 class FlatParameters:
     """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
-    product_dtype: each weight also gets the attributes ``rounded`` and ``product_grad``, a second gradient; these are
-    views of ``rounded`` and ``products`` [n_weights]. ``product_is_zero``: nothing was added to the latter yet. Raises
-    ConfigError for parameters that cannot share a buffer.
+    product_dtype: each weight also has a ``RoundedWeight`` in ``rounded_weights``, whose value and gradient are views
+    of ``rounded`` and ``products`` [n_weights]. Raises ConfigError for parameters that cannot share a buffer.
     """
 
     def __init__(self, model: nn.Module, product_dtype: torch.dtype | None = None):
@@ -59,7 +59,7 @@ class FlatParameters:
         self.rounded, self.products = (
             torch.zeros(n_products, device=self.values.device, dtype=product_dtype) for _ in range(2)
         )
-        self._rounded_weights: list[nn.Parameter] = []
+        self.rounded_weights: dict[nn.Parameter, RoundedWeight] = {}
         self._views: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, its part of values and of gradients
         for parameter, offset in zip(parameters, offsets, strict=True):
             part = slice(offset, offset + parameter.numel())
@@ -68,10 +68,8 @@ class FlatParameters:
             parameter.data, parameter.grad = value, gradient
             self._views.append((parameter, value, gradient))
             if part.stop <= n_products:
-                parameter.rounded = self.rounded[part].view(parameter.shape)
-                parameter.product_grad = self.products[part].view(parameter.shape)
-                parameter.product_is_zero = True
-                self._rounded_weights.append(parameter)
+                rounded, products = (buffer[part].view(parameter.shape) for buffer in (self.rounded, self.products))
+                self.rounded_weights[parameter] = RoundedWeight(rounded, products)
         self._frozen_weights = self._give_room_to_frozen(product_dtype)
 
     def _check_layout(self) -> None:
@@ -104,18 +102,17 @@ class FlatParameters:
         for parameter in frozen:
             parameter.grad = torch.zeros_like(parameter)
         for parameter in weights:
-            parameter.rounded = parameter.detach().to(product_dtype)
-            parameter.product_grad = torch.zeros_like(parameter.rounded)
+            rounded = parameter.detach().to(product_dtype)
+            self.rounded_weights[parameter] = RoundedWeight(rounded, torch.zeros_like(rounded))
         return weights
 
     def begin_update(self) -> None:
         """Bring the rounded weights up to date; all gradients must be zero."""
         self.rounded.copy_(self.values[: len(self.rounded)])
-        for weight in self._rounded_weights:
-            weight.product_is_zero = True
         for weight in self._frozen_weights:
-            weight.rounded.copy_(weight.detach())
-            weight.product_is_zero = True
+            self.rounded_weights[weight].value.copy_(weight.detach())
+        for rounded in self.rounded_weights.values():
+            rounded.is_zero = True
 
     def reattach(self) -> None:
         """Take in what the method put in the place of a parameter's values or gradient, such as ``weight.data = ...``.

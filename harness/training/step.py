@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.compute.precision import product_dtype
 from harness.errors import ConfigError, HarnessError
-from harness.method import Batch, Method, OwnGradients
+from harness.method import Batch, Method, MixedPrecision, OwnGradients
 from harness.training.flat import FlatParameters, device_of
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba's
@@ -35,10 +35,10 @@ class UpdateStep:
     def __init__(self, model: Method, precision: str = "auto"):
         device = device_of(model)
         self.product_dtype = product_dtype(model, precision, device)
-        if self.product_dtype is not None:
-            model.product_dtype = self.product_dtype
         self.model = model
         self.parameters = FlatParameters(model, self.product_dtype)
+        if isinstance(model, MixedPrecision):
+            model.multiply_in(self.product_dtype, self.parameters.rounded_weights)
         values = self.parameters.values
         self._own_gradients = isinstance(model, OwnGradients)
         if not self._own_gradients and not len(values):
