@@ -18,7 +18,21 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from harness.blocks.scratch import Scratch
 from harness.method import RoundedWeight
+
+
+def multiply(
+    u: Tensor, weight: Tensor, rounded: RoundedWeight | None, dtype: torch.dtype | None, scratch: Scratch, key: str
+) -> Tensor:
+    """u [R, n_given] times the transpose of weight [m, n_given], in the memory of the key.
+
+    dtype: of the product, by default that of the weight, else that of ``rounded``, which then stands for it.
+    """
+    if dtype is not None and dtype != weight.dtype:
+        u, weight = u.to(dtype), rounded.value
+    out = scratch.take(key, u.shape[0], weight.shape[0], weight.dtype, weight.device)
+    return torch.mm(u, weight.t(), out=out)
 
 
 class Scored(Protocol):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.blocks.bernoulli import sample_bernoulli
+from harness.blocks.conditional import multiply
 from harness.blocks.nade import has_kernel, output_products
 from harness.blocks.scratch import Scratch
 from harness.method import RoundedWeight
@@ -71,13 +72,9 @@ class NadeLayer(nn.Module):
         return u if self.condition is None else F.linear(u, self.condition)
 
     def multiply(self, u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        weight = self.condition
-        if weight is None:
+        if self.condition is None:
             return u
-        if dtype is not None and dtype != weight.dtype:
-            u, weight = u.to(dtype), self._rounded.value
-        out = self._scratch.take("product", u.shape[0], weight.shape[0], weight.dtype, weight.device)
-        return torch.mm(u, weight.t(), out=out)
+        return multiply(u, self.condition, self._rounded, dtype, self._scratch, "product")
 
     multiply_for_gradients = multiply  # what gradients need is copied
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.blocks import bernoulli
+from harness.blocks.conditional import multiply
 from harness.blocks.scratch import Scratch
 from harness.method import RoundedWeight
 
@@ -140,17 +141,10 @@ class SigmoidLayer(Bernoullis):
         return F.linear(u, self.weight)
 
     def multiply(self, u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        return self._multiply("product", u, dtype)
+        return multiply(u, self.weight, self._rounded, dtype, self._scratch, "product")
 
     def multiply_for_gradients(self, u: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-        return self._multiply(self._key, u, dtype)
-
-    def _multiply(self, key: str, u: Tensor, dtype: torch.dtype | None) -> Tensor:
-        weight = self.weight
-        if dtype is not None and dtype != weight.dtype:
-            u, weight = u.to(dtype), self._rounded.value
-        out = self._scratch.take(key, u.shape[0], weight.shape[0], weight.dtype, weight.device)
-        return torch.mm(u, weight.t(), out=out)
+        return multiply(u, self.weight, self._rounded, dtype, self._scratch, self._key)
 
     def _add_product(self, missed: Tensor, u: Tensor) -> None:
         weight = self.weight
