@@ -28,7 +28,7 @@ class NadeBeliefStack(BeliefStack):
     def __init__(self, n_visible: int, layers: Sizes, hidden: Sizes):
         if len(hidden) != len(layers) + 1:
             raise ConfigError(f"hidden: expected {len(layers) + 1} sizes, for x and each layer, found {len(hidden)}")
-        self._hidden = hidden  # for making the layers
+        self._hidden = hidden  # ``__init__`` below makes the layers
         super().__init__(n_visible, layers)
 
     def _make_layers(self, sizes: list[int], scratch: Scratch) -> None:

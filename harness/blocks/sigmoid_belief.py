@@ -76,7 +76,7 @@ class BeliefStack(SingleLayers, Method):
         self._make_layers([n_visible, *layers], Scratch())
 
     def _make_layers(self, sizes: list[int], scratch: Scratch) -> None:
-        """Set p_layers, q_layers and prior, over layers of these sizes from the data upward, with shared memory."""
+        """Set p_layers, q_layers and prior, with this scratch, over layers of these sizes, x first."""
         pairs = list(pairwise(sizes))
         self.p_weight = nn.ParameterList(initial_weight(below, above) for below, above in pairs)
         self.p_bias = nn.ParameterList(initial_bias(below) for below, _ in pairs)
@@ -114,7 +114,7 @@ class BeliefStack(SingleLayers, Method):
         """Draw h ~ q(h | x) and evaluate log p(x, h) and log q(h | x).
 
         ``with_prior=False`` leaves log p(h_L) out. dtype: of the matrix products, by default that of the parameters.
-        first_product: that of the lowest layer of q with x, [B, m], where the caller has it already.
+        first_product: the product of q's lowest layer with x, [B, m], where the caller has it already.
         """
         n_pairs = x.shape[0] * n_samples
         log_p, log_q = (torch.zeros(n_pairs, dtype=torch.float64, device=x.device) for _ in range(2))
