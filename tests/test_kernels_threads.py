@@ -1,5 +1,8 @@
 """Kernels whose rows are shared among threads: the same results as on one thread."""
 
+import re
+
+import numba
 import numpy as np
 import pytest
 import torch
@@ -107,3 +110,10 @@ def test_adam(with_products, with_threads):
     for a, b in zip(one, several, strict=True):
         np.testing.assert_array_equal(a, b)
         assert not np.array_equal(a, start[0])
+
+
+def test_threads_run_the_machine_code_that_one_thread_runs():
+    """No arithmetic is left in a task: a copy of the kernel in it was seen to add in another order."""
+    code = numba.cfunc(threads.TASK)(adam._task._pyfunc).inspect_llvm()  # of what comes from the cache there is none
+    assert re.search(r"\bcall\b", code)
+    assert not re.search(r"\bf(add|mul|sub|div)\b", code)

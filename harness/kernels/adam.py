@@ -46,7 +46,8 @@ def _task(data):
     first, second = threads.vector(block, 3, np.float32), threads.vector(block, 4, np.float32)
     _, start, stop = threads.own_part(block, len(values))
     scalars = threads.vector(block, 5, np.float32)
-    _step_part(start, stop, values, gradients, products, first, second, block[-1], scalars)
+    arguments = start, stop, values, gradients, products, first, second, block[-1], scalars
+    threads.call(_step_part, block, arguments)
 
 
 @nb.njit(nogil=True, cache=True)
@@ -88,4 +89,4 @@ def step(
     if n_threads == 1:
         _step_part(0, len(values), *arrays)
     else:
-        _share_step(threads.entry_points(), _task.address, n_threads, *arrays)
+        _share_step(threads.points_for(_step_part, 0, 0, *arrays), _task.address, n_threads, *arrays)

@@ -84,7 +84,8 @@ def draw(
     if n_threads == 1:
         _draw_rows(product, bias, repeats, seed, 0, len(product), sample, log_prob)
     else:
-        _share_draw(*_shared(_draw_task, product), n_threads, product, bias, repeats, seed, sample, log_prob)
+        points = threads.points_for(_draw_rows, product, bias, repeats, seed, 0, len(product), sample, log_prob)
+        _share_draw(points, _draw_task(product.dtype), n_threads, product, bias, repeats, seed, sample, log_prob)
 
 
 @_jit
@@ -155,9 +156,9 @@ def _draw_task(dtype):
         product, bias = threads.matrix(block, 0, dtype), threads.vector(block, 1, np.float32)
         sample, log_prob = threads.matrix(block, 2, dtype), threads.vector(block, 3, np.float64)
         _, start, stop = threads.own_part(block, len(product))
-        _draw_rows(product, bias, block[-2], block[-1], start, stop, sample, log_prob)
+        threads.call(_draw_rows, block, (product, bias, block[-2], block[-1], start, stop, sample, log_prob))
 
-    return task
+    return task.address
 
 
 def score(product: np.ndarray, bias: np.ndarray, value: np.ndarray, log_prob: np.ndarray) -> None:
@@ -170,7 +171,8 @@ def score(product: np.ndarray, bias: np.ndarray, value: np.ndarray, log_prob: np
     if n_threads == 1:
         _score_rows(product, bias, value, 0, len(product), log_prob)
     else:
-        _share_score(*_shared(_score_task, product, value), n_threads, product, bias, value, log_prob)
+        points = threads.points_for(_score_rows, product, bias, value, 0, len(product), log_prob)
+        _share_score(points, _score_task(product.dtype, value.dtype), n_threads, product, bias, value, log_prob)
 
 
 @_jit
@@ -210,9 +212,9 @@ def _score_task(dtype, value_dtype):
         product, bias = threads.matrix(block, 0, dtype), threads.vector(block, 1, np.float32)
         value, log_prob = threads.matrix(block, 2, value_dtype), threads.vector(block, 3, np.float64)
         _, start, stop = threads.own_part(block, len(product))
-        _score_rows(product, bias, value, start, stop, log_prob)
+        threads.call(_score_rows, block, (product, bias, value, start, stop, log_prob))
 
-    return task
+    return task.address
 
 
 def residual(
@@ -232,8 +234,7 @@ def residual(
     if n_threads == 1:
         _residual_rows(product, bias, value, weight, 0, len(product), out, bias_gradient)
     else:
-        shared = _shared(_residual_task, product, value)
-        _share_residual(*shared, n_threads, product, bias, value, weight, out, bias_gradient)
+        _share_residual(_residual_rows, n_threads, product, bias, value, weight, out, bias_gradient)
 
 
 @_jit
@@ -268,8 +269,7 @@ def pooled_residual(
     if n_threads == 1:
         _pooled_residual_rows(product, bias, value, weight, 0, len(product), out, bias_gradient)
     else:
-        shared = _shared(_pooled_residual_task, product, value)
-        _share_residual(*shared, n_threads, product, bias, value, weight, out, bias_gradient)
+        _share_residual(_pooled_residual_rows, n_threads, product, bias, value, weight, out, bias_gradient)
 
 
 @_jit
@@ -294,9 +294,26 @@ def _pooled_residual_rows(product, bias, value, weight, first_row, last_row, out
             bias_gradient[j] += missed[j]
 
 
+def _share_residual(
+    rows: Any,
+    n_threads: int,
+    product: np.ndarray,
+    bias: np.ndarray,
+    value: np.ndarray,
+    weight: np.ndarray,
+    out: np.ndarray,
+    bias_gradient: np.ndarray,
+) -> None:
+    """Both kinds."""
+    arrays = product, bias, value, weight
+    points = threads.points_for(rows, *arrays, 0, len(product), out, bias_gradient)
+    task = _residual_task(rows, product.dtype, value.dtype)
+    _share_any_residual(points, task, n_threads, *arrays, out, bias_gradient)
+
+
 @_jit
-def _share_residual(points, task, n_threads, product, bias, value, weight, out, bias_gradient):
-    """Both kinds; every thread has a bias gradient of its own."""
+def _share_any_residual(points, task, n_threads, product, bias, value, weight, out, bias_gradient):
+    """Every thread has a bias gradient of its own."""
     n = len(bias_gradient)
     width = n + APART
     own_gradients = np.zeros((n_threads, width), np.float32)
@@ -315,16 +332,7 @@ def _share_residual(points, task, n_threads, product, bias, value, weight, out, 
 
 
 @cache
-def _residual_task(dtype, value_dtype):
-    return _any_residual_task(_residual_rows, dtype, value_dtype)
-
-
-@cache
-def _pooled_residual_task(dtype, value_dtype):
-    return _any_residual_task(_pooled_residual_rows, dtype, value_dtype)
-
-
-def _any_residual_task(rows, dtype, value_dtype):
+def _residual_task(rows, dtype, value_dtype):
     @nb.cfunc(threads.TASK, cache=True)
     def task(data):
         block = threads.block_at(data)
@@ -332,14 +340,10 @@ def _any_residual_task(rows, dtype, value_dtype):
         value, weight = threads.matrix(block, 2, value_dtype), threads.vector(block, 3, np.float32)
         out, own_gradients = threads.matrix(block, 4, dtype), threads.matrix(block, 5, np.float32)
         thread, start, stop = threads.own_part(block, len(product))
-        rows(product, bias, value, weight, start, stop, out, own_gradients[thread][: len(bias)])
+        own = own_gradients[thread][: len(bias)]
+        threads.call(rows, block, (product, bias, value, weight, start, stop, out, own))
 
-    return task
-
-
-def _shared(task: Any, *arrays: np.ndarray) -> tuple[np.ndarray, int]:
-    """Entry points of the threads and the address of the task for arrays of these types."""
-    return threads.entry_points(), task(*(array.dtype for array in arrays)).address
+    return task.address
 
 
 @_jit

@@ -5,8 +5,10 @@ second pool, Numba's for one, would find the cores taken; so kernels ask the sam
 GNU's and LLVM's OpenMP libraries have in common, and start within a microsecond. Where PyTorch brings none of them
 (other operating systems), one thread does everything.
 
-What every thread runs is a task, a C function of one pointer to a block of integers: which threads there are, and
-addresses and sizes of arrays, written by ``put`` and read by ``vector`` and ``matrix``.
+What every thread runs is a task, a C function of one pointer to a block of integers: which threads there are, the
+kernel, and addresses and sizes of arrays, written by ``put`` and read by ``vector`` and ``matrix``. It runs the machine
+code of the kernel that one thread alone would run (``call``): code of its own, with the kernel made part of it, may add
+in another order, and what a sum is rounded to would depend on the number of threads and on what was compiled before.
 """
 
 from __future__ import annotations
@@ -21,11 +23,11 @@ import numba as nb
 import numpy as np
 import torch
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 TASK = types.void(types.CPointer(types.int64))
-HEAD, ARRAY = 2, 3  # words of a block: the entry points a task needs; address, rows and columns of an array
+HEAD, ARRAY = 3, 3  # words of a block: two entry points and the kernel; address, rows and columns of an array
 WORDS = HEAD + 6 * ARRAY + 2  # six arrays and two numbers, at its end
 ENOUGH = 10_000  # entries that pay for a second thread
 
@@ -84,10 +86,45 @@ def _pointer(context: Any, address: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
+_points: dict[tuple[Any, ...], np.ndarray] = {}
+
+
+def points_for(kernel: Any, *arguments: Any) -> np.ndarray:
+    """Entry points of the threads and the address of the kernel's machine code for arguments like these.
+
+    Arrays are contiguous, as tasks take them to be, so that their data types are all that differs from call to call.
+    """
+    key = kernel, *(argument.dtype for argument in arguments if isinstance(argument, np.ndarray))
+    if key not in _points:  # asking Numba for types takes longer than a small kernel
+        argument_types = tuple(nb.typeof(argument) for argument in arguments)
+        kernel.compile(argument_types)
+        compiled = kernel.overloads[argument_types]
+        address = compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name)
+        _points[key] = np.append(entry_points(), np.int64(address))
+    return _points[key]
+
+
+@intrinsic
+def call(typing_context: Any, kernel: Any, block: Any, arguments: Any) -> Any:
+    """kernel(*arguments) at the address in the block; the kernel itself only says of which types they are."""
+    of_kernel = kernel.get_call_type(typing_context, tuple(arguments), {})
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        kind = context.call_conv.get_function_type(of_kernel.return_type, of_kernel.args)
+        words = context.make_array(signature.args[1])(context, builder, given[1]).data
+        address = builder.load(builder.gep(words, [ir.Constant(_WORD, 2)]))
+        values = cgutils.unpack_tuple(builder, given[2])
+        pointer = builder.inttoptr(address, kind.as_pointer())
+        context.call_conv.call_function(builder, pointer, of_kernel.return_type, of_kernel.args, values)
+        return context.get_dummy_value()
+
+    return types.void(kernel, block, arguments), generate
+
+
 @nb.njit(nogil=True, cache=True)
 def share_out(points: np.ndarray, task: int, block: np.ndarray, n: int) -> None:
-    """Run the task at this address on n threads with this block, and wait for all of them."""
-    block[0], block[1] = points[1], points[2]
+    """Run the task at this address on n threads with this block, and wait for all of them; points of ``points_for``."""
+    block[0], block[1], block[2] = points[1], points[2], points[3]
     _run(points[0], task, block.ctypes.data, n)
 
 
