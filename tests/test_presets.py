@@ -13,7 +13,7 @@ from harness.storage.search import trials
 # line; runs that were published with the old one no longer show what the preset does, until they are made anew.
 DIGESTS = {
     "full": "7b32143900f96aade4de587136a981a0f27575fd9f6d8d4b9e7c017c04b784db",
-    "long": "05a483bb96d03cb2c9e23f5f169ed1efe0838ecf83b319f3f744adb8e37b1d5e",
+    "long": "76f9a47e453f2af2e408f6801fa9c5f49bb672542dd3cb4f5e223548e226d4f1",
     "quick": "e9523cccbed1a750f159f21239c0bd24a929a70b63540d802dbb2984bdeb883f",
     "smoke": "26e715159a6806cb24be04b7bb10ffe90ad1256076ffd1a6438e3a0d8fea8a41",
 }
