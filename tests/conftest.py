@@ -7,3 +7,31 @@ import torch
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     torch.set_num_threads(1)
+
+
+# Files of more than half a minute, the longest first: a worker is given whole files, and the last ones should be short.
+LONG = (
+    "test_verify.py",
+    "test_workflow.py",
+    "test_verify_updates.py",
+    "test_campaign.py",
+    "test_publish.py",
+    "test_workflow_stale.py",
+    "test_new_method.py",
+    "test_verify_scores.py",
+    "test_stale_code.py",
+    "test_pieces.py",
+    "test_figures_workflow.py",
+    "test_bench.py",
+    "test_training.py",
+    "test_workflow_data.py",
+    "test_notebook.py",
+    "test_method_files.py",
+    "test_gradients.py",
+    "test_gibbs.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    order = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
