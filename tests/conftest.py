@@ -14,7 +14,6 @@ LONG = (
     "test_verify.py",
     "test_workflow.py",
     "test_verify_updates.py",
-    "test_campaign.py",
     "test_publish.py",
     "test_workflow_stale.py",
     "test_new_method.py",

@@ -1,7 +1,10 @@
 """From data to figures by the workflow: real data, a small model, every figure about training, Z and weights."""
 
 import pandas as pd
+import pytest
 from test_workflow import Workflow, only
+
+pytestmark = pytest.mark.slow
 
 ANALYSES = {
     "k_sensitivity": {"connect4": {"rows": 20, "ks": [1, 10]}},

@@ -253,6 +253,7 @@ def without_times(rows):
     return [{key: row[key] for key in row if "seconds" not in key and key != "git_commit"} for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)])
 def test_a_measuring_process_killed_again_and_again(how, code, trained, tmp_path):
     cell, run = trained
@@ -263,6 +264,7 @@ def test_a_measuring_process_killed_again_and_again(how, code, trained, tmp_path
     assert without_times(found) == without_times(expected)
 
 
+@pytest.mark.slow
 def test_an_analysis_killed_again_and_again(trained, tmp_path):
     cell, run = trained
     copy = copy_of(run, tmp_path / "run", "metrics.json")
@@ -276,6 +278,7 @@ def test_an_analysis_killed_again_and_again(trained, tmp_path):
     assert not list((copy / "analyses").glob("*.safetensors"))
 
 
+@pytest.mark.slow
 def test_analyses_that_were_done_before_a_kill_are_not_done_again(trained, tmp_path):
     """Snakemake deletes analyses.json, its output, before it runs the job again."""
     cell, run = trained

@@ -160,6 +160,7 @@ def test_an_empty_folder_is_filled(run, tmp_path):
 STEPS = ("Path.mkdir", "Path.rename", "shutil.rmtree", "os.unlink", "os.rmdir", "shutil.copyfile", "Path.replace")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("late", [False, True], ids=["before it", "after it"])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_at_any_step_loses_nothing_and_the_next_call_heals(run, tmp_path, step, late):

@@ -426,6 +426,7 @@ def assert_planned(flow):
     assert (jobs["run_model"], jobs["train_trial"], jobs["render_tables"], jobs["gather_searches"]) == (1, 2, 1, 1)
 
 
+@pytest.mark.slow
 def test_the_workflow_names_other_code_and_trains_other_versions_again(tmp_path):
     flow = Workflow(tmp_path)
     file = tmp_path / "mine.py"

@@ -154,6 +154,7 @@ def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path):
     assert not folder.snapshot_file(12345).exists()
 
 
+@pytest.mark.slow
 def test_three_sigkills_at_random_moments_change_no_byte(tmp_path):
     """The command line on real data: connect4, made from the rules of the game, so no file is needed."""
     cache = DataSettings(cache=tmp_path / "cache", mirrors=(), download=False, paths={}, timeout_s=1)

@@ -185,6 +185,7 @@ def test_changing_one_hyperparameter_reruns_that_cell_alone(done):
     assert jobs["run_model"] == 1
 
 
+@pytest.mark.slow
 def test_changing_the_evaluation_measures_that_cell_alone_and_trains_nothing(tmp_path):
     flow = Workflow(tmp_path)
     flow.settings["grid"] = only(factorised={"connect4": {}}, bihm={"connect4": {"model": {"layers": [8, 4]}}})
@@ -268,6 +269,7 @@ class Crashing(Method):
 """
 
 
+@pytest.mark.slow
 def test_a_crash_becomes_a_status_and_is_tried_again(tmp_path):
     flow = Workflow(tmp_path)
     (tmp_path / "crashing.py").write_text(CRASHING.format(mended=tmp_path / "mended"))
@@ -346,6 +348,7 @@ def test_numbers_of_a_file_and_of_arguments_are_numbers(tmp_path):
     assert (training["l1"], training["batch_size"], evaluation["rows"]) == (0.001, 50, 10)
 
 
+@pytest.mark.slow
 def test_data_that_turn_up_later_are_used(tmp_path, small_mirror):
     flow = Workflow(tmp_path)
     flow.settings["grid"] = only(factorised={"adult": {}, "connect4": {}})
@@ -380,6 +383,7 @@ def test_strict_makes_unavailable_data_an_error(tmp_path):
     assert "adult" in (flow.results / "logs" / "data" / "adult.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_killed_workflow_goes_on_from_the_checkpoint(tmp_path):
     flow = Workflow(tmp_path)
     flow.settings["grid"] = only(bihm={"connect4": {"model": {"layers": [100, 50]}}})
@@ -400,6 +404,7 @@ def test_a_killed_workflow_goes_on_from_the_checkpoint(tmp_path):
     assert (run / "model.safetensors").read_bytes() == killed
 
 
+@pytest.mark.slow
 def test_a_kill_while_measuring_costs_no_training(tmp_path):
     flow = Workflow(tmp_path)
     flow.settings["grid"] = only(bihm={"connect4": {"model": {"layers": [8, 4]}}})
@@ -434,6 +439,7 @@ class Fragile(Method):
 """
 
 
+@pytest.mark.slow
 def test_a_crash_while_measuring_says_so_and_costs_no_training(tmp_path, monkeypatch):
     """A published method that measures only where it finds a file."""
     (tmp_path / "fragile-1.dist-info").mkdir()

@@ -11,6 +11,8 @@ from harness.data import DataSettings, load
 from harness.settings.config import load_settings
 from harness.storage.records import read_json
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(name="flow")
 def _flow(tmp_path):

@@ -23,6 +23,8 @@ from pathlib import Path
 import torch
 from harness.method import Method
 
+pytestmark = pytest.mark.slow
+
 class Fragile(Method):
     name, title, kind, source = "fragile", "Fragile", "control", "a test"
 
