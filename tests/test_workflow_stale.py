@@ -17,13 +17,13 @@ from harness.cli import workflow
 from harness.storage.records import read_json
 from harness.storage.runs import RunFolder
 
+pytestmark = pytest.mark.slow
+
 FIGURE = "results/smoke/figures/figure_3_4.png"
 FRAGILE = """
 from pathlib import Path
 import torch
 from harness.method import Method
-
-pytestmark = pytest.mark.slow
 
 class Fragile(Method):
     name, title, kind, source = "fragile", "Fragile", "control", "a test"
