@@ -1,7 +1,6 @@
 """Bidirectional Helmholtz machine: p*(x, h) = sqrt(p(x, h) q(x, h)) / Z with any number of sigmoid belief layers."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.blocks import exact, gibbs
@@ -26,7 +25,7 @@ class BiHM(BeliefStack):
         """
         inferred = self.infer(batch.x, n_samples, generator, dtype=self.product_dtype)
         half = 0.5 * (inferred.log_p - inferred.log_q)  # [B, K]
-        weights, log_means = normalised_weights(half, self.prior_bias.dtype)
+        weights, log_means = normalised_weights(half, batch.x.dtype)
         weights /= -batch.x.shape[0]
         self.add_p_gradients(inferred, weights)
         self.add_prior_gradients(inferred, weights)
@@ -39,7 +38,7 @@ class BiHM(BeliefStack):
         top = self.sample_prior(n_outer, generator)
         log_joint = self.log_prior(top)
         x, h = self.descend(top, generator, log_joint)
-        first_product = F.linear(x, self.q_weight[0])  # serves the draw of h' and the value of log q(h | x)
+        first_product = self.q_layers[0].product(x)  # serves the draw of h' and the value of log q(h | x)
         log_q = torch.zeros_like(log_joint)
         self.add_log_recognition(x, h, first_product, log_q)
         inferred = self.infer(x, n_inner, generator, first_product=first_product)

@@ -26,7 +26,7 @@ class RWS(BeliefStack):
         inferred = self.infer(batch.x, n_samples, generator, dtype=self.product_dtype)
         log_weights = inferred.log_p - inferred.log_q  # [B, K]
         n_rows = batch.x.shape[0]
-        weights, log_means = normalised_weights(log_weights, self.prior_bias.dtype)
+        weights, log_means = normalised_weights(log_weights, batch.x.dtype)
         weights /= -n_rows
         self.add_p_gradients(inferred, weights)
         self.add_prior_gradients(inferred, weights)

@@ -85,7 +85,7 @@ class SemiSupervisedBiHM(BeliefStack):
         top = self.sample_prior(n_outer, generator)
         log_p = torch.zeros(n_outer, dtype=torch.float64, device=top.device)
         x, h = self.descend(top, generator, log_p)  # without log p(h_L)
-        first_product = F.linear(x, self.q_weight[0])  # serves the draw of h' and the value of log q(h | x)
+        first_product = self.q_layers[0].product(x)  # serves the draw of h' and the value of log q(h | x)
         log_q = torch.zeros_like(log_p)
         self.add_log_recognition(x, h, first_product, log_q)
         outer = 0.5 * (log_q - log_p) + self._log_label_sum(top) - torch.logsumexp(self._log_p_tops(top), dim=1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import nn
 
 from harness.blocks.nade_layer import NadeLayer
 from harness.blocks.scratch import Scratch
@@ -36,13 +36,3 @@ class NadeBeliefStack(BeliefStack):
         self.p_layers = nn.ModuleList(NadeLayer(*below, above[0], scratch) for below, above in pairwise(units))
         self.q_layers = nn.ModuleList(NadeLayer(*above, below[0], scratch) for below, above in pairwise(units))
         self.prior = NadeLayer(*units[-1], 0, scratch)
-
-    @property
-    def q_weight(self) -> list[Tensor]:
-        """The weight that each layer of q multiplies its condition by, [H_l + n_l, n_{l-1}]."""
-        return [layer.condition for layer in self.q_layers]
-
-    @property
-    def prior_bias(self) -> Tensor:
-        """Bias [n_L] of the top layer."""
-        return self.prior.bias

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
 
 import numba as nb
 import numpy as np
@@ -294,17 +293,8 @@ def _pooled_residual_rows(product, bias, value, weight, first_row, last_row, out
             bias_gradient[j] += missed[j]
 
 
-def _share_residual(
-    rows: Any,
-    n_threads: int,
-    product: np.ndarray,
-    bias: np.ndarray,
-    value: np.ndarray,
-    weight: np.ndarray,
-    out: np.ndarray,
-    bias_gradient: np.ndarray,
-) -> None:
-    """Both kinds."""
+def _share_residual(rows, n_threads, product, bias, value, weight, out, bias_gradient):
+    """``residual`` or ``pooled_residual``, whichever ``rows`` is the kernel of, on several threads."""
     arrays = product, bias, value, weight
     points = threads.points_for(rows, *arrays, 0, len(product), out, bias_gradient)
     task = _residual_task(rows, product.dtype, value.dtype)
