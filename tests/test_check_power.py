@@ -10,10 +10,13 @@ from scipy import stats
 from harness.check.against_run import compare_runs
 from harness.check.calibration import Calibration, by_rows
 from harness.check.read import read_summary
-from harness.check.rows import RowValues
 from harness.check.rules import Rules
 from harness.check.simulate import binomial_error, retraining, simulate, thesis
-from harness.check.statistics import (
+from harness.check.summary import Number, Summary
+from harness.check.verdict import BETTER, CHANGED, REPRODUCED, WORSE
+from harness.check.write import PUBLISHED
+from harness.comparison.rows import RowValues
+from harness.comparison.statistics import (
     ALONE,
     fit_prior,
     holm,
@@ -21,9 +24,6 @@ from harness.check.statistics import (
     smallest_difference,
     two_sided,
 )
-from harness.check.summary import Number, Summary
-from harness.check.verdict import BETTER, CHANGED, REPRODUCED, WORSE
-from harness.check.write import PUBLISHED
 from harness.reporting.tables.reported import Key
 from harness.settings.config import load_settings
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.check.calibration import Calibration, by_rows, by_value, pooled
-from harness.check.rows import Paired, paired
 from harness.check.rules import EXACT_IN_K, scale
 from harness.check.summary import Number
+from harness.comparison.rows import Paired, paired
 
 IDENTICAL = 1e-12  # relative difference of numbers that are taken for the same measurement
 

@@ -19,10 +19,11 @@ OURS, THESIS, DIFFERENCE = "ours", "thesis", "ours − thesis"
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table; ``cells`` include the label and the kind of the line."""
+    """A line of the table; ``cells`` include the label and the kind of the line, ``bold`` are positions of cells."""
 
     cells: tuple[str, ...]
     first: bool  # of its row
+    bold: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Page:
     header: tuple[str, ...]
     blocks: tuple[tuple[str, tuple[Line, ...]], ...]
     notes: tuple[str, ...]
+
+    @property
+    def heading(self) -> str:
+        """The number of a table of the thesis, the title of another one."""
+        return f"Table {self.number}" if self.number else self.title
 
 
 def page(grid: Grid, preset: str) -> Page:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable, Iterable, Iterator
 
 from tabulate import tabulate
 
 from harness.reporting.tables.layout import MATH
-from harness.reporting.tables.page import Page
+from harness.reporting.tables.page import Line, Page
 
 TEX_TEXT = {
     "\\": r"\textbackslash{}",
@@ -73,7 +74,7 @@ def markdown(page: Page) -> str:
     for label, lines in page.blocks:
         if label:
             rows.append((f"**{_markdown_cell(label)}**", *[""] * (len(page.header) - 1)))
-        rows += [tuple(_markdown_cell(cell) for cell in line.cells) for line in lines]
+        rows += [tuple(_bold(line, _markdown_cell, "**{}**")) for line in lines]
     aligned = tabulate(
         rows,
         headers=[_markdown_cell(cell) for cell in page.header],
@@ -82,7 +83,7 @@ def markdown(page: Page) -> str:
         colalign=("left", "left", *["right"] * (len(page.header) - 2)),
     )
     notes = "\n".join(f"- {_markdown(note)}" for note in page.notes)
-    return f"# Table {page.number}\n\n{_markdown(page.caption)}\n\n{aligned}\n\n{notes}\n"
+    return f"# {_markdown(page.heading)}\n\n{_markdown(page.caption)}\n\n{aligned}\n\n{notes}\n"
 
 
 def tex(page: Page) -> str:
@@ -96,10 +97,10 @@ def tex(page: Page) -> str:
         for position, line in enumerate(lines):
             if line.first and (label or position):
                 body.append(r"\addlinespace")
-            body.append(_tex_line(line.cells))
+            body.append(_tex_row(_bold(line, _tex, r"\textbf{{{}}}")))
     return "\n".join(
         [
-            rf"% Table {page.number}; needs \usepackage{{booktabs,adjustbox}}",
+            rf"% {page.heading}; needs \usepackage{{booktabs,adjustbox}}",
             r"\begin{table}",
             r"\centering",
             rf"\caption[{{{_tex(page.title)}}}]{{{_tex(page.caption)}}}",
@@ -125,4 +126,14 @@ def tex(page: Page) -> str:
 
 
 def _tex_line(cells: tuple[str, ...]) -> str:
-    return " & ".join(_tex(cell) for cell in cells) + r" \\"
+    return _tex_row(_tex(cell) for cell in cells)
+
+
+def _tex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _bold(line: Line, text: Callable[[str], str], form: str) -> Iterator[str]:
+    """The cells of a line as ``text`` makes them, the bold ones in ``form``."""
+    for i, cell in enumerate(line.cells):
+        yield form.format(text(cell)) if i in line.bold else text(cell)
