@@ -1,4 +1,4 @@
-"""What a method has of one metric on one data set: its seeds' values, errors and biases, and its values per test row."""
+"""What a method has of one metric on one data set: values, errors and biases of its seeds, and values per test row."""
 
 from __future__ import annotations
 

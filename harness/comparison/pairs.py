@@ -128,6 +128,11 @@ def compared(
         for models in columns
         for a, b in itertools.combinations(models, 2)
     ]
+    return judged(found, level, power, higher_is_better)
+
+
+def judged(found: Sequence[Difference], level: float, power: float, higher_is_better: bool = False) -> list[Pair]:
+    """The verdicts on differences, with Holm's correction over all of them; arguments as of ``compared``."""
     adjusted = holm([each.p_value for each in found])
     strictest = level / max(1, len(found))
     pairs = []

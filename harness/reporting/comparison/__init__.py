@@ -1,4 +1,4 @@
-"""``harness compare`` of one run: which methods differ, as a page, tidy csv tables and a critical-difference diagram."""
+"""``harness compare`` of one run: which methods differ, as a page, csv tables and a critical-difference diagram."""
 
 from harness.reporting.comparison.write import write_comparison
 

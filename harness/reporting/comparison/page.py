@@ -16,11 +16,11 @@ def page(found: Comparison, place: object) -> str:
     return "\n".join(
         [
             f"# Methods compared on `{found.metric}`\n",
-            f"{place}. Two models are compared on the test rows that both have; a difference is a against b, ± its "
-            f"standard error. It is more than chance at a level of {found.level:.0%} for all {len(found.pairs):,} pairs "
-            "together (Holm). `would find` is the difference that the test finds with "
-            f"{found.power:.0%} power, at the correction's strictest. With several seeds on both sides a difference is "
-            "one of methods, and the spread between trainings is in its error; else it is one of these trained models.\n",
+            f"{place}. Two models are compared on the test rows that both have; a difference is a − b, ± its standard "
+            f"error. It is more than chance at a level of {found.level:.0%} for all {len(found.pairs):,} pairs together"
+            f" (Holm). `would find` is the difference that the test finds with {found.power:.0%} power, at the "
+            "correction's strictest. With several seeds on both sides a difference is one of methods, and the spread "
+            "between trainings is in its error; otherwise it is one of these trained models.\n",
             _record_table(found) + "\n",
             "## Ranks over data sets\n",
             _ranks(found) + "\n",
@@ -82,7 +82,8 @@ def _ranks(found: Comparison) -> str:
     return (
         f"{len(ranks.methods)} methods on {', '.join(ranks.datasets)}. Friedman's test of no difference at all: "
         f"{friedman}. Mean ranks {ranks.critical:.2f} or more apart differ (Nemenyi, {ranks.level:.0%} for all pairs). "
-        f"Not told apart, in the order of mean ranks: {groups or 'none'}.\n\n![critical differences](critical_difference.png)"
+        f"Not told apart, in the order of mean ranks: {groups or 'none'}.\n\n"
+        "![critical differences](critical_difference.png)"
     )
 
 

@@ -201,25 +201,25 @@ def _notes(found: Overview) -> Iterator[str]:
         part = [column.dataset for column in each.columns if column.adjusted and _differ_in_rows(column)]
         if part:
             yield (
-                f"On {', '.join(part)} not all models were measured on the same rows: `{each.metric}` is given as over all "
-                "of them, adjusted by what the other models have on the rows that a model lacks. Other tables have each "
-                "model over its own rows."
+                f"On {', '.join(part)} not all models were measured on the same rows: `{each.metric}` is given as over "
+                "all of them, adjusted by what the other models have on the rows that a model lacks. Other tables have "
+                "each model over its own rows."
             )
         lacking = [c.dataset for c in each.columns if not c.adjusted and len(c.models) > 1]
         if lacking:
             yield (
-                f"{UNPAIRED} unpaired: values per row are lacking for models of {', '.join(lacking)}; the errors of both "
-                "numbers stand in for that of their difference, which hides small ones."
+                f"{UNPAIRED} unpaired: values per row are lacking for models of {', '.join(lacking)}; the errors of "
+                "both numbers stand in for that of their difference, which hides small ones."
             )
         if any(pair.found.of == MODELS for pair in each.pairs):
             yield (
-                f"Where a method has one seed, a difference in `{each.metric}` is one of these trained models: how much it "
-                "varies from training to training is not in its error."
+                f"Where a method has one seed, a difference in `{each.metric}` is one of these trained models: how much"
+                " it varies from training to training is not in its error."
             )
         if any(model.sampled for column in each.columns for model in column.models.values()):
             yield (
                 f"Estimates of `{each.metric}` are biased upward; models are told apart only where the test finds the "
-                "difference with the estimated biases and without."
+                "difference with the estimated biases and without, and, where a bias is not known, whatever it may be."
             )
         if cited := sources(found.datasets, each.metric):
             yield (
