@@ -59,7 +59,7 @@ if GPU_SLOTS and "gpu_slots" not in workflow.global_resources:  # unless --resou
 for folder in RUNS.values():
     folder.discard_damaged()
 if workflow.is_main_process:
-    for folder in ("", "tables", "figures", "check"):
+    for folder in ("", "tables", "figures", "check", "compare"):
         discard_broken(Path(RESULTS) / folder)
 
 
