@@ -97,7 +97,7 @@ def test_what_cannot_be_compared_says_why(pair, change, reason):
         ours.loc[at(ours), column] = value
     (one,) = [each for each in moved_of(ours, pair[1]) if each.key == CELL]
     assert (one.word, one.obstacle) == (CANNOT_TELL, reason)
-    assert any(line.startswith(f"cannot tell, {reason}: 1 numbers of 1 cell: rws (adult)") for line in
+    assert any(line.startswith(f"cannot tell, {reason}: 1 number of 1 cell: rws (adult)") for line in
                lines(moved_of(ours, pair[1])))  # fmt: skip
 
 

@@ -122,7 +122,8 @@ def folded(found: Iterable[Moved], word: str) -> str:
         for method, names in datasets.items()
     ]
     n_cells = len({key.cell for key in keys})
-    return f"{len(keys):,} numbers of {n_cells} {'cell' if n_cells == 1 else 'cells'}: {', '.join(parts)}"
+    of = "number" if len(keys) == 1 else "numbers"
+    return f"{len(keys):,} {of} of {n_cells} {'cell' if n_cells == 1 else 'cells'}: {', '.join(parts)}"
 
 
 def _alone(key: Key, ours: Number | None, theirs: Number | None, run: Summary, earlier: Summary) -> Moved:
