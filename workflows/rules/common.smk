@@ -1,4 +1,5 @@
 # Settings, cells and the functions that rules use.
+from functools import cache
 from pathlib import Path
 
 from harness.evaluation.manifest import failures
@@ -6,8 +7,11 @@ from harness.evaluation.plan import analyses_of
 from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluster
 from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
+from harness.reporting.tables.planned import NAMES, cells_shown
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
+from harness.storage.collect import measured
+from harness.storage.durations import Durations
 from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
@@ -22,7 +26,9 @@ from harness.cli.workflow import (
     how_it_ended,
     is_short,
     minutes,
+    priorities,
     record_settings,
+    schedule_at_once,
     settings_given,
     short_digest,
     tell,
@@ -46,6 +52,10 @@ ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
 RUNS = {path: RunFolder(Path(RESULTS) / "runs" / path) for path in CELLS}
 RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # of any cell
 METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
+CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in NAMES}  # by table
+# What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
+PRIORITIES = priorities(CELLS_OF, Durations(SETTINGS["preset"]))
+FIRST = 1 + max(PRIORITIES.values(), default=0)  # of what others wait for
 # What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
 # among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
 # missing file for no reason to make those that follow from it, as long as they are there: once that job had failed,
@@ -115,6 +125,40 @@ def job_attempt(wildcards, attempt):
     return attempt
 
 
+def job_priority(wildcards):
+    """How early a cell of the grid should be trained."""
+    return PRIORITIES.get(cell_of(wildcards).path, 0)
+
+
+def metrics_files(cells):
+    """What stands for the measurements of cells."""
+    return [str(RUNS[cell.path].metrics_file) for cell in cells]
+
+
+def cells_asked_for():
+    """The cells behind the targets of this call, in the order of the configuration."""
+    paths = set()
+    for target in workflow.dag_settings.targets or ("all",):
+        stem = Path(target).stem
+        if target in CELLS_OF or target == "tables":
+            paths |= {cell.path for name in (CELLS_OF if target == "tables" else [target]) for cell in CELLS_OF[name]}
+        elif target == "figures":
+            paths |= {path for figure in FIGURES for path in planned_for(figure)}
+        elif stem in FIGURES:
+            paths |= set(planned_for(stem))
+        elif target not in ("data", "searches"):
+            return list(CELLS.values())
+    return [cell for path, cell in CELLS.items() if path in paths]
+
+
+@cache
+def cells_to_gather():
+    """What ``metrics.parquet`` holds: the cells behind the targets, and what else has been measured before."""
+    wanted = {cell.path for cell in cells_asked_for()}
+    wanted |= {cell.path for cell in measured(list(CELLS.values()), Path(RESULTS) / "runs")}
+    return [cell for path, cell in CELLS.items() if path in wanted]
+
+
 def settings_file(wildcards, output):
     """What jobs read; as a function of the output, Snakemake does not take it for a reason to run a job again."""
     return str(SETTINGS_FILE)
@@ -162,5 +206,7 @@ def requests():
 
 
 onstart:
+    if workflow.local_exec:
+        schedule_at_once(workflow.scheduler)
     if workflow.executor_plugin.name == "slurm":
         check_requests(requests())

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 
 from tabulate import tabulate
 
+from harness.reporting.tables.build import NOT_PLANNED
+from harness.reporting.tables.cell_text import NOTHING
 from harness.reporting.tables.layout import MATH
-from harness.reporting.tables.page import Line, Page
+from harness.reporting.tables.page import DIFFERENCE, OURS, Line, Page
 
 TEX_TEXT = {
     "\\": r"\textbackslash{}",
@@ -66,6 +69,25 @@ def _tex(text: str) -> str:
         code = f"${MATH[part]}$" if part in MATH else rf"\texttt{{{plain}}}"
         parts[i] = code if i % 2 else plain
     return "".join(parts)
+
+
+def at_a_glance(page: Page) -> str:
+    """The numbers alone, ours and the thesis', for a terminal; where nothing was planned, a line that says so."""
+    kept = [(label, [line for line in block if line.cells[1] != DIFFERENCE]) for label, block in page.blocks]
+    ours = [cell for _, block in kept for line in block if line.cells[1] == OURS for cell in line.cells[2:]]
+    if set(ours) <= {NOT_PLANNED, NOTHING}:
+        return f"Table {page.number}: no cell of it is in the configuration"
+
+    def short(text: str) -> str:
+        return textwrap.shorten(text.partition(" ±")[0].replace("`", ""), 50, placeholder=" ...")
+
+    lines: list[tuple[str, ...]] = []
+    for label, block in kept:
+        lines += [(f"[{label}]",)] if label else []
+        lines += [tuple(short(cell) for cell in line.cells) for line in block]
+    header = tuple(short(cell) for cell in page.header)
+    align = ("left", "left", *["right"] * (len(header) - 2))
+    return f"Table {page.number}\n" + tabulate(lines, headers=header, disable_numparse=True, colalign=align)
 
 
 def markdown(page: Page) -> str:
