@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import add_verb, load_settings, results_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.reporting.tables.page import Page
+    from harness.settings.config import Cell
 
 
 def add(verbs: Any) -> None:
@@ -128,10 +135,24 @@ def _report(options: argparse.Namespace) -> int:
     for path in options.figures:
         for part in (path, path.with_suffix(".rst"), path.with_suffix(".csv")):
             check_seal(part)
-    write_report(metrics, models(planned, settings), settings["preset"], options.figures, options.output)
+    overview = _overview(planned, metrics, settings, options.runs)
+    write_report(metrics, models(planned, settings), settings["preset"], options.figures, options.output, overview)
     seal("report", [options.output])
     print(options.output)
     return 0
+
+
+def _overview(planned: Sequence[Cell], metrics: pd.DataFrame, settings: dict[str, Any], runs: Path) -> Page | None:
+    """All methods on all data sets, as far as they were measured; None where nothing was that the overview has."""
+    from harness.comparison.read import measured_models
+    from harness.reporting.tables.overview import METRICS, overview, overview_page
+    from harness.settings.config import cells_named
+
+    ablations = {(dataset, method, variant) for method, dataset, variant in cells_named(settings, "ablations")}
+    measured = measured_models(planned, runs, metrics, METRICS, ablations)
+    if not set(METRICS) & set(measured.known):
+        return None
+    return overview_page(overview(measured, settings["check"]["level"], settings["check"]["power"]))
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
-"""The comparison of a run as it lies on the disk: ``metrics.parquet``, and ``rows.parquet`` beside it."""
+"""The comparison of a run as it lies on the disk: ``metrics.parquet`` and ``rows.parquet``, or model by model."""
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +10,12 @@ import pandas as pd
 
 from harness.comparison.compare import Comparison, compare
 from harness.comparison.models import models_of
-from harness.comparison.rows import read_rows
+from harness.comparison.rows import RowKey, RowValues, read_rows
 from harness.errors import DataError
+from harness.evaluation import per_row
+from harness.settings.config import Cell
 from harness.storage.measurements import read_measurements
+from harness.storage.runs import RunFolder
 from harness.storage.seals import check_seal
 
 LIKELIHOOD = "-log p"
@@ -23,7 +26,7 @@ class Measurements:
     """The measurements of a run and its values per row. left_out: cells that are not to be compared, as ablations."""
 
     metrics: pd.DataFrame
-    rows: dict
+    rows: Mapping[RowKey, RowValues]
     path: Path
     left_out: Set[tuple[str, str, str]] = frozenset()
 
@@ -47,3 +50,27 @@ def read_measured(place: Path, left_out: Set[tuple[str, str, str]] = frozenset()
     for each in (path, beside):
         check_seal(each)
     return Measurements(read_measurements(path), read_rows(beside) if beside.is_file() else {}, path, left_out)
+
+
+def measured_models(
+    cells: Sequence[Cell],
+    runs: Path,
+    metrics: pd.DataFrame,
+    wanted: Collection[str],
+    left_out: Set[tuple[str, str, str]] = frozenset(),
+) -> Measurements:
+    """The same of the models in the folder ``runs``, whose measurements are ``metrics``; rows of the ``wanted`` ones.
+
+    Raises DataError for a model whose values per row are not those that were measured.
+    """
+    rows: dict[RowKey, RowValues] = {}
+    for cell in cells:
+        found = per_row.read(RunFolder(runs / cell.path))
+        if found is None:
+            continue
+        frame = found.to_pandas()
+        for metric, lines in frame[frame["metric"].isin(wanted)].groupby("metric", observed=True):
+            key = RowKey(cell.dataset, cell.method, cell.variant, cell.seed, str(metric))
+            ordered = lines.sort_values("row")
+            rows[key] = RowValues(ordered["row"].to_numpy(), ordered["value"].to_numpy())
+    return Measurements(metrics, rows, runs, left_out)
