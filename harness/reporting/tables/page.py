@@ -102,7 +102,7 @@ def _published(table: Table) -> Iterator[tuple[str, tuple[Line, ...]]]:
     """A last block: the best published values known, where a column has one."""
     if table.published and any(known := [_best(table, column) for column in table.columns]):
         cells = (published.value if published else NOTHING for published in known)
-        yield "best published values known", (Line(("other work", "printed", *cells), True),)
+        yield "best published", (Line(("other work", "printed", *cells), True),)
 
 
 def _published_note(table: Table) -> Iterator[str]:
