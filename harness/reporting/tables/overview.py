@@ -29,7 +29,7 @@ NAME, TITLE = "overview", "Overview"
 METRICS = (LIKELIHOOD, "error")  # that the overview has, of those that were measured
 UNITS = {LIKELIHOOD: "nats per example", "error": "a fraction"}
 BEST, UNPAIRED = "best", "¤"
-VALUE, BEHIND, RANK = "value", "behind", "rank"
+VALUE, BEHIND = "value", "behind"
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,11 @@ class Overview:
 
     comparisons: Sequence[Comparison]
     measured: Measurements
+
+    @property
+    def ranked(self) -> bool:
+        """Whether there are mean ranks, which take two methods on two data sets."""
+        return any(each.ranks is not None for each in self.comparisons)
 
     @property
     def datasets(self) -> list[str]:
@@ -64,7 +69,12 @@ def write_overview(found: Overview, folder: Path) -> list[Path]:
 def overview_page(found: Overview) -> Page:
     """The overview as text."""
     data = {dataset: _status(found.measured.metrics, dataset) for dataset in found.datasets}
-    header = ("Model", "", *(dataset + data[dataset][0] for dataset in found.datasets), "mean rank")
+    header = (
+        "Model",
+        "",
+        *(dataset + data[dataset][0] for dataset in found.datasets),
+        *(["mean rank"] if found.ranked else []),
+    )
     blocks = tuple(
         (f"`{each.metric}`, {UNITS.get(each.metric, '')}".rstrip(", "), tuple(_lines(found, each)))
         for each in found.comparisons
@@ -138,13 +148,14 @@ def _lines(found: Overview, each: Comparison) -> Iterator[Line]:
         rank, is_first = _rank(each, contender)
         if is_first:
             bold.add(len(values) + 2)
-        yield Line((contender.name, VALUE, *values, rank), True, frozenset(bold))
+        ranks = ([rank], [""]) if found.ranked else ([], [])
+        yield Line((contender.name, VALUE, *values, *ranks[0]), True, frozenset(bold))
         if any(gap != NOTHING for gap in gaps):
-            yield Line(("", BEHIND, *gaps, ""), False)
+            yield Line(("", BEHIND, *gaps, *ranks[1]), False)
     known = [best_published().get((dataset, each.metric)) for dataset in found.datasets]
     if any(known):
         texts = (published.value if published else NOTHING for published in known)
-        yield Line(("best published", "", *texts, ""), True)
+        yield Line(("best published", "", *texts, *([""] if found.ranked else [])), True)
 
 
 def _ordered(each: Comparison) -> list[Contender]:
@@ -224,7 +235,7 @@ def _notes(found: Overview) -> Iterator[str]:
         if cited := sources(found.datasets, each.metric):
             yield (
                 "Best published: the best values of other work that could be checked, on splits of so many rows for "
-                f"training, validation and test. {cited}."
+                f"training, validation and test; on a stand-in they are of other data. {cited}."
             )
     yield from _variants(found)
     yield from _unmeasured(found)
