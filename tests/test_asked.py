@@ -1,10 +1,15 @@
 """What one call asks for: some of the cells, budgets of its own, a folder of its own."""
 
+import json
+
 import pytest
 
+from harness.cli import main
+from harness.compute import places
 from harness.errors import ConfigError
 from harness.settings.asked import results_name, with_updates
 from harness.settings.config import cells, load_settings, resolve
+from harness.storage.runs import RunFolder
 
 
 def paths(**asked):
@@ -74,3 +79,23 @@ def test_results_go_to_a_folder_of_their_own():
 def test_names_of_other_folders_are_refused(name):
     with pytest.raises(ConfigError, match="settings: name: expected "):
         load_settings({"preset": "smoke", "name": name})
+
+
+def test_a_run_by_hand_prints_its_numbers_and_can_be_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    data = {"cache": str(tmp_path / "cache"), "mirrors": [], "download": False}
+    asked = json.dumps({"preset": "smoke", "updates": 20, "name": "exp", "data": data})
+    assert main(["run", "--dataset", "connect4", "--method", "nade", "--settings", asked]) == 0
+    folder = tmp_path / "results/exp/runs/connect4/nade/default/0"
+    rows = RunFolder(folder).measurements()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"connect4/nade/default/0: {folder}"
+    (number,) = [line.split() for line in printed if line.startswith("-log p ")]
+    assert float(number[2]) == pytest.approx(rows[0]["value"], rel=1e-4)
+    assert main(["show", str(folder)]) == 0
+    shown = capsys.readouterr().out
+    assert printed[-1] in shown
+    assert "n_updates 20" in shown
+    assert "hidden 100" in shown
+    assert main(["show", str(tmp_path)]) == 1
+    assert f"{tmp_path}: expected the folder of a run, with config.json, found none" in capsys.readouterr().err

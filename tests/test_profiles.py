@@ -26,8 +26,6 @@ def dry_run(folder, *arguments):
         "--profile",
         PROFILE,
         "--printshellcmds",
-        *arguments,
-        "tables",
     ]
     done = subprocess.run(
         [*command, *arguments, "tables", "--config", "preset=smoke"],
