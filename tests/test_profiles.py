@@ -18,9 +18,22 @@ HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not 
 def dry_run(folder, *arguments):
     for name in ("Snakefile", "workflows"):
         (folder / name).symlink_to(ROOT / name)
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--profile", PROFILE, *arguments, "tables"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--profile",
+        PROFILE,
+        "--printshellcmds",
+    ]
     done = subprocess.run(
-        [*command, "--config", "preset=smoke"], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        [*command, *arguments, "tables", "--config", "preset=smoke"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output

@@ -13,7 +13,7 @@ import pytest
 from cells import cell
 from test_workflow import Workflow, only
 
-from harness.cli import workflow
+from harness.cli import terminal
 from harness.storage.records import read_json
 from harness.storage.runs import RunFolder
 
@@ -158,7 +158,7 @@ def test_a_search_that_failed_leaves_no_stale_findings(tmp_path):
 
 def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     cells = [replace(cell(), seed=seed) for seed in range(10)]
-    assert workflow.how_it_ended([], tmp_path, early=True) == []
+    assert terminal.how_it_ended([], tmp_path, early=True) == []
     for each, status in zip(cells, ["ok", *["failed"] * 6, "unavailable", "timeout"], strict=False):
         run = tmp_path / "runs" / each.path
         RunFolder(run).write_status("ok" if each.seed == 6 else status, "" if status == "ok" else "why")
@@ -167,13 +167,13 @@ def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     (tmp_path / "runs" / cells[6].path / "metrics.json").write_text('{"rows": [{"status": "failed", "message": "x"}]}')
     RunFolder(tmp_path / "runs" / cells[1].path).crashes.add("why")
     RunFolder(tmp_path / "runs" / cells[1].path).crashes.add("why")
-    told = workflow.how_it_ended(cells, tmp_path, early=True)
+    told = terminal.how_it_ended(cells, tmp_path, early=True)
     assert told[0] == "6 cells failed, as tables and figures say in their place; the next call tries again:"
     assert told[1] == "  patterns/bihm/default/1: why, tried 2 times"
     assert told[6:8] == ["  and 1 more", "1 cell unavailable, as tables and figures say in their place:"]
     assert told[9].startswith("1 cell not measured yet. Tables and figures wait for the cells that they show")
     assert told[-1] == "  patterns/bihm/default/9"
-    assert workflow.how_it_ended(cells, tmp_path, early=False) == told[:9]
+    assert terminal.how_it_ended(cells, tmp_path, early=False) == told[:9]
 
 
 @pytest.mark.parametrize("name", ["tables/table_3_1.csv", "figures/figure_3_4.csv", "metrics.parquet"])

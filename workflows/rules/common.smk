@@ -2,9 +2,12 @@
 from functools import cache
 from pathlib import Path
 
+import snakemake.logging
+
 from harness.evaluation.manifest import failures
 from harness.evaluation.plan import analyses_of
 from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluster
+from harness.settings.asked import results_name
 from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
 from harness.reporting.tables.planned import NAMES, cells_shown
@@ -16,6 +19,7 @@ from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
 from harness.storage.search import trials
+from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_was_made
 from harness.cli.workflow import (
     attempts_at_data,
     check_place,
@@ -23,7 +27,6 @@ from harness.cli.workflow import (
     errors_in_one_line,
     facts_of_cells,
     gpu_resources,
-    how_it_ended,
     is_short,
     minutes,
     priorities,
@@ -31,7 +34,6 @@ from harness.cli.workflow import (
     schedule_at_once,
     settings_given,
     short_digest,
-    tell,
     trained_by_other_code,
     use_this_python,
 )
@@ -43,7 +45,9 @@ with errors_in_one_line():
     SETTINGS = settings_given(config, workflow.config_settings.configfiles, workflow.config_settings.config)
 if workflow.local_exec:
     forward_sigterm()
-RESULTS = f"results/{SETTINGS['preset']}"
+if workflow.is_main_process and not (workflow.output_settings.printshellcmds or workflow.output_settings.verbose):
+    hush(snakemake.logging.logger)
+RESULTS = f"results/{results_name(SETTINGS)}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params say which jobs a change concerns.
 SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
@@ -54,7 +58,8 @@ RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # o
 METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
 CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in NAMES}  # by table
 # What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
-PRIORITIES = priorities(CELLS_OF, Durations(SETTINGS["preset"]))
+DURATIONS = Durations(SETTINGS["preset"])
+PRIORITIES = priorities(CELLS_OF, DURATIONS)
 FIRST = 1 + max(PRIORITIES.values(), default=0)  # of what others wait for
 # What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
 # among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
@@ -205,7 +210,20 @@ def requests():
         yield {**dict(parts[0].resources.items()), "runtime": minutes_in_all}
 
 
+PROGRESS = []  # of this call, once it runs
+
+
+def report_progress():
+    """Tell of every cell that is to be trained or measured when it is done."""
+    due = {str(path) for job in workflow.dag.needrun_jobs() if job.rule.name == "run_model" for path in job.output}
+    cells_due = [cell for path, cell in CELLS.items() if str(RUNS[path].metrics_file) in due]
+    slots = workflow.cores // threads_here(None) if workflow.local_exec else len(cells_due)
+    PROGRESS.append(Progress(cells_due, Path(RESULTS) / "runs", DURATIONS, slots))
+    PROGRESS[0].start()
+
+
 onstart:
+    report_progress()
     if workflow.local_exec:
         schedule_at_once(workflow.scheduler)
     if workflow.executor_plugin.name == "slurm":

@@ -72,22 +72,34 @@ def _tex(text: str) -> str:
 
 
 def at_a_glance(page: Page) -> str:
-    """The numbers alone, ours and the thesis', for a terminal; where nothing was planned, a line that says so."""
-    kept = [(label, [line for line in block if line.cells[1] != DIFFERENCE]) for label, block in page.blocks]
-    ours = [cell for _, block in kept for line in block if line.cells[1] == OURS for cell in line.cells[2:]]
-    if set(ours) <= {NOT_PLANNED, NOTHING}:
+    """The numbers alone, ours and the thesis', for a terminal: rows and columns that have one of ours."""
+    kept: list[tuple[str, list[tuple[str, ...]]]] = []
+    for label, block in page.blocks:
+        shown: list[tuple[str, ...]] = []
+        is_ours = False
+        for line in block:
+            if line.first:
+                is_ours = any(map(_is_ours, line.cells[2:]))
+            if is_ours and line.cells[1] != DIFFERENCE:
+                shown.append(line.cells)
+        if shown:
+            kept.append((label, shown))
+    ours = [cells for _, lines in kept for cells in lines if cells[1] == OURS]
+    columns = [i for i in range(2, len(page.header)) if any(_is_ours(cells[i]) for cells in ours)]
+    if not columns:
         return f"Table {page.number}: no cell of it is in the configuration"
 
-    def short(text: str) -> str:
-        return textwrap.shorten(text.partition(" ±")[0].replace("`", ""), 50, placeholder=" ...")
+    def short(cells: tuple[str, ...]) -> list[str]:
+        plain = (cells[i].partition(" ±")[0].replace("`", "") for i in (0, 1, *columns))
+        return [textwrap.shorten(text, 50, placeholder=" ...") for text in plain]
 
-    lines: list[tuple[str, ...]] = []
-    for label, block in kept:
-        lines += [(f"[{label}]",)] if label else []
-        lines += [tuple(short(cell) for cell in line.cells) for line in block]
-    header = tuple(short(cell) for cell in page.header)
-    align = ("left", "left", *["right"] * (len(header) - 2))
-    return f"Table {page.number}\n" + tabulate(lines, headers=header, disable_numparse=True, colalign=align)
+    body = [line for label, lines in kept for line in [*([[f"[{label}]"]] if label else []), *map(short, lines)]]
+    align = ("left", "left", *["right"] * len(columns))
+    return f"Table {page.number}\n" + tabulate(body, short(page.header), disable_numparse=True, colalign=align)
+
+
+def _is_ours(cell: str) -> bool:
+    return cell not in (NOT_PLANNED, NOTHING)
 
 
 def markdown(page: Page) -> str:
