@@ -228,7 +228,7 @@ def test_a_dry_run_changes_nothing_for_jobs_under_way(done):
 
 
 def test_cells_ask_for_gpus_where_the_device_is_one(done):
-    everything = ("tables", "--dry-run", "--forceall", "--config")
+    everything = ("tables", "--dry-run", "--printshellcmds", "--forceall", "--config")
     assert "gpu_slots" not in done(*everything, "device=cpu")
     output = done(*everything, "device=cuda")
     n_cells = len(list((done.results / "runs").rglob("metrics.json")))

@@ -10,7 +10,7 @@ from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluste
 from harness.settings.asked import results_name
 from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
-from harness.reporting.tables.planned import NAMES, cells_shown
+from harness.reporting.tables.planned import NAMES, cells_compared, cells_shown
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
 from harness.storage.collect import measured
@@ -57,9 +57,10 @@ RUNS = {path: RunFolder(Path(RESULTS) / "runs" / path) for path in CELLS}
 RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # of any cell
 METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
 CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in NAMES}  # by table
+CELLS_COMPARED = cells_compared(list(CELLS.values()), SETTINGS)
 # What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
 DURATIONS = Durations(SETTINGS["preset"])
-PRIORITIES = priorities(CELLS_OF, DURATIONS)
+PRIORITIES = priorities({**CELLS_OF, "overview": CELLS_COMPARED}, DURATIONS)
 FIRST = 1 + max(PRIORITIES.values(), default=0)  # of what others wait for
 # What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
 # among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
@@ -145,8 +146,10 @@ def cells_asked_for():
     paths = set()
     for target in workflow.dag_settings.targets or ("all",):
         stem = Path(target).stem
-        if target in CELLS_OF or target == "tables":
-            paths |= {cell.path for name in (CELLS_OF if target == "tables" else [target]) for cell in CELLS_OF[name]}
+        if target in CELLS_OF:
+            paths |= {cell.path for cell in CELLS_OF[target]}
+        elif target in ("tables", "overview", "compare"):
+            paths |= {cell.path for cell in CELLS_COMPARED}
         elif target == "figures":
             paths |= {path for figure in FIGURES for path in planned_for(figure)}
         elif stem in FIGURES:

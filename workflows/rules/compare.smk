@@ -17,7 +17,7 @@ rule render_overview:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        cells=short_digest(FACTS),
+        cells=short_digest({cell.path: FACTS[cell.path] for cell in CELLS_COMPARED}),
         tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "python -m harness overview {input.metrics:q} --settings {params.settings:q} --output {params.tables:q}"
@@ -37,7 +37,7 @@ rule compare_methods:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        cells=short_digest(FACTS),
+        cells=short_digest({cell.path: FACTS[cell.path] for cell in CELLS_COMPARED}),
         folder=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "python -m harness compare {input.metrics:q} --settings {params.settings:q} --output {params.folder:q}"
@@ -47,11 +47,11 @@ rule compare_methods:
 rule overview:
     input:
         OVERVIEW,
-        METRICS,
+        metrics_files(CELLS_COMPARED),
 
 
 rule compare:
     input:
         COMPARED,
         OVERVIEW,
-        METRICS,
+        metrics_files(CELLS_COMPARED),

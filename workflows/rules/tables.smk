@@ -59,5 +59,6 @@ for table in CELLS_OF:
 rule tables:
     input:
         [f"{RESULTS}/tables/{table}.{form}" for table in CELLS_OF for form in ("csv", "md", "tex")],
+        OVERVIEW,
         rules.gather_metrics.output,
-        sorted({path for paths in METRICS_OF.values() for path in paths}),
+        metrics_files(CELLS_COMPARED),

@@ -11,6 +11,7 @@ from harness.reporting.tables.reported import PlannedCell
 from harness.settings.config import Cell, cells_named
 
 NAMES = tuple(table.name for table in TABLES)
+FACES = ("tfd", "faces48")  # data sets whose models figures show, and no table
 
 
 def models(planned: Iterable[Cell], settings: Mapping[str, Any]) -> list[PlannedCell]:
@@ -28,6 +29,12 @@ def cells_shown(planned: Sequence[Cell], settings: Mapping[str, Any], names: Ite
     tables = [table_named(name) for name in names]
     shown = {model for model in models(planned, settings) if any(table.shows(model) for table in tables)}
     return [cell for cell in planned if _model(cell) in shown]
+
+
+def cells_compared(planned: Sequence[Cell], settings: Mapping[str, Any]) -> list[Cell]:
+    """The cells behind the overview of all methods on all data sets, those in no table of the thesis among them."""
+    shown = set(models(planned, settings))
+    return [cell for cell in planned if _model(cell) in shown and cell.dataset not in FACES]
 
 
 def table_named(name: str) -> Table:
