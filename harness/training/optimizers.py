@@ -23,6 +23,7 @@ from harness.settings.text import dotted
 from harness.storage.nested import put_together, taken_apart
 from harness.training.step import UpdateStep
 
+STATE = "state."  # how the names of their tensors in a checkpoint begin, after the prefix
 Optimizers = list[torch.optim.Optimizer]
 
 
@@ -132,20 +133,17 @@ class OptimizerStep(UpdateStep):
         for each, saved in zip(self.optimizers, put_together(numbers, state), strict=True):
             each.load_state_dict(saved)
         now, tensors = self._parts()
-        for name, tensor in tensors.items():
-            if now != numbers or tensor.dtype != state[name].dtype or not _same(tensor, state[name]):
-                raise HarnessError(
-                    f"method {self._words()}: expected optimisers that load_state_dict brings back as they were, "
-                    f"found another {name}; remove the checkpoint to train again"
-                )
-
-
-STATE = "state."
+        if now != numbers or not all(_same(tensor, state[name]) for name, tensor in tensors.items()):
+            raise HarnessError(
+                f"method {self._words()}: expected optimisers whose load_state_dict brings back what state_dict gave, "
+                "found another state; remove the checkpoint to train from the start"
+            )
 
 
 def _same(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors are the same, NaN included."""
     left = left.cpu()
-    return left.shape == right.shape and torch.equal(left.nan_to_num(), right.nan_to_num())
+    return left.dtype == right.dtype and torch.equal(left.nan_to_num(), right.nan_to_num())
 
 
 def _named(model: nn.Module, optimizer: Mapping[str, Any], learning_rate: float) -> torch.optim.Optimizer:

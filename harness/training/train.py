@@ -27,7 +27,7 @@ from harness.settings.config import Cell
 from harness.settings.seeds import axes_of, global_seed, seed_for
 from harness.storage import snapshots
 from harness.storage.runs import DIVERGED, HAVE_MODEL, OK, TIMEOUT, RunFolder
-from harness.training import looks
+from harness.training import fitting, looks
 from harness.training.batches import Rows, TrainingBatches, labels_seed
 from harness.training.checkpoints import Checkpoints
 from harness.training.progress import Progress
@@ -107,6 +107,7 @@ class Trainer:
             shown = labels_seed(cell.dataset, cell.seed)
             self.batches = TrainingBatches(self.rows, self.budget.batch_size, order, self.budget.labels, shown)
         self.validation_rows = looks.validation_rows(cell, data, device)
+        self.data = data
         self.checkpoints = Checkpoints(run, cell, data.digest, device)
         self.kept_updates = set(snapshots.updates(cell.training))
 
@@ -121,9 +122,10 @@ class Trainer:
             return self._all_phases()
 
     def _fit(self, model: ClosedForm) -> tuple[str, str]:
-        started = time.perf_counter()
-        model.fit(self.rows.batch(slice(None)))
-        self.state.position.seconds = time.perf_counter() - started
+        started, state = time.perf_counter(), self.state
+        valid = Rows.of_split(self.data, "valid", state.device).batch(slice(None))
+        fitting.fit(model, self.rows.batch(slice(None)), valid, state.generator)
+        state.position.seconds = time.perf_counter() - started
         self._look(phase=0)
         return OK, ""
 
