@@ -19,7 +19,7 @@ TENSOR, TUPLE, ITEMS = "tensor", "tuple", "items"
 def taken_apart(value: Any, name_of_all: str) -> tuple[Any, dict[str, Tensor]]:
     """What JSON can hold, and the tensors, under names that begin with ``name_of_all``.
 
-    Raises HarnessError, naming the place, for anything but tensors, numbers, text, None, lists, tuples and dictionaries.
+    Raises HarnessError, naming the place, for anything but tensors, numbers, text, None, lists, tuples, dictionaries.
     """
     tensors: dict[str, Tensor] = {}
 

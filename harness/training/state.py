@@ -58,7 +58,8 @@ class TrainingState:
     """The state of a training of ``cell``, which begins with its initial weights.
 
     step: None for a closed form, which takes none, and may have nothing that a step could change. best: the weights
-    of the best look so far. average: of the weights, where the cell asks for one. loss_sum: of the updates since the last look. code: of the method, which trains the model.
+    of the best look so far. average: of the weights, where the cell asks for one. loss_sum: of the updates since the
+    last look. code: of the method, which trains the model.
     """
 
     def __init__(self, cell: Cell, n_visible: int, device: torch.device):

@@ -204,7 +204,8 @@ def takes_update(model: Method) -> bool:
     parameter = inspect.signature(learns).parameters.get(UPDATE) if learns else None
     if parameter is not None and parameter.default is parameter.empty:
         raise ConfigError(
-            f"method {_name(model)}: {function}: expected a default for {UPDATE}, which only training passes, found none"
+            f"method {_name(model)}: {function}: expected a default for {UPDATE}, which training alone passes, "
+            "found none"
         )
     return parameter is not None
 
