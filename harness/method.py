@@ -4,9 +4,10 @@ A method is one file of ``methods/`` with one subclass of :class:`Method`. It ha
 for it, each a ``Protocol`` below, and gets every analysis that needs no more than those: training needs ``loss`` (or
 ``accumulate_gradients``, or ``fit`` for a closed form), likelihoods need ``log_prob`` or ``log_weights``, 2 log Z needs
 ``log_z2_weights``, and so on. Randomness comes from the generator that is passed in, so that a seed decides a run;
-training also seeds PyTorch's own generators, which layers such as ``nn.Dropout`` draw from. Training is in training
-mode, looks at the validation set and measurements are in evaluation mode. Rows are given as copies. Log-probabilities
-are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
+training also seeds PyTorch's own generators, which layers such as ``nn.Dropout`` draw from; elsewhere ``harness.seeds``
+does, for draws of ``torch.distributions``. Training is in training mode, looks at the validation set and measurements
+are in evaluation mode. Rows are given as copies. Log-probabilities are in nats. Shapes: ``B`` rows, ``D`` visible
+columns, ``K`` samples.
 
 A capability is what the class has, whether defined, inherited or assigned there (``log_prob = _log_prob``), by the rule
 of ``harness.capability``; what ``__init__`` assigns to an instance is not looked at.

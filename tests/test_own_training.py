@@ -25,7 +25,7 @@ from harness.evaluation.evaluate import evaluate
 from harness.method import Batch
 from harness.plugins import registry
 from harness.plugins.registry import use_files
-from harness.settings.config import Cell, Phase, load_settings, resolve
+from harness.settings.config import Cell, Labels, Phase, load_settings, resolve
 from harness.settings.optimizers import class_and_arguments
 from harness.storage import weights
 from harness.storage.nested import put_together, taken_apart
@@ -159,7 +159,9 @@ def test_planted_methods_conform(plugin):
     assert sum(each.verdict == "passed" for each in verdicts.values()) >= 12
 
 
-@pytest.mark.parametrize("check", ["importance weights", "gradient", "determinism", "checkpoint", "learning", "modes"])
+@pytest.mark.parametrize(
+    "check", ["importance weights", "determinism", "checkpoint", "resuming", "learning"]
+)
 def test_a_method_with_everything_of_its_own_conforms(check):
     found = run_check(check, Subject(OwnTraining))
     assert found.verdict == "passed", found.detail
@@ -468,6 +470,38 @@ def test_a_loss_must_do_without_the_number(tmp_path):
         train(odd(tmp_path, body), patterns(), tmp_path / "run", CPU)
 
 
+class CountsInPython(OwnTraining):
+    """Keeps the number of its updates where no checkpoint finds it."""
+
+    n = 0
+
+    def after_update(self, update):
+        self.n += 1
+        self.decoder[0].weight *= 1.0 + 0.1 / self.n
+
+
+class KeepsAnOptimizerState(OwnTraining):
+    """Steps by what is in no state of an optimiser."""
+
+    def configure_optimizer(self, learning_rate):
+        class Heavy(torch.optim.SGD):
+            last = 0.0
+
+            def step(self, closure=None):
+                self.last = 0.5 * self.last + self.param_groups[0]["params"][0].grad.sum().item()
+                self.param_groups[0]["params"][0].data -= 0.01 * self.last
+                super().step()
+
+        return Heavy(self.parameters(), lr=learning_rate)
+
+
+@pytest.mark.parametrize("plugin", [CountsInPython, KeepsAnOptimizerState])
+def test_training_that_could_not_be_resumed_is_found(plugin):
+    found = run_check("resuming", Subject(plugin))
+    assert found.verdict == "failed"
+    assert "what do updates depend on that is not in state_dict?" in found.detail
+
+
 # -- loops of a method's own ------------------------------------------------------------------------------------------
 
 LOOP = """
@@ -500,6 +534,13 @@ def test_a_loop_of_its_own_is_seeded_and_may_differentiate(tmp_path):
     other = replace(chosen, seed=1)
     trained(tmp_path / "3", other)
     assert not torch.equal(state_of(tmp_path / "3" / "model.safetensors", other)["a.weight"], state["a.weight"])
+
+
+def test_a_loop_of_its_own_sees_the_labels_that_training_shows(tmp_path):
+    body = LOOP.replace("len(train.x), len(valid.x)", "(train.y >= 0).sum(), len(valid.x)")
+    chosen = odd(tmp_path, body, labels=Labels(rows=30, per_batch=5))
+    trained(tmp_path / "run", chosen)
+    assert state_of(tmp_path / "run" / "model.safetensors", chosen)["seen"][0] == 30
 
 
 def test_a_fit_that_asks_for_something_else_is_named(tmp_path):

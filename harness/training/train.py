@@ -102,7 +102,7 @@ class Trainer:
         self.cell, self.budget, self.run, self.stop = cell, cell.training, run, stop
         self.state = TrainingState(cell, data.n_features, device)
         self.rows = Rows.of_split(data, "train", device)
-        if not isinstance(self.state.model, ClosedForm):
+        if not isinstance(self.state.model, ClosedForm) or self.budget.labels is not None:  # which hides the others
             order = seed_for(*axes_of(cell), "order")
             shown = labels_seed(cell.dataset, cell.seed)
             self.batches = TrainingBatches(self.rows, self.budget.batch_size, order, self.budget.labels, shown)
