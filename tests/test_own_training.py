@@ -159,9 +159,7 @@ def test_planted_methods_conform(plugin):
     assert sum(each.verdict == "passed" for each in verdicts.values()) >= 12
 
 
-@pytest.mark.parametrize(
-    "check", ["importance weights", "determinism", "checkpoint", "resuming", "learning"]
-)
+@pytest.mark.parametrize("check", ["importance weights", "determinism", "checkpoint", "resuming", "learning"])
 def test_a_method_with_everything_of_its_own_conforms(check):
     found = run_check(check, Subject(OwnTraining))
     assert found.verdict == "passed", found.detail
