@@ -654,6 +654,13 @@ def test_a_schedule_says_shapes_and_warm_ups():
     assert phases(shape=None, warm_up=None) == [("constant", 0)] * 2
 
 
+def test_a_shorter_training_has_a_shorter_warm_up():
+    training = {"schedule": {**SCHEDULE, "shape": "cosine", "warm_up": 20}}
+    settings = {"preset": "smoke", "updates": 15, "budgets": {"nade": {"adult": {"training": training}}}}
+    found = resolve(load_settings(settings), "adult", "nade").training.phases
+    assert found == (Phase(10, 0.1, 1, "cosine", 5), Phase(5, 0.01, 1, "cosine"))
+
+
 def test_an_entry_that_names_an_optimiser_replaces_that_of_more_general_ones():
     def found(general, special):
         budgets = {"nade": {"*": {"training": {"optimizer": general}}, "adult": {"training": {"optimizer": special}}}}
