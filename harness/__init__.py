@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from harness.api.run import LogProb, Run, load_dataset, run
     from harness.method import Batch, Method
     from harness.settings.config import load_settings
+    from harness.settings.seeds import seeds
 
 __all__ = [
     "Batch",
@@ -35,6 +36,7 @@ __all__ = [
     "load_settings",
     "results",
     "run",
+    "seeds",
     "verify",
 ]
 _PLACES = {
@@ -43,6 +45,7 @@ _PLACES = {
     **dict.fromkeys(("LogProb", "Run", "load_dataset", "run"), "harness.api.run"),
     **dict.fromkeys(("Batch", "Method"), "harness.method"),
     "load_settings": "harness.settings.config",
+    "seeds": "harness.settings.seeds",
 }
 
 

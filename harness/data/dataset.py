@@ -36,7 +36,11 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set ready for use; 0/1, or grey levels 0..255 where `grey` is True."""
+    """A data set ready for use; 0/1, or grey levels 0..255 where `grey` is True.
+
+    binarize: grey levels are probabilities, and models see draws from them: of training rows new ones in every update,
+    of other rows the same ones always (Salakhutdinov and Murray, 2008).
+    """
 
     name: str
     train: np.ndarray  # uint8 [rows, columns]
@@ -49,6 +53,7 @@ class Dataset:
     status: Status
     origin: str
     digest: str
+    binarize: bool = False
 
     @property
     def n_features(self) -> int:

@@ -21,6 +21,7 @@ from harness.plugins.names import wrong_name, wrong_variant
 from harness.plugins.registry import file_of, method_names
 from harness.plugins.signatures import hyperparameters
 from harness.schema import first_error, shown, with_integers
+from harness.settings.optimizers import OPTIMIZER, as_mergeable_optimizer, optimizer_faults
 from harness.settings.schedule import (
     AXES,
     PHASES,
@@ -29,6 +30,7 @@ from harness.settings.schedule import (
     decay_faults,
     in_phases,
     schedule_faults,
+    warm_up_faults,
 )
 from harness.settings.text import dotted
 
@@ -74,7 +76,8 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         if both and key == "training":
-            result[key] = merged(*as_mergeable(result[key], value))
+            base, value = as_mergeable(result[key], value)  # noqa: PLW2901
+            result[key] = merged(as_mergeable_optimizer(base, value), value)
         else:
             result[key] = merged(result[key], value) if both else value
     return result
@@ -280,6 +283,10 @@ def cell_faults(
         missing = sorted(set(cell_schema(part)["properties"]) - set(given))
         if missing:
             yield (part,), f"expected {', '.join(missing)}, found none"
+    for keys, fault in optimizer_faults(training[OPTIMIZER]) if training.get(OPTIMIZER) is not None else ():
+        yield ("training", OPTIMIZER, *keys), fault
+    for keys, fault in warm_up_faults(training.get(PHASES, [])):
+        yield ("training", PHASES, *keys), fault
     model = values.get("model", {})
     # the types in the entries are right by now, so that only what none of them has, or defaults have, can be wrong
     doubtful = wanted is not None and (set(wanted["required"]) - set(model) or set(model) - set(wanted["properties"]))

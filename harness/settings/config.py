@@ -45,17 +45,23 @@ from harness.settings.check import (
     merged_sources,
     source_of,
 )
-from harness.settings.schedule import in_phases
+from harness.settings.schedule import OPTIONS, in_phases, without_defaults
 from harness.settings.text import dotted, plain, read_yaml
 
 
 @dataclass(frozen=True)
 class Phase:
-    """``updates`` steps of Adam at one learning rate with ``n_samples`` importance samples per row."""
+    """``updates`` steps of the optimiser at one learning rate with ``n_samples`` importance samples per row.
+
+    shape: how the rate changes within the phase, constant, linear or cosine; the latter two end at zero. warm_up: the
+    first updates, over which it rises (see ``harness.training.rates``).
+    """
 
     updates: int
     learning_rate: float
     n_samples: int
+    shape: str = OPTIONS["shape"]
+    warm_up: int = OPTIONS["warm_up"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,10 @@ class Training:
     looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
     end a phase. precision: auto, float32 or bfloat16, of matrix products in training (see
     ``harness.compute.precision``). snapshots: how many sets of weights to keep on the way (see
-    ``harness.storage.snapshots``).
+    ``harness.storage.snapshots``). optimizer: name and arguments of one of ``torch.optim`` (see
+    ``harness.settings.optimizers``); None: the method's own, or Adam. clip_norm: the longest gradient, as its Euclidean
+    norm over all parameters. average: decay per update of the mean of the weights that is validated and kept (see
+    ``harness.training.averaging``).
     """
 
     batch_size: int
@@ -89,12 +98,18 @@ class Training:
     precision: str
     labels: Labels | None
     snapshots: int = 0
+    optimizer: Mapping[str, Any] | None = None
+    clip_norm: float | None = None
+    average: float | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Training:
         labels = values["labels"]
         phases = tuple(Phase(**phase) for phase in values["phases"])
         return cls(**{**values, "phases": phases, "labels": None if labels is None else Labels(**labels)})
+
+
+LATER = dict.fromkeys(("optimizer", "clip_norm", "average"))  # settings of training that cells have where they say more
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,10 @@ class Cell:
         return f"{self.dataset}/{self.method}/{variant_folder(self.variant)}/{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        training = without_defaults(values["training"], LATER)
+        training["phases"] = tuple(without_defaults(phase, OPTIONS) for phase in training["phases"])
+        return {**values, "training": training}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:

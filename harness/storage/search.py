@@ -127,11 +127,12 @@ def _changed(cell: Cell, axis: str, value: Any) -> Cell:
         )
         return replace(cell, training=replace(cell.training, phases=phases))
     values = cell.to_dict()
-    if part == "training" and key in values["training"]:
+    of_training = [field.name for field in fields(Training)]
+    if part == "training" and key in of_training:
         return replace(cell, training=Training.from_dict({**values["training"], key: value}))
     if part == "model" and key in values["model"]:
         return replace(cell, model={**values["model"], key: value})
-    known = [LEARNING_RATE, *(f"training.{name}" for name in values["training"])]
+    known = [LEARNING_RATE, *(f"training.{name}" for name in of_training)]
     known += [f"model.{name}" for name in values["model"]]
     raise ConfigError(f"searches: {cell.path}: expected axes out of {', '.join(known)}, found {axis!r}")
 
@@ -143,16 +144,19 @@ def _length(cell: Cell) -> int:
 def _shortened(cell: Cell, updates: int) -> Cell:
     """``updates`` in all, as the phases of the cell share them."""
     total = _length(cell)
-    phases = tuple(
-        replace(phase, updates=max(1, round(phase.updates * updates / total))) for phase in cell.training.phases
-    )
+    phases = tuple(_of_length(phase, max(1, round(phase.updates * updates / total))) for phase in cell.training.phases)
     return replace(cell, training=replace(cell.training, phases=phases))
 
 
+def _of_length(phase: Phase, updates: int) -> Phase:
+    """The phase with other updates, of which as large a part is its warm-up."""
+    return replace(phase, updates=updates, warm_up=phase.warm_up * updates // phase.updates)
+
+
 def _word(value: Any) -> str:
-    """A value as part of a file name; of a phase: 4000x0.01x10, its updates, learning rate and samples."""
+    """A value as part of a file name; of a phase: 4000x0.01x10, its updates, learning rate, samples and what else."""
     if isinstance(value, Mapping):
-        phase = [field.name for field in fields(Phase)]
+        phase = [key for key in (field.name for field in fields(Phase)) if key in value]
         return "x".join(_word(value[key]) for key in (phase if value.keys() == set(phase) else sorted(value)))
     return "-".join(map(_word, value)) if isinstance(value, list | tuple) else f"{value}".replace("/", "_")
 
