@@ -26,6 +26,7 @@ from harness.errors import ConfigError, DataError
 from harness.plugins.registry import origin
 from harness.settings.check import Source
 from harness.settings.config import Cell, canonical_json, cells_named, data_settings, read_settings
+from harness.settings.datasets import anchored
 from harness.settings.text import read_yaml, typed
 from harness.storage.method_code import TOLD, MethodCode, code_of, in_one_line, is_by_other_code, training_key
 from harness.storage.records import read_json
@@ -65,7 +66,7 @@ def settings_given(config: Mapping[str, Any], files: Iterable[Path], arguments: 
     files = list(files)
     if not all(path.is_file() for path in files):  # a pipe, which cannot be read twice
         return read_settings([Source("--configfile and --config", typed(config, "--configfile and --config"))])
-    given = [Source(str(path), read_yaml(path)) for path in files]
+    given = [Source(str(path), anchored(read_yaml(path), path.parent)) for path in files]
     return read_settings([*given, Source("--config", typed(arguments, "--config"))])
 
 
