@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from harness import verify
+    from harness.api.dataset import dataset
     from harness.api.results import Results, compare, results
     from harness.api.run import LogProb, Run, load_dataset, run
     from harness.method import Batch, Method
@@ -30,6 +31,7 @@ __all__ = [
     "Results",
     "Run",
     "compare",
+    "dataset",
     "load_dataset",
     "load_settings",
     "results",
@@ -37,6 +39,7 @@ __all__ = [
     "verify",
 ]
 _PLACES = {
+    "dataset": "harness.api.dataset",
     **dict.fromkeys(("Results", "compare", "results"), "harness.api.results"),
     **dict.fromkeys(("LogProb", "Run", "load_dataset", "run"), "harness.api.run"),
     **dict.fromkeys(("Batch", "Method"), "harness.method"),

@@ -83,8 +83,7 @@ def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     data = fetch(name, data_settings(settings))
     rows = {split: len(getattr(data, split)) for split in ("train", "valid", "test")}
-    status = "official" if data.status.official else f"stand-in: {data.status.note}"
-    print(f"{name}: {rows}, {data.n_features} columns, {status} (from {data.origin})", file=sys.stderr)
+    print(f"{name}: {rows}, {data.n_features} columns, {data.status} (from {data.origin})", file=sys.stderr)
     return {
         "name": name,
         "available": True,

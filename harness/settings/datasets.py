@@ -192,6 +192,12 @@ def with_cell_of_suite(settings: Mapping[str, Any], method: str, dataset: str) -
     return {**found, "grid": merged(settings["grid"], {method: {dataset: entry}})}
 
 
+def digest_of_data(settings: Mapping[str, Any], dataset: str) -> str:
+    """``data_digest`` of a cell with this data set: that of its content, '' of a data set of the catalogue."""
+    seen = _seen(settings, [dataset]).get(dataset)
+    return "" if seen is None else str(seen["digest"])
+
+
 def _columns(dataset: str, about: Mapping[str, Any]) -> int | None:
     seen = about["data"]["known"].get(dataset)
     if seen is not None:

@@ -14,6 +14,7 @@ from harness.storage.seals import discard_broken
 from harness.storage.search import trials
 from harness.cli.workflow import (
     attempts_at_data,
+    changed_data,
     check_place,
     cores_per_job,
     errors_in_one_line,
