@@ -20,6 +20,7 @@ BITS = "values that are 0 or 1"
 LEVELS = "grey levels, as numbers"
 ROWS = "rows of numbers separated by commas, semicolons, tabs or blanks"
 FEWEST_COUNTED = 3  # columns of a header that counts: "0,1" may be a row
+NO_NAMES = ("na", "n/a", "null", "none", "missing", "true", "false", "yes", "no", "t", "f", "y", "n")  # but values
 _PAIR = re.compile(rb"\d+:[-+.\deE]+")
 _SVM_LINE = re.compile(rb"[-+]?[\d.]+(\s+\d+:[-+.\deE]+)*\s*(#.*)?")
 SHOWN = 20  # characters of a strange value in a message
@@ -77,7 +78,7 @@ def read_text(
         lines = lines[1:]
         if not lines:
             raise DataError(file, "at least one row below the header", "none")
-    n_columns = len(words)
+    n_columns = len(names) or len(words)
     place = None if label is None else _place(file, label, names, n_columns)
     values, labels, numbers = array("d"), [], _Numbers(grey)
     for number, line in lines:
@@ -177,13 +178,14 @@ def _is_header(file: object, number: int, words: list[bytes], grey: bool) -> boo
     if all(value is not None for value in values):
         counts = [list(map(float, range(start, start + len(words)))) for start in (0, 1)]
         return len(words) >= FEWEST_COUNTED and values in counts and not grey
-    if not any(value is not None for value in values):
+    plain = [_text(word).strip("\"' ").lower() for word in words]
+    has_name = any(word not in NO_NAMES and re.search(r"[^\W\d]", word) for word in plain)
+    if has_name and not any(value is not None for value in values):
         return True
-    if not grey and not any(value in (0.0, 1.0) for value in values):
-        return True  # names such as 1990 among words
     strange = next(i for i, value in enumerate(values) if value is None)
     found = f"{_text(words[strange])!r} in column {strange + 1}"
-    raise DataError(f"{file}, line {number}", f"{LEVELS if grey else BITS}, or a header of names", found)
+    expected = f"{LEVELS if grey else BITS}, or a header of names (with numbers among them, say header: true)"
+    raise DataError(f"{file}, line {number}", expected, found)
 
 
 def _number(word: bytes) -> float | None:
