@@ -79,11 +79,10 @@ def of_plugin(name: str) -> OwnData:
     if not isinstance(values, dict):
         raise DataError(listed.file, f"{DATA} = {{...}} or a function {LOAD}()", type(values).__name__)
     found = first_error(values, SCHEMA)
-    fault = f"{'.'.join(found[0])}: {found[1]}" if found else fault_of(values)
+    fault = ": ".join(filter(None, [".".join(found[0]), found[1]])) if found else fault_of(values)
     if fault:
         raise HarnessError(f"{listed.file}: {DATA}: {fault}")
-    own = OwnData.from_settings(name, {**words, **values}, listed.file.parent)
-    return own
+    return OwnData.from_settings(name, {**words, **values}, listed.file.parent)
 
 
 def read_outside(name: str, settings: DataSettings) -> Dataset:
