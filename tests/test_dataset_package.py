@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_plugin_package import run, this_environment
-from test_workflow import Workflow, only
+from test_workflow import Workflow
 
 from harness.data import DataSettings, fetch
 from harness.plugins.datasets import plugin_datasets
@@ -106,7 +106,7 @@ def test_one_line_of_configuration_trains_and_measures_them(python, tmp_path):
             return [str(python), *super().command(*arguments)[1:]]
 
     flow = Beside(tmp_path)
-    flow.settings["grid"] = only(factorised={}) | {"factorised": {"some_letters": {}, "some_positions": {}}}
+    flow.settings |= {"grid": ["some_letters", "some_positions"], "suite": ["factorised"], "ablations": {}}
     flow("tables")
     metrics = pd.read_parquet(flow.results / "metrics.parquet")
     found = metrics[metrics["metric"] == "-log p"].set_index("dataset")
