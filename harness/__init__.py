@@ -18,8 +18,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from harness import verify
+    from harness.api.compare import compare
     from harness.api.dataset import dataset
-    from harness.api.results import Results, compare, results
+    from harness.api.results import Results, results
     from harness.api.run import LogProb, Run, load_dataset, run
     from harness.method import Batch, Method
     from harness.settings.config import load_settings
@@ -39,8 +40,9 @@ __all__ = [
     "verify",
 ]
 _PLACES = {
+    "compare": "harness.api.compare",
     "dataset": "harness.api.dataset",
-    **dict.fromkeys(("Results", "compare", "results"), "harness.api.results"),
+    **dict.fromkeys(("Results", "results"), "harness.api.results"),
     **dict.fromkeys(("LogProb", "Run", "load_dataset", "run"), "harness.api.run"),
     **dict.fromkeys(("Batch", "Method"), "harness.method"),
     "load_settings": "harness.settings.config",

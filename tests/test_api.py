@@ -184,7 +184,13 @@ def test_runs_of_a_folder_are_listed_while_they_are_made(tmp_path):
 
 
 def test_two_runs_are_compared():
-    found = harness.compare(PUBLISHED / "long", PUBLISHED / "long")
+    found = harness.compare(PUBLISHED / "quick", PUBLISHED / "long")  # of other presets
+    assert set(found["verdict"]) == {"changed", "cannot tell", "reproduced", "new", "gone"}
+    assert set(harness.compare(PUBLISHED / "long", PUBLISHED / "long")["verdict"]) == {"identical"}
+
+
+def test_a_folder_is_checked():
+    found = harness.results(PUBLISHED / "long").check(PUBLISHED / "long")
     assert set(found["against"]) == {"thesis", "earlier run"}
     of_run = found[found["against"] == "earlier run"]
     assert set(of_run["verdict"]) == {"reproduced"}

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from harness.check.read import read_summary
-from harness.check.rows import RowKey
+from harness.comparison.rows import RowKey
 from harness.errors import DataError
 from harness.reporting.tables.reported import Key
 
@@ -150,7 +150,7 @@ def test_rows_stored_in_single_precision_and_as_categories(tmp_path):
 
 
 def test_row_keys_are_told_apart_by_all_of_their_parts(tmp_path):
-    from harness.check.rows import read_rows
+    from harness.comparison.rows import read_rows
 
     parts = [rows(0), rows(1), rows(0, metric="bound -log p"), rows(0, dataset="dna"), rows(0, variant="b")]
     folder = written(tmp_path / "a", metrics(), pd.concat(parts))

@@ -10,10 +10,13 @@ from scipy import stats
 from harness.check.against_run import compare_runs
 from harness.check.calibration import Calibration, by_rows
 from harness.check.read import read_summary
-from harness.check.rows import RowValues
 from harness.check.rules import Rules
 from harness.check.simulate import binomial_error, retraining, simulate, thesis
-from harness.check.statistics import (
+from harness.check.summary import Number, Summary
+from harness.check.verdict import BETTER, CHANGED, REPRODUCED, WORSE
+from harness.check.write import PUBLISHED
+from harness.comparison.rows import RowValues
+from harness.comparison.statistics import (
     ALONE,
     fit_prior,
     holm,
@@ -21,9 +24,6 @@ from harness.check.statistics import (
     smallest_difference,
     two_sided,
 )
-from harness.check.summary import Number, Summary
-from harness.check.verdict import BETTER, CHANGED, REPRODUCED, WORSE
-from harness.check.write import PUBLISHED
 from harness.reporting.tables.reported import Key
 from harness.settings.config import load_settings
 
@@ -276,3 +276,45 @@ def test_the_smallest_difference_has_its_power(df):
     smallest = smallest_difference(2.0, df, 0.001, 0.8)
     assert power_of(smallest, 2.0, df, 0.001) == pytest.approx(0.8, abs=1e-3)
     assert power_of(0.0, 2.0, df, 0.001) == pytest.approx(0.001)
+
+
+def test_runs_without_a_seed_in_common_are_paired_by_their_rows():
+    """The rows are the same whatever the seeds, so how different the two models are says how far the means may be."""
+    generator = np.random.default_rng(13)
+    others = [with_rows(generator, 3)]
+    theirs, ours = with_rows(generator, 1, seeds=[7]), with_rows(generator, 1, seeds=[8])
+    key = Key("adult", "nade", "", "-log p")
+    verdict = {v.key: v for v in compare_runs(ours, theirs, RULES, others)}[key]
+    difference = ours.numbers[key].rows[8].value - theirs.numbers[key].rows[7].value
+    prior = Calibration([theirs, ours, *others]).prior(theirs.numbers[key], with_rows=True)
+    assert verdict.error == pytest.approx(math.sqrt(prior.mean * difference.var(ddof=1)))
+    assert (verdict.df, verdict.reason.rpartition("; ")[2]) == (ALONE, "no seed in common")
+    moved = shifted(ours, key, verdict.smallest + abs(verdict.difference))
+    assert {v.key: v for v in compare_runs(moved, theirs, RULES, others)}[key].verdict == WORSE
+
+
+def test_runs_without_a_seed_in_common_raise_no_more_false_alarms_than_stated():
+    generator = np.random.default_rng(14)
+    alarms = 0
+    for _ in range(200):
+        others = [with_rows(generator, 3)]
+        ours, theirs = with_rows(generator, 2, seeds=[7, 8]), with_rows(generator, 1, seeds=[9])
+        alarms += any(v.verdict in DIFFERENT for v in compare_runs(ours, theirs, RULES, others))
+    assert at_most(alarms / 200, RULES.level, 200)
+
+
+def test_as_many_but_other_rows_are_not_taken_for_the_same():
+    """Two runs of 200 rows each, drawn differently: they are compared over the rows that both have."""
+    generator = np.random.default_rng(15)
+    run = with_rows(generator, 1, seeds=[7])
+    key = Key("adult", "nade", "", "-log p")
+    number = run.numbers[key]
+
+    def part(rows):
+        values = RowValues(number.rows[7].row[rows], number.rows[7].value[rows])
+        changed = replace(number, n_rows=200, rows={7: values}, values=(float(values.value.mean()),), models=("x",))
+        return replace(run, numbers={key: changed})
+
+    found = compare_runs(part(slice(0, 200)), part(slice(100, 300)), RULES, [with_rows(generator, 3)])[0]
+    assert found.difference == 0.0
+    assert "over the 100 rows that both have" in found.reason

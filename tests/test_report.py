@@ -12,11 +12,14 @@ import pytest
 from cells import cell
 from test_tables import BIHM, LIKELIHOODS, MNIST, row
 
+from harness.comparison.read import read_measured
+from harness.compute.places import PUBLISHED
 from harness.errors import DataError
 from harness.reporting.report import claims, write_report
 from harness.reporting.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
 from harness.reporting.report.markup import prose
 from harness.reporting.tables import PlannedCell
+from harness.reporting.tables.overview import overview, overview_page
 from harness.storage.runs import OK, RunFolder
 
 PNG = base64.b64decode(
@@ -374,3 +377,16 @@ def test_without_validation_losses_no_variant_is_chosen(tmp_path):
         NOT_MEASURED,
         "no validation losses to choose a variant of label_mlp by",
     )
+
+
+def test_the_overview_stands_before_the_other_tables(tmp_path):
+    """Of the published quick run, with its marks."""
+    measured = read_measured(PUBLISHED / "quick")
+    page = overview_page(overview(measured, 0.05, 0.8))
+    path = tmp_path / "report.html"
+    write_report(metrics(), CELLS, "quick", [], path, page)
+    text = path.read_text()
+    found = Page(text)
+    assert found.ids.index("overview") < found.ids.index("table_3_1")
+    assert "#overview" in found.links
+    assert text.count("<td><b>") == sum(len(line.bold) for _, lines in page.blocks for line in lines)

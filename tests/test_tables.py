@@ -12,8 +12,7 @@ import pytest
 
 from harness import atomic
 from harness.errors import HarnessError
-from harness.reporting import tables
-from harness.reporting.tables import PlannedCell, write_tables
+from harness.reporting.tables import PlannedCell, render, write_tables
 from harness.reporting.tables.build import CSV_COLUMNS, Entry
 from harness.reporting.tables.cell_text import difference_text, with_error
 from harness.reporting.tables.layout import TABLES, UCI, key
@@ -376,10 +375,37 @@ def test_a_value_that_is_no_number_is_a_divergence(tmp_path):
 def test_methods_and_cells_that_are_not_planned(tmp_path):
     planned = [cell for cell in PLANNED if cell != ("web", "nade", "")]
     texts = write(tmp_path, rows_of(planned), planned)
-    assert markdown_row(texts["table_3_1.md"], "DARN") == ["not planned"] * 8
+    assert "| DARN" not in texts["table_3_1.md"]
+    assert any(note.startswith("- Left out") and "DARN" in note for note in notes(texts["table_3_1.md"]))
+    assert cells(texts["table_3_1.csv"])["adult", "darn", "", "-log p"]["status"] == "not planned"
     assert markdown_row(texts["table_3_1.md"], "NADE")[7] == "not planned"
-    assert markdown_row(texts["table_3_3.md"], "NVIL (2 latent layers)") == ["not planned", "–"]
+    assert "| NVIL" not in texts["table_3_3.md"]
     assert sum(note.startswith("- not planned:") for note in notes(texts["table_3_1.md"])) == 1
+
+
+def test_one_column_that_was_asked_for_is_one_column(tmp_path):
+    """What the thesis has beside it is left out and named; the csv has all of it."""
+    planned = [cell for cell in PLANNED if cell.dataset == "dna"]
+    texts = write(tmp_path, rows_of(planned), planned)
+    head = next(line for line in texts["table_3_1.md"].splitlines() if line.startswith("| Model"))
+    assert [cell.strip() for cell in head.strip("|").split("|")] == ["Model", "", "DNA"]
+    assert "not planned" not in texts["table_3_1.md"] + texts["table_3_1.tex"]
+    assert markdown_row(texts["table_3_1.md"], "other work", "printed") == ["81.04"]
+    (note,) = [note for note in notes(texts["table_3_1.md"]) if note.startswith("- Left out")]
+    assert "ADULT" in note
+    assert "DNA" not in note
+    for name in ("table_3_3", "table_4_1"):
+        assert "no cell of it: everything that the thesis has in it" in texts[f"{name}.md"]
+    assert cells(texts["table_3_1.csv"]).keys() >= reported()["3.1"].keys()
+
+
+def test_best_published_values_stand_below_table_3_1(written):
+    found = markdown_row(written["table_3_1.md"], "other work", "printed")
+    assert found == ["13.16", "11.68", "81.04", "9.40", "271.11", "26.43", "46.09", "27.87"]
+    (note,) = [note for note in notes(written["table_3_1.md"]) if note.startswith("- Best published")]
+    assert "dna 1400/600/1186: DARN in Gregor" in note
+    assert "other work" in written["table_3_1.tex"]
+    assert not any("other work" in written[f"{name}.md"] for name in ("table_3_2", "table_3_3", "table_4_1"))
 
 
 def test_planned_cell_without_rows_is_an_error_naming_it(tmp_path):
@@ -519,7 +545,7 @@ def test_an_error_leaves_nothing_half_written(tmp_path, monkeypatch):
         raise RuntimeError("boom")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "tex", fail)
+        patch.setattr(render, "tex", fail)
         with pytest.raises(RuntimeError, match="boom"):
             write(tmp_path, [{**r, "value": r["value"] + 1} for r in rows_of()])
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == before

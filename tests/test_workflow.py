@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from cells import cell
 
 from harness.cli import workflow
 from harness.compute.places import ROOT
@@ -226,7 +228,7 @@ def test_a_dry_run_changes_nothing_for_jobs_under_way(done):
 
 
 def test_cells_ask_for_gpus_where_the_device_is_one(done):
-    everything = ("tables", "--dry-run", "--forceall", "--config")
+    everything = ("tables", "--dry-run", "--printshellcmds", "--forceall", "--config")
     assert "gpu_slots" not in done(*everything, "device=cpu")
     output = done(*everything, "device=cuda")
     n_cells = len(list((done.results / "runs").rglob("metrics.json")))
@@ -496,3 +498,57 @@ def test_a_search_trains_its_trials_once_and_measures_none(tmp_path):
     assert flow.jobs("searches") == {}
     flow.settings["searches"]["nade"]["connect4"]["learning_rate"] = [0.01, 0.3]
     assert flow.jobs("searches")["train_trial"] == 1
+
+
+def only_ablation(variant):
+    """The ablations of bihm with this variant alone, once."""
+    others = dict.fromkeys(load_settings({"preset": PRESET})["ablations"]["bihm"])
+    return {**others, variant: {"repetitions": 1, "model": {"layers": [8, 4]}}}
+
+
+def test_every_target_trains_what_it_shows(tmp_path):
+    """connect4 in Tables 3.1 and 3.2, an ablation in a figure alone, and a model that only a figure shows."""
+    flow = Workflow(tmp_path)
+    flow.settings["ablations"] = {"bihm": only_ablation("connect4/all layers")}
+    flow.settings["grid"]["bihm"]["faces"] = {"model": {"layers": [8]}}
+    trained = {
+        target: flow.jobs(target).get("run_model", 0)
+        for target in ("table_3_1", "table_3_2", "table_3_3", "table_4_1", "tables", "figures", "train", "all")
+    }
+    assert trained == {
+        "table_3_1": 4,  # factorised twice, bihm, nade
+        "table_3_2": 1,  # bihm
+        "table_3_3": 0,
+        "table_4_1": 0,
+        "tables": 4,
+        "figures": 4,  # all of bihm, faces being two data sets
+        "train": 7,
+        "all": 7,
+    }
+
+
+def test_measurements_are_gathered_of_what_was_asked_for_and_is_there(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["ablations"] = {"bihm": only_ablation("connect4/all layers")}
+
+    def variants():
+        return set(pd.read_parquet(flow.results / "metrics.parquet")["variant"])
+
+    flow("tables")
+    assert variants() == {""}
+    assert "Nothing to be done" in flow("tables")
+    flow("check")
+    assert variants() == {"", "all layers"}
+    assert flow.jobs("tables") == {}  # what was measured stays
+
+
+def test_the_table_that_takes_least_comes_first():
+    class PerUpdate:
+        def seconds(self, cell):
+            return len(cell.method)
+
+    def cells(*methods):
+        return [replace(cell(), method=method) for method in methods]
+
+    found = workflow.priorities({"long": cells("aaaa", "b", "cc"), "short": cells("b", "dd")}, PerUpdate())
+    assert [path.split("/")[1] for path in sorted(found, key=found.get, reverse=True)] == ["dd", "b", "aaaa", "cc"]

@@ -1,4 +1,4 @@
-"""A folder with the results of many runs, as the workflow or ``harness publish`` leaves it, and two such compared."""
+"""A folder with the results of many runs, as the workflow or ``harness publish`` leaves it."""
 
 from __future__ import annotations
 
@@ -65,6 +65,15 @@ class Results:
         """What a figure of the thesis, such as "3.3", is drawn from."""
         return read_csv(self.folder / "figures" / f"figure_{number.replace('.', '_')}.csv")
 
+    def check(self, earlier: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> pd.DataFrame:
+        """Every number against the thesis and against an ``earlier`` run: the verdicts of ``harness check``.
+
+        earlier: a folder, or a ``metrics.parquet``; without one it is the published run of the same preset. Columns are
+        those of ``check.csv``. Raises DataError that names the file.
+        """
+        rules = Rules.from_settings(load_settings(settings))
+        return frame_of(compared(self.folder, None if earlier is None else Path(earlier), rules).comparisons)
+
     def run(self, dataset: str, method: str, variant: str = "", seed: int = 0) -> Run:
         """One trained model."""
         return Run.of_folder(self.folder / "runs" / dataset / method / variant_folder(variant) / str(seed))
@@ -75,13 +84,3 @@ def results(folder: str | Path) -> Results:
     if not Path(folder).is_dir():
         raise DataError(Path(folder), "a folder with results", "none")
     return Results(Path(folder))
-
-
-def compare(a: str | Path, b: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> pd.DataFrame:
-    """Every number of run ``a`` against the thesis and against run ``b``: the verdicts of ``harness check``.
-
-    a, b: folders, or ``metrics.parquet`` files; without b it is the published run of the same preset. Columns are those
-    of ``check.csv``. Raises DataError that names the file.
-    """
-    rules = Rules.from_settings(load_settings(settings))
-    return frame_of(compared(Path(a), None if b is None else Path(b), rules).comparisons)

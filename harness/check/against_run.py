@@ -25,7 +25,8 @@ def compare_runs(ours: Summary, theirs: Summary, rules: Rules, others: Sequence[
     are not the same.
     """
     if ours.preset != theirs.preset:
-        raise ConfigError(f"check: expected two runs of one preset, found {ours.preset} and {theirs.preset}")
+        found = f"{ours.preset} and {theirs.preset}"
+        raise ConfigError(f"check: expected two runs of one preset, found {found}; `harness compare` takes any two")
     calibration = Calibration([theirs, ours, *others])
     same = same_weights(ours, theirs)
     verdicts: dict[Key, Verdict] = {}

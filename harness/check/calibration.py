@@ -21,10 +21,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.check.rows import paired
 from harness.check.rules import scale
-from harness.check.statistics import LEAST, VariancePrior, fit_prior
 from harness.check.summary import Number, Summary, equal
+from harness.comparison.rows import paired
+from harness.comparison.statistics import LEAST, VariancePrior, fit_prior
 
 OF_A_METHOD = 4  # estimates from which on a method has a prior of its own
 

@@ -15,9 +15,9 @@ import pandas as pd
 from harness.check.calibration import Calibration
 from harness.check.rules import Rules
 from harness.check.simulate import LEVELS, LIKELIHOOD, SHIFTS, binomial_error, retraining, simulate, thesis
-from harness.check.statistics import power_of
 from harness.check.summary import Summary
 from harness.check.verdict import Verdict
+from harness.comparison.statistics import power_of
 
 SIZE_RUN, SIZE_THESIS = "size against a run", "size against the thesis"
 POWER_THIS, POWER_RETRAINED = "power of this comparison", "power against independent training"

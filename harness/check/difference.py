@@ -3,9 +3,10 @@
 The difference of the means over seeds has a null variance of two parts. *Training*: seeds that both runs have are
 paired, and where both models of a pair have values of the same test rows, retraining moves the mean by sqrt(c) s_d
 (``harness.check.calibration``): s_d tells how different the two models are, and a shift of all rows moves the
-difference but not s_d, so one seed is enough. Without values of rows the spread between seeds is that of the cell's own
-seeds and of other cells. *Sampling*: noise of estimates, which alone is left where both runs have the same weights.
-Both runs look at the same test rows, so the error that comes from the choice of rows drops out; where the numbers of
+difference but not s_d, so one seed is enough. Runs without a seed in common have their rows in common all the same, and
+s_d is that of every model of one with every model of the other. Without values of rows the spread between seeds is that
+of the cell's own seeds and of other cells. *Sampling*: noise of estimates, which alone is left where both runs have the
+same weights. Both runs look at the same test rows, so the error that comes from the choice of rows drops out; where the
 rows differ and their values are not known, it counts in full.
 
 Same weights and exact values leave no noise at all, and so do closed forms: there the values have to be equal to
@@ -14,6 +15,7 @@ rounding.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
@@ -21,9 +23,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.check.calibration import Calibration, by_rows, by_value, pooled
-from harness.check.rows import Paired, paired
 from harness.check.rules import EXACT_IN_K, scale
 from harness.check.summary import Number
+from harness.comparison.rows import Paired, paired
 
 IDENTICAL = 1e-12  # relative difference of numbers that are taken for the same measurement
 
@@ -59,7 +61,7 @@ def difference_of(
     """
     seeds = [seed for seed in reference.seeds if seed in number.seeds]
     if not seeds:
-        found = _unpaired(number, reference, calibration)
+        found = _unpaired(number, reference, calibration, shared)
     elif set(seeds) <= set(same):
         found = _same_weights(number, reference, seeds)
     else:
@@ -68,8 +70,7 @@ def difference_of(
     found = replace(found, retrained=retrained, retrained_df=df)
     if corrected(number, reference):
         found = replace(found, remark="; ".join([*filter(None, [found.remark]), "without the biases of the estimates"]))
-    same_rows = number.n_rows == reference.n_rows
-    if same_rows and calibration.is_constant(number) and calibration.is_constant(reference):
+    if _same_rows(number, reference) and calibration.is_constant(number) and calibration.is_constant(reference):
         return replace(found, error=0.0, df=math.inf, retrained=0.0, remark="a closed form")
     if math.isnan(found.error):
         return replace(found, remark="how much it varies from seed to seed is not known")
@@ -92,8 +93,8 @@ def spread_of(calibration: Calibration, reference: Number, number: Number | None
 
 
 def _same_weights(number: Number, reference: Number, seeds: Sequence[int]) -> Difference:
-    pairs = [_pair(number, reference, seed) for seed in seeds]
-    ours, theirs, difference, remark = _means(number, reference, seeds, pairs)
+    pairs = [_pair(number, reference, seed, seed) for seed in seeds]
+    ours, theirs, difference, remark = _means(number, reference, pairs, seeds, seeds)
     variances = [_sampling(number, reference, *each) for each in zip(seeds, pairs, strict=True)]
     total = math.fsum(variances) / len(seeds) ** 2 + _of_other_rows(number, reference, pairs)
     values = [_values(each, seeds, False) for each in (number, reference)]
@@ -105,8 +106,8 @@ def _same_weights(number: Number, reference: Number, seeds: Sequence[int]) -> Di
 def _trained_apart(
     number: Number, reference: Number, seeds: Sequence[int], calibration: Calibration, same: Set[int], shared: bool
 ) -> Difference:
-    pairs = [_pair(number, reference, seed) for seed in seeds]
-    ours, theirs, difference, remark = _means(number, reference, seeds, pairs)
+    pairs = [_pair(number, reference, seed, seed) for seed in seeds]
+    ours, theirs, difference, remark = _means(number, reference, pairs, seeds, seeds)
     prior = calibration.prior(reference, with_rows=True)
     by_pairs = prior is not None and all(pair is not None for pair in pairs)
     if by_pairs:
@@ -127,16 +128,30 @@ def _trained_apart(
     return Difference(ours, theirs, difference, error, df, remark=remark)
 
 
-def _unpaired(number: Number, reference: Number, calibration: Calibration) -> Difference:
-    """All seeds of one run against all of the other, which have none in common."""
-    single, df = spread_of(calibration, reference, number)
-    variance = single * (1.0 / len(number) + 1.0 / len(reference)) + _of_other_rows(number, reference, [None])
+def _unpaired(number: Number, reference: Number, calibration: Calibration, shared: bool) -> Difference:
+    """All seeds of one run against all of the other, which have none in common: but their rows may be the same."""
+    every = list(itertools.product(number.seeds, reference.seeds))
+    pairs = [_pair(number, reference, ours, theirs) for ours, theirs in every]
+    ours, theirs, difference, remark = _means(number, reference, pairs, number.seeds, reference.seeds)
+    prior = calibration.prior(reference, with_rows=True)
+    by_pairs = prior is not None and all(pair is not None for pair in pairs)
+    if by_pairs:
+        c, df = prior.moderated(*pooled(map(by_rows, (number, reference))))
+        square = float(np.mean([pair.variance for pair in pairs]))  # of two trainings
+        single = max(c, 1.0 / _n_rows(number, reference, pairs[0])) * square / 2.0
+    else:
+        single, df = spread_of(calibration, reference, number)
+    variance = single * (1.0 / len(number) + 1.0 / len(reference))
     noise = number.mc_variance / len(number) + reference.mc_variance / len(reference)
-    variance = max(variance, noise) if noise > 0 and math.isfinite(variance) else variance
-    use_corrected = corrected(number, reference)
-    ours, theirs = (float(_values(each, each.seeds, use_corrected).mean()) for each in (number, reference))
+    noise = noise if math.isfinite(noise) else 0.0
+    variance = (
+        (variance + noise if shared and by_pairs else max(variance, noise)) if math.isfinite(variance) else math.nan
+    )
+    variance += _of_other_rows(number, reference, pairs)
     error = math.sqrt(variance) if math.isfinite(variance) else math.nan
-    return Difference(ours, theirs, ours - theirs, error, df, remark="no seed in common")
+    return Difference(
+        ours, theirs, difference, error, df, remark="; ".join(filter(None, ["no seed in common", remark]))
+    )
 
 
 def _retrained(number: Number, reference: Number, calibration: Calibration) -> tuple[float, float]:
@@ -153,12 +168,17 @@ def _retrained(number: Number, reference: Number, calibration: Calibration) -> t
 
 
 def _means(
-    number: Number, reference: Number, seeds: Sequence[int], pairs: Sequence[Paired | None]
+    number: Number,
+    reference: Number,
+    pairs: Sequence[Paired | None],
+    our_seeds: Sequence[int],
+    their_seeds: Sequence[int],
 ) -> tuple[float, float, float, str]:
-    """Ours, theirs, their difference and a remark; over the rows of both where the numbers of rows differ."""
+    """Ours, theirs, their difference and a remark; over the rows of both where they are not the same ones."""
     use_corrected = corrected(number, reference)
-    ours, theirs = (float(_values(each, seeds, use_corrected).mean()) for each in (number, reference))
-    if number.n_rows != reference.n_rows and not use_corrected and all(pair is not None for pair in pairs):
+    ours = float(_values(number, our_seeds, use_corrected).mean())
+    theirs = float(_values(reference, their_seeds, use_corrected).mean())
+    if not _same_rows(number, reference) and not use_corrected and all(pair is not None for pair in pairs):
         over = f"over the {pairs[0].n:,} rows that both have"
         return ours, theirs, float(np.mean([pair.mean for pair in pairs])), over
     return ours, theirs, ours - theirs, ""
@@ -170,21 +190,33 @@ def _values(number: Number, seeds: Sequence[int], use_corrected: bool) -> np.nda
     return np.array(number.values)[at] - biases
 
 
-def _pair(number: Number, reference: Number, seed: int) -> Paired | None:
-    if seed not in number.rows or seed not in reference.rows:
+def _pair(number: Number, reference: Number, ours: int, theirs: int) -> Paired | None:
+    """Two seeds on the rows that both have; None where there are none."""
+    if ours not in number.rows or theirs not in reference.rows:
         return None
-    return paired(number.rows[seed], reference.rows[seed])
+    return paired(number.rows[ours], reference.rows[theirs])
+
+
+def _same_rows(number: Number, reference: Number) -> bool:
+    """Whether both were measured on the same test rows: on as many, and of those known one's are among the other's."""
+    if number.n_rows != reference.n_rows:
+        return False
+    if not number.rows or not reference.rows:
+        return True
+    ours, theirs = (next(iter(each.rows.values())).row for each in (number, reference))
+    fewer, more = sorted((ours, theirs), key=len)
+    return bool(np.isin(fewer, more, assume_unique=True).all())
 
 
 def _n_rows(number: Number, reference: Number, pair: Paired) -> int:
     """Rows that the difference is a mean over: published values are of a part of them."""
-    return reference.n_rows if number.n_rows == reference.n_rows and reference.n_rows else pair.n
+    return reference.n_rows if _same_rows(number, reference) and reference.n_rows else pair.n
 
 
 def _of_other_rows(number: Number, reference: Number, pairs: Sequence[Paired | None]) -> float:
     """Variance from the choice of the test rows, where the runs have different ones and cannot be paired by row."""
     by_row = all(pair is not None for pair in pairs) and not corrected(number, reference)
-    return 0.0 if by_row or number.n_rows == reference.n_rows else number.sem**2 + reference.sem**2
+    return 0.0 if by_row or _same_rows(number, reference) else number.sem**2 + reference.sem**2
 
 
 def _noise(number: Number, reference: Number, seed: int) -> float:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.check import columns
-from harness.check.rows import read_rows
 from harness.check.summary import Summary, summarize
+from harness.comparison import columns
+from harness.comparison.rows import read_rows
 from harness.errors import DataError
 from harness.storage.seals import check_seal
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from harness.check.calibration import Calibration, Group, by_rows
 from harness.check.rules import scale
-from harness.check.statistics import fit_priors, smallest_difference, two_sided
 from harness.check.summary import Number, Summary
+from harness.comparison.statistics import fit_priors, smallest_difference, two_sided
 from harness.reporting.tables.reported import reported
 
 SHIFTS = np.geomspace(0.01, 10.0, 31)  # nats

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.check import columns
-from harness.check.rows import ROUNDING, RowKey, RowValues, check_mean
 from harness.check.rules import ROWS_OF
+from harness.comparison import columns
+from harness.comparison.rows import ROUNDING, RowKey, RowValues, check_mean
 from harness.errors import DataError
 from harness.reporting.tables.pooling import FAILURES, OK, TIMEOUT, is_finite, pooled_error
 from harness.reporting.tables.reported import Key

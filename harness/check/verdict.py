@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.check.difference import Difference
-from harness.check.rows import ROUNDING
 from harness.check.rules import HIGHER_IS_BETTER, UNDIRECTED, Rules
-from harness.check.statistics import holm, smallest_difference, two_sided
+from harness.comparison.rows import ROUNDING
+from harness.comparison.statistics import holm, smallest_difference, two_sided
 from harness.reporting.tables.reported import Key
 
 REPRODUCED, BETTER, WORSE, CHANGED = "reproduced", "better", "worse", "changed"

@@ -86,6 +86,10 @@ def _run_cell(options: argparse.Namespace) -> int:
                 return stopped
         measure(cell, data, run, device, settings["preset"])
     run.crashes.forget(options.attempt, succeeded=True)
+    if options.run is None:  # by hand, without the workflow, whose terminal has a line for every cell
+        from harness.cli.show import measured
+
+        print(f"{cell.path}: {run}", *measured(run), sep="\n")
     return 0
 
 

@@ -41,9 +41,12 @@ log = logging.getLogger(__name__)
 WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
 PUBLISHED = re.compile(
     r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/figure_\w+\.(png|rst|csv)"
-    # what `harness check` leaves there can be made again
+    # what `harness check` and `harness compare` leave there can be made again
     r"|check/(audit|check\w*)\.(csv|md|png|pdf)|check/\.sha256/check\.json"
+    r"|compare/(compare|ranks|moved|critical_difference)\.(csv|md|png|pdf)|compare/\.sha256/(compare|moved)\.json"
+    r"|tables/\.sha256/overview\.json"
 )
+FOLDERS = (*("tables", "tables/.sha256", "figures", "check", "check/.sha256"), *("compare", "compare/.sha256"))
 KEY = ("dataset", "method", "variant", "seed")
 LARGEST = {".csv": 300_000}  # bytes of one published file: sheets of pixels are larger
 FACTS = (
@@ -124,7 +127,7 @@ def check_place(folder: Path, results: Path) -> None:
     found = sorted(str(path.relative_to(here)) for path in here.rglob("*") if not path.is_dir() or path.is_symlink())
     folders = sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_dir())
     strange = [name for name in found if not PUBLISHED.fullmatch(name)]
-    strange += [f"{name}/" for name in folders if name not in ("tables", "figures", "check", "check/.sha256")]
+    strange += [f"{name}/" for name in folders if name not in FOLDERS]
     if strange:
         expected = "an earlier publication, a new folder or an empty one"
         raise HarnessError(f"--output {folder}: expected {expected}, found {', '.join(strange[:3])} in it")

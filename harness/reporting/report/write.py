@@ -16,6 +16,7 @@ from harness.reporting.report.claims import claims_of
 from harness.reporting.report.layers import layers_in_use
 from harness.reporting.report.markup import embedded_png, prose
 from harness.reporting.tables import PlannedCell, pages
+from harness.reporting.tables.page import Page
 
 PROVENANCE = (  # columns of the last section: what it took to make a number
     *("dataset", "method", "variant", "seed", "metric", "value", "sem", "mc_error", "bias", "bias_error"),
@@ -36,12 +37,18 @@ SHARED = ("preset", "git_commit", "device", "harness", "python", "torch", "numpy
 
 
 def write_report(
-    metrics: pd.DataFrame, planned: Sequence[PlannedCell], preset: str, figures: Sequence[Path], path: Path
+    metrics: pd.DataFrame,
+    planned: Sequence[PlannedCell],
+    preset: str,
+    figures: Sequence[Path],
+    path: Path,
+    overview: Page | None = None,
 ) -> None:
     """Write the report to ``path``.
 
     metrics: all measurements, as ``harness.storage.collect`` gathers them. planned: the cells of the configuration.
     figures: their PNG files, each with a caption of the same name in ``.rst`` and its data in ``.csv`` beside it.
+    overview: the table of all methods on all data sets, where there is one.
     Raises DataError for a figure whose files are missing or unreadable, HarnessError for a planned cell without a row.
     """
     environment = jinja2.Environment(
@@ -57,7 +64,7 @@ def write_report(
     text = environment.get_template("report.html").render(
         preset=preset,
         shared=shared,
-        tables=pages(metrics, planned, preset),
+        tables=[*([overview] if overview else []), *pages(metrics, planned, preset)],
         figures=[_figure(each) for each in figures],
         models=layers_in_use(figures[0].parent) if figures else [],
         claims=claims_of(figures[0].parent) if figures else [],

@@ -6,7 +6,7 @@ further cells of the configuration belong in a table although the thesis has no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
@@ -61,6 +61,7 @@ class Table:
     extra_metrics: where a row is a metric of a model, the rows of an admitted model that has all of these; another has
     NLL alone.
     exact: for metrics of columns that are estimates, those that stand there for models that have the number exactly.
+    published: the metric of which the best published values known are a last row; '' for none.
     """
 
     number: str
@@ -72,10 +73,19 @@ class Table:
     admits: Callable[[PlannedCell, Set[str]], bool]
     extra_metrics: tuple[str, ...] = ()
     exact: Mapping[str, str] = field(default_factory=dict)
+    published: str = ""
 
     @property
     def name(self) -> str:
         return f"table_{self.number.replace('.', '_')}"
+
+    def printed_cells(self) -> Set[PlannedCell]:
+        """Those that the thesis has numbers of."""
+        return {key(row, column).cell for block in self.blocks for row in block.rows for column in self.columns}
+
+    def shows(self, cell: PlannedCell) -> bool:
+        """Whether the table has a row for a cell, as far as that can be told before it is measured."""
+        return cell in self.printed_cells() or self.admits(cell, frozenset())
 
 
 def key(row: Axis, column: Axis) -> Key:
@@ -160,6 +170,7 @@ TABLE_3_1 = Table(
     ),
     admits=lambda cell, measured: cell.dataset in UCI and (not measured or NLL in measured),
     extra_metrics=BIHM_NLLS,
+    published=NLL,
 )
 
 TABLE_3_2 = Table(
@@ -245,3 +256,8 @@ TABLE_4_1 = Table(
 )
 
 TABLES = (TABLE_3_1, TABLE_3_2, TABLE_3_3, TABLE_4_1)
+
+
+def cells_of(table: Table, planned: Iterable[PlannedCell]) -> list[PlannedCell]:
+    """The cells of the configuration that a table is made of, in their order, each once."""
+    return [cell for cell in dict.fromkeys(planned) if table.shows(cell)]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
 
 from tabulate import tabulate
 
+from harness.reporting.tables.build import NOT_PLANNED
+from harness.reporting.tables.cell_text import NOTHING
 from harness.reporting.tables.layout import MATH
-from harness.reporting.tables.page import Page
+from harness.reporting.tables.page import DIFFERENCE, OURS, Line, Page
 
 TEX_TEXT = {
     "\\": r"\textbackslash{}",
@@ -67,13 +71,44 @@ def _tex(text: str) -> str:
     return "".join(parts)
 
 
+def at_a_glance(page: Page) -> str:
+    """The numbers alone, ours and the thesis', for a terminal: rows and columns that have one of ours."""
+    kept: list[tuple[str, list[tuple[str, ...]]]] = []
+    for label, block in page.blocks:
+        shown: list[tuple[str, ...]] = []
+        is_ours = False
+        for line in block:
+            if line.first:
+                is_ours = any(map(_is_ours, line.cells[2:]))
+            if is_ours and line.cells[1] != DIFFERENCE:
+                shown.append(line.cells)
+        if shown:
+            kept.append((label, shown))
+    ours = [cells for _, lines in kept for cells in lines if cells[1] == OURS]
+    columns = [i for i in range(2, len(page.header)) if any(_is_ours(cells[i]) for cells in ours)]
+    if not columns:
+        return f"Table {page.number}: no cell of it is in the configuration"
+
+    def short(cells: tuple[str, ...]) -> list[str]:
+        plain = (cells[i].partition(" ±")[0].replace("`", "") for i in (0, 1, *columns))
+        return [textwrap.shorten(text, 50, placeholder=" ...") for text in plain]
+
+    body = [line for label, lines in kept for line in [*([[f"[{label}]"]] if label else []), *map(short, lines)]]
+    align = ("left", "left", *["right"] * len(columns))
+    return f"Table {page.number}\n" + tabulate(body, short(page.header), disable_numparse=True, colalign=align)
+
+
+def _is_ours(cell: str) -> bool:
+    return cell not in (NOT_PLANNED, NOTHING)
+
+
 def markdown(page: Page) -> str:
     """GitHub's table syntax with columns aligned; blocks are rows with a bold heading."""
     rows = []
     for label, lines in page.blocks:
         if label:
             rows.append((f"**{_markdown_cell(label)}**", *[""] * (len(page.header) - 1)))
-        rows += [tuple(_markdown_cell(cell) for cell in line.cells) for line in lines]
+        rows += [tuple(_bold(line, _markdown_cell, "**{}**")) for line in lines]
     aligned = tabulate(
         rows,
         headers=[_markdown_cell(cell) for cell in page.header],
@@ -82,7 +117,7 @@ def markdown(page: Page) -> str:
         colalign=("left", "left", *["right"] * (len(page.header) - 2)),
     )
     notes = "\n".join(f"- {_markdown(note)}" for note in page.notes)
-    return f"# Table {page.number}\n\n{_markdown(page.caption)}\n\n{aligned}\n\n{notes}\n"
+    return f"# {_markdown(page.heading)}\n\n{_markdown(page.caption)}\n\n{aligned}\n\n{notes}\n"
 
 
 def tex(page: Page) -> str:
@@ -96,10 +131,10 @@ def tex(page: Page) -> str:
         for position, line in enumerate(lines):
             if line.first and (label or position):
                 body.append(r"\addlinespace")
-            body.append(_tex_line(line.cells))
+            body.append(_tex_row(_bold(line, _tex, r"\textbf{{{}}}")))
     return "\n".join(
         [
-            rf"% Table {page.number}; needs \usepackage{{booktabs,adjustbox}}",
+            rf"% {page.heading}; needs \usepackage{{booktabs,adjustbox}}",
             r"\begin{table}",
             r"\centering",
             rf"\caption[{{{_tex(page.title)}}}]{{{_tex(page.caption)}}}",
@@ -125,4 +160,14 @@ def tex(page: Page) -> str:
 
 
 def _tex_line(cells: tuple[str, ...]) -> str:
-    return " & ".join(_tex(cell) for cell in cells) + r" \\"
+    return _tex_row(_tex(cell) for cell in cells)
+
+
+def _tex_row(cells: Iterable[str]) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _bold(line: Line, text: Callable[[str], str], form: str) -> Iterator[str]:
+    """The cells of a line as ``text`` makes them, the bold ones in ``form``."""
+    for i, cell in enumerate(line.cells):
+        yield form.format(text(cell)) if i in line.bold else text(cell)

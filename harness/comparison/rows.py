@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from harness.check import columns
+from harness.comparison import columns
 from harness.errors import DataError
 from harness.storage.measurements import current_names
 
