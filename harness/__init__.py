@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from harness import verify
     from harness.api.compare import compare
+    from harness.api.dataset import dataset
     from harness.api.results import Results, results
     from harness.api.run import LogProb, Run, load_dataset, run
     from harness.method import Batch, Method
@@ -32,6 +33,7 @@ __all__ = [
     "Results",
     "Run",
     "compare",
+    "dataset",
     "load_dataset",
     "load_settings",
     "results",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 _PLACES = {
     "compare": "harness.api.compare",
+    "dataset": "harness.api.dataset",
     **dict.fromkeys(("Results", "results"), "harness.api.results"),
     **dict.fromkeys(("LogProb", "Run", "load_dataset", "run"), "harness.api.run"),
     **dict.fromkeys(("Batch", "Method"), "harness.method"),

@@ -16,6 +16,7 @@ def add(verbs: Any) -> None:
     """Verbs that list and manage."""
     datasets = add_verb(verbs, "datasets", _datasets, "list the data sets, or fetch some into the cache")
     datasets.add_argument("--fetch", nargs="+", metavar="NAME", help="data sets to find, verify and cache")
+    datasets.add_argument("--verify", nargs="+", metavar="NAME", help="data sets to read and check")
     datasets.add_argument(
         "--record",
         type=Path,
@@ -52,6 +53,8 @@ def _datasets(options: argparse.Namespace) -> int:
     from harness.settings.config import data_settings
 
     settings = load_settings(options)
+    if options.verify:
+        return _verify_datasets(options.verify, settings)
     if not options.fetch:
         from tabulate import tabulate
 
@@ -76,6 +79,20 @@ def _datasets(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify_datasets(names: list[str], settings: dict[str, Any]) -> int:
+    """Print every check of these data sets; 1 where one has failed."""
+    from tabulate import tabulate
+
+    from harness.data.verification import FAILED, verify_dataset
+    from harness.settings.config import data_settings
+
+    rows = [(name, *checked) for name in names for checked in verify_dataset(name, data_settings(settings))]
+    print(tabulate(rows, headers=("data set", "check", "verdict", "found"), maxcolwidths=(None, None, None, 80)))
+    n_failed = sum(verdict == FAILED for _, _, verdict, _ in rows)
+    print(f"\n{len(rows)} checks, {n_failed} failed")
+    return int(n_failed > 0)
+
+
 def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Fetch one data set; what is known of it."""
     from harness.data import fetch
@@ -83,8 +100,7 @@ def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     data = fetch(name, data_settings(settings))
     rows = {split: len(getattr(data, split)) for split in ("train", "valid", "test")}
-    status = "official" if data.status.official else f"stand-in: {data.status.note}"
-    print(f"{name}: {rows}, {data.n_features} columns, {status} (from {data.origin})", file=sys.stderr)
+    print(f"{name}: {rows}, {data.n_features} columns, {data.status} (from {data.origin})", file=sys.stderr)
     return {
         "name": name,
         "available": True,

@@ -52,13 +52,14 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 def load_settings(options: argparse.Namespace) -> dict[str, Any]:
     from harness.settings.check import Source
     from harness.settings.config import read_settings
+    from harness.settings.datasets import anchored
     from harness.settings.text import parse_settings, read_yaml
 
     text = options.settings
     if text.lstrip().startswith("{"):
         given = [Source("--settings", parse_settings(text, "--settings"))]
     else:
-        given = [Source(text, read_yaml(Path(text)))]
+        given = [Source(text, anchored(read_yaml(Path(text)), Path(text).parent))]
     if options.preset:
         given.append(Source("--preset", {"preset": options.preset}))
     return read_settings(given)

@@ -16,13 +16,17 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Status:
-    """Whether rows and split are those of the literature, and what the reader of a table must know about them."""
+    """Whether rows and split are those of the literature, and what the reader of a table must know about them.
 
-    official: bool
+    official: None of a user's data set, of which there is no other version.
+    """
+
+    official: bool | None
     note: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, ["official" if self.official else "stand-in", self.note]))
+        word = {True: "official", False: "stand-in", None: "own"}[self.official]
+        return ": ".join(filter(None, [word, self.note]))
 
 
 class Content(NamedTuple):
@@ -54,6 +58,7 @@ class Dataset:
     origin: str
     digest: str
     binarize: bool = False
+    title: str = ""  # of a user's data set; '': its name
 
     @property
     def n_features(self) -> int:

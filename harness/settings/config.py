@@ -26,10 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.compute.cache_folder import cache_folder
 from harness.compute.places import ROOT, WORKFLOWS
-from harness.data import DataSettings
 from harness.errors import ConfigError
+from harness.plugins.datasets import use_dataset_files
 from harness.plugins.names import variant_folder
 from harness.plugins.registry import use_files
 from harness.schema import check
@@ -44,6 +43,14 @@ from harness.settings.check import (
     merged,
     merged_sources,
     source_of,
+)
+from harness.settings.datasets import (
+    about_data,
+    anchored,
+    data_settings,  # noqa: F401 part of what this module offers
+    dataset_files,
+    spelt_out,
+    with_cell_of_suite,
 )
 from harness.settings.schedule import OPTIONS, in_phases, without_defaults
 from harness.settings.text import dotted, plain, read_yaml
@@ -127,7 +134,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Cell:
-    """One model to train and measure; ``model`` holds the hyperparameters of the method."""
+    """One model to train and measure; ``model`` holds the hyperparameters of the method.
+
+    data_digest: of the content of a data set that is not in the catalogue; '' for one that is, or was never seen.
+    """
 
     dataset: str
     method: str
@@ -136,6 +146,7 @@ class Cell:
     model: Mapping[str, Any]
     training: Training
     evaluation: Evaluation
+    data_digest: str = ""
 
     @property
     def path(self) -> str:
@@ -146,13 +157,15 @@ class Cell:
         values = dataclasses.asdict(self)
         training = without_defaults(values["training"], LATER)
         training["phases"] = tuple(without_defaults(phase, OPTIONS) for phase in training["phases"])
+        if not self.data_digest:  # cells of the catalogue's data sets are as they were before there were others
+            del values["data_digest"]
         return {**values, "training": training}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:
         """From what ``to_dict`` gave; raises ConfigError for anything else."""
         fields = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != fields:
+        if {"data_digest", *values} != fields:
             raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
         for part in ("training", "evaluation"):
             check(values[part], cell_schema(part), f"cell: {part}")
@@ -203,7 +216,14 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
     if preset not in presets():
         raise ConfigError(f"{asked.name}: preset: expected one of {', '.join(presets())}, found {preset!r}")
     path = f"presets/{preset}.yaml"
-    sources = [base, Source(f"workflows/{path}", read_yaml(WORKFLOWS / path)), *given]
+    here = [source._replace(values=anchored(source.values, Path())) for source in given]  # of no file, as --config
+    sources = [base, Source(f"workflows/{path}", read_yaml(WORKFLOWS / path)), *here]
+    about = Checker(about_data(sources), sources, whole=False).about_data()
+    try:
+        use_dataset_files(dataset_files(about))
+    except ConfigError as error:
+        raise ConfigError(f"{source_of(('datasets',), sources)}: {error}") from error
+    sources = spelt_out(sources, about)
     checker = Checker(merged_sources(sources), sources)
     try:
         use_files(method_files(checker.settings))
@@ -218,18 +238,6 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
         raise ConfigError(f"{source_of((key,), sources)}: {error}") from error
     _check_cells(settings, sources, checker.hyperparameters)
     return settings
-
-
-def data_settings(settings: Mapping[str, Any]) -> DataSettings:
-    """Where data are looked for; relative folders count from ``harness.compute.places.ROOT``."""
-    data = settings["data"]
-    return DataSettings(
-        cache=ROOT / Path(data["cache"]).expanduser() if data["cache"] else cache_folder(),
-        mirrors=tuple(ROOT / Path(mirror).expanduser() for mirror in data["mirrors"]),
-        download=data["download"],
-        paths={name: ROOT / Path(path).expanduser() for name, path in data["paths"].items() if path is not None},
-        timeout_s=data["timeout_s"],
-    )
 
 
 def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -299,13 +307,17 @@ def specific_entries(
 
 
 def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str = "", seed: int = 0) -> Cell:
-    """The cell of this name, with everything that applies to it.
+    """The cell of this name, with everything that applies to it; one that the grid does not have may be in the suite.
 
     ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the settings do not have.
     """
     ablations = cells_named(settings, "ablations")
     known = [*cells_named(settings, "grid"), *ablations]
     chosen = [v for m, d, v in known if (m, d, variant_folder(v)) == (method, dataset, variant_folder(variant))]
+    if not chosen and variant_folder(variant) == variant_folder(""):
+        of_suite = with_cell_of_suite(settings, method, dataset)
+        if of_suite is not None:
+            return resolve(of_suite, dataset, method, variant, seed)
     if not chosen:
         existing = ", ".join(f"{m}/{d}/{variant_folder(v)}" for m, d, v in known)
         asked = f"{method}/{dataset}/{variant_folder(variant)}"
@@ -327,6 +339,7 @@ def _resolved(
         model=values.get("model", {}),
         training=Training.from_dict(with_updates(in_phases(values["training"]), settings.get("updates"))),
         evaluation=Evaluation(**values["evaluation"]),
+        data_digest=(settings["data"]["known"].get(dataset) or {}).get("digest", ""),
     )
     return cell, settings.get("seeds") or values.get("repetitions", settings["repetitions"])
 

@@ -22,6 +22,7 @@ from harness.storage.search import trials
 from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_was_made
 from harness.cli.workflow import (
     attempts_at_data,
+    changed_data,
     check_place,
     cores_per_job,
     errors_in_one_line,

@@ -10,6 +10,7 @@ TRAINED = short_digest(
 for folder in TRIAL_RUNS:
     folder.discard_damaged()
 if workflow.is_main_process:
+    tell(changed_data(SETTINGS, CELLS.values(), Path(RESULTS)))
     tell(trained_by_other_code(CELLS.values(), TRIALS.values(), Path(RESULTS), SETTINGS_FILE))
 
 
