@@ -8,6 +8,7 @@ from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
+from harness.storage.budgets import budget_trials
 from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
