@@ -114,6 +114,10 @@ def test_what_has_no_updates_and_what_no_table_shows_has_no_trials():
     assert {trial.cell.seed for trial in found} == {0}
 
 
+def test_a_data_set_that_a_smaller_grid_lacks_is_no_error():
+    assert planned(cells=["mushrooms", "faces"]) == []
+
+
 @pytest.mark.parametrize("pattern", ["adult/nade", "adlut", "adult/rws/two_layers", "adult/rws/default/0"])
 def test_a_name_of_no_cell_is_an_error(pattern):
     with pytest.raises(ConfigError, match=rf"budget_trials.cells.1: expected a group.*found '{pattern}'"):
@@ -187,7 +191,7 @@ def test_a_model_that_is_missing_has_no_scores(tmp_path):
         validation_scores(cell("nade"), patterns, run, CPU, 40)
 
 
-def _table(tmp_path, losses, tolerance=0.5, status="ok"):
+def _table(tmp_path, losses, status="ok"):
     """The table of trials of one cell, planned in memory, by length -> losses [B] of its model; None: no model."""
     found = {trial.name: trial for trial in planned(lengths=[0.25, 0.5, 1, 2, 4], rates=[1, 3])}
     asked = [found[name] for name in losses]
@@ -200,9 +204,10 @@ def _table(tmp_path, losses, tolerance=0.5, status="ok"):
         run.write_status("ok" if ok else status, "", **facts)
         updates = np.linspace(0, n, 7)
         pd.DataFrame({"update": updates, "valid_loss": [99, 20, 16, 12, 11, 11.5, 10]}).to_csv(run.curve_file)
-    return budget_table(asked, tmp_path, lambda trial, run: losses[trial.name], tolerance)
+    return budget_table(asked, tmp_path, lambda trial, run: losses[trial.name], CHANCE)
 
 
+CHANCE = 0.1
 ROWS = np.random.default_rng(0).normal(20, 3, 400)
 
 
@@ -232,16 +237,21 @@ def test_the_late_fall_is_that_of_the_lowest_loss_so_far_after_the_first_look(tm
 
 
 T = 1 / math.sqrt(100)  # the tables' error of differences with a standard deviation of 1: 100 test rows
+A = (2 - 1.2816 * math.sqrt(1 + 100 / 400)) * T  # allowed: 400 validation rows, a chance of one in ten
 
 
 @pytest.mark.parametrize(
     ("others", "proposed", "verdict"),
     [
-        ({"length=0.25": -0.6 * T, "length=0.5": -0.4 * T, "length=2": 3 * T}, "length=0.5", "shorten to 20 updates"),
-        ({"length=0.25": -0.4 * T, "length=0.5": -0.6 * T}, "length=0.25", "shorten to 10 updates"),
-        ({"length=0.5": -0.6 * T, "length=2": 1.9 * T}, "length=1", "keep"),
-        ({"length=0.5": -0.6 * T, "length=2": 2.1 * T, "length=4": 9 * T}, "length=2", "lengthen to 80 updates"),
-        ({"length=0.5": -T, "length=0.5,rate=3": T}, "length=0.5,rate=3", "shorten to 20 updates at 3 times the rate"),
+        ({"length=0.25": -1.01 * A, "length=0.5": -0.99 * A, "length=2": 3 * T}, "length=0.5", "shorten to 20 updates"),
+        ({"length=0.25": -0.99 * A, "length=0.5": -1.01 * A}, "length=0.25", "shorten to 10 updates"),
+        ({"length=0.5": -1.01 * A, "length=2": 1.9 * T}, "length=1", "keep"),
+        ({"length=0.5": -1.01 * A, "length=2": 2.1 * T, "length=4": 9 * T}, "length=2", "lengthen to 80 updates"),
+        (
+            {"length=0.5": -2 * A, "length=0.5,rate=3": T},
+            "length=0.5,rate=3",
+            "shorten to 20 updates at 3 times the rate",
+        ),
         ({"length=0.5": 0, "length=0.5,rate=3": T}, "length=0.5,rate=3", "shorten to 20 updates at 3 times the rate"),
         ({"length=1,rate=3": 1.9 * T}, "length=1", "keep"),
         ({"length=1,rate=3": 2.1 * T}, "length=1,rate=3", "keep 40 updates at 3 times the rate"),
@@ -254,6 +264,17 @@ def test_the_verdict_is_by_the_errors_that_a_reader_of_the_tables_has(tmp_path, 
     assert set(table["verdict"]) == {verdict}
     assert table[table["proposed"]]["trial"].tolist() == [proposed]
     assert table[table["own"]]["trial"].tolist() == ["length=1"]
+
+
+def test_what_is_allowed_shows_as_worse_by_two_errors_once_in_ten_times(tmp_path):
+    """Validation and test rows drawn anew: the table's reader sees two errors as often as ``chance`` says."""
+    rng = np.random.default_rng(3)
+    n, m, repeats = 300, 100, 20_000
+    half = _table(tmp_path, {"length=1": ROWS[:n], "length=0.5": lower(-1.0, rows=n)}).iloc[1]
+    assert half["tables_sem"] == pytest.approx(1 / math.sqrt(m))
+    truth = half["allowed"] + rng.normal(size=repeats) / math.sqrt(n)  # as far as the validation rows tell
+    seen = truth + rng.normal(size=repeats) / math.sqrt(m)
+    assert np.mean(seen > 2 * half["tables_sem"]) == pytest.approx(CHANCE, abs=4 * math.sqrt(0.1 * 0.9 / repeats))
 
 
 def test_without_a_model_of_the_own_budget_there_is_no_verdict(tmp_path):

@@ -124,7 +124,7 @@ def _budgets(options: argparse.Namespace) -> int:
 
             return validation_scores(trial.cell, load, run, device, asked["rows"])
 
-        table = budget_table(budget_trials(settings), options.trials, scores, asked["tolerance"])
+        table = budget_table(budget_trials(settings), options.trials, scores, asked["chance"])
     seal("budgets", write_budgets(table, options.output))
     print(markdown(table))
     return 0

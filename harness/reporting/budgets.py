@@ -1,14 +1,14 @@
 """How long is long enough: every cell's budget at several lengths, by loss on the validation set; csv and Markdown.
 
-All trainings of a cell are scored on the same validation rows, so that the difference to its own budget has a paired
-standard error. What matters is what a reader of the tables could see, who compares on ``evaluation.rows`` test rows:
-the *tables' error* of a difference is its standard deviation over rows, divided by the root of their number there.
+All trainings of a cell are scored on the same n validation rows, so that the difference d to its own budget has a
+paired standard error. The verdict is by what a reader of the tables could see, who compares on m test rows
+(``evaluation.rows``): there the same difference has the standard error t, the *tables' error*, which is that of d times
+sqrt(n / m), and scatters around d by t sqrt(1 + m / n).
 
-- *shorten*: to the fewest updates that lose at most ``tolerance`` of the tables' errors. The difference on test rows
-  scatters around the one found here by 1 (many validation rows) to 1.4 (as many as in the tables) tables' errors, so
-  that at a tolerance of 0.5 the shortest budget which passes shows as worse by two of them in one case of seven at
-  most.
-- *lengthen*: where nothing shorter or as long is as good, to the fewest updates that gain more than two.
+- *shorten*: to the fewest updates that show as worse by more than two tables' errors with a probability of at most
+  ``chance``; that is, d is at most ``allowed`` = (2 - z sqrt(1 + m / n)) t, z the normal quantile. With few validation
+  rows that is a gain.
+- *lengthen*: where nothing shorter will do, to the fewest updates that gain more than two tables' errors.
 - *keep* otherwise. Another learning rate at the same number of updates has to gain more than two, too.
 
 One repetition is trained: a difference contains what another course of training happens to bring, and so will the one
@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -35,13 +36,13 @@ CELL = ["dataset", "method", "variant"]
 COLUMNS = (
     *("dataset", "method", "variant", "trial", "length", "rate", "status", "updates", "n_updates", "best_update"),
     *("train_seconds", "ms_per_update", "n_rows", "validation_loss", "sem", "difference", "difference_sem"),
-    *("tables_sem", "late_fall", "late_share", "own", "proposed", "verdict"),
+    *("tables_sem", "allowed", "late_fall", "late_share", "own", "proposed", "verdict"),
 )
 VISIBLE = 2.0  # of the tables' errors: what their reader calls a difference
 Scores = Callable[[Trial, RunFolder], np.ndarray]
 
 
-def budget_table(planned: Iterable[Trial], folder: Path, scores: Scores, tolerance: float) -> pd.DataFrame:
+def budget_table(planned: Iterable[Trial], folder: Path, scores: Scores, chance: float) -> pd.DataFrame:
     """One row per trial below ``folder``, ``COLUMNS``; losses in nats per row unless the method has its own criterion.
 
     scores: of the model of a trial, [B]. Raises DataError for a trial that is missing, or is another's.
@@ -49,11 +50,11 @@ def budget_table(planned: Iterable[Trial], folder: Path, scores: Scores, toleran
     by_cell: dict[tuple[str, ...], list[Trial]] = {}
     for trial in planned:
         by_cell.setdefault((trial.cell.dataset, trial.cell.method, trial.cell.variant), []).append(trial)
-    rows = [row for trials in by_cell.values() for row in _rows_of_cell(trials, folder, scores, tolerance)]
+    rows = [row for trials in by_cell.values() for row in _rows_of_cell(trials, folder, scores, chance)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _rows_of_cell(trials: list[Trial], folder: Path, scores: Scores, tolerance: float) -> list[dict[str, Any]]:
+def _rows_of_cell(trials: list[Trial], folder: Path, scores: Scores, chance: float) -> list[dict[str, Any]]:
     rows, losses = [], {}
     for trial in trials:
         run = RunFolder(folder / trial.path)
@@ -71,7 +72,9 @@ def _rows_of_cell(trials: list[Trial], folder: Path, scores: Scores, tolerance: 
             row.update(_mean("difference", "difference_sem", difference))
             measured = trials[0].cell.evaluation.rows or len(difference)
             row["tables_sem"] = row["difference_sem"] * math.sqrt(len(difference) / measured)
-    chosen, verdict = _verdict(rows, own, tolerance)
+            scatter = math.sqrt(1 + measured / len(difference))  # of what the tables show, in their errors
+            row["allowed"] = (VISIBLE - NormalDist().inv_cdf(1 - chance) * scatter) * row["tables_sem"]
+    chosen, verdict = _verdict(rows, own)
     return [{**row, "proposed": row is chosen, "verdict": verdict} for row in rows]
 
 
@@ -112,13 +115,13 @@ def _late(run: RunFolder, status: Mapping[str, Any]) -> dict[str, float]:
     return {"late_fall": float(late), "late_share": float(late / whole) if whole > 0 else math.nan}
 
 
-def _verdict(rows: list[dict[str, Any]], own: dict[str, Any], tolerance: float) -> tuple[dict[str, Any], str]:
+def _verdict(rows: list[dict[str, Any]], own: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The row of the budget to take, and the verdict in words."""
     if "difference" not in own:
         return own, f"none: {own['status']}"
     scored = sorted((row for row in rows if "difference" in row), key=lambda row: (row["updates"], row["difference"]))
     for row in scored:
-        if row["updates"] < own["updates"] and row["difference"] <= tolerance * row["tables_sem"]:
+        if row["updates"] < own["updates"] and row["difference"] <= row["allowed"]:
             return row, f"shorten to {_budget(row)}"
     for row in scored:
         if row["updates"] >= own["updates"] and -row["difference"] > VISIBLE * row["tables_sem"]:
@@ -147,14 +150,14 @@ def summary(table: pd.DataFrame) -> str:
 
 def markdown(table: pd.DataFrame) -> str:
     """The page to read: one line per trial, a cell's own budget first, and what it all comes to."""
-    heads = ["cell", "updates", "rate", "s", "ms", "loss", "difference", "tables' error", "last third", "", "verdict"]
+    heads = ["cell", "updates", "rate", "s", "ms", "loss", "difference", "allowed", "last third", "", "verdict"]
     lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * 9 + "|:--|"]
     for row in table.itertuples():
         name = "/".join(part for part in (row.dataset, row.method, row.variant) if part) if row.own else ""
         cells = [name, f"{row.updates}", f"{row.rate:g}", _number(row.train_seconds, 1)]
         cells += [_number(row.ms_per_update, 2), _pair(row.validation_loss, row.sem)]
         cells += ["" if row.own else _pair(row.difference, row.difference_sem)]
-        cells += ["" if row.own else _number(row.tables_sem, 3), _number(row.late_fall, 3)]
+        cells += ["" if row.own else _number(row.allowed, 3), _number(row.late_fall, 3)]
         cells += ["" if pd.isna(row.late_share) else f"{row.late_share:.0%}"]
         cells += [row.verdict if row.own else "proposed" if row.proposed else "" if row.status == "ok" else row.status]
         lines.append("| " + " | ".join(cells) + " |")

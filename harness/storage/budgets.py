@@ -18,6 +18,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from harness.data import CATALOGUE
 from harness.errors import ConfigError
 from harness.settings.config import Cell, Phase, cells, is_ablation
 from harness.storage.search import Trial
@@ -64,13 +65,14 @@ def _times(updates: int, length: float) -> int:
 
 def _chosen_cells(settings: Mapping[str, Any]) -> Iterator[Cell]:
     trained = [c for c in cells(settings) if c.seed == 0 and c.training.phases and not is_ablation(settings, c)]
-    patterns = settings["budget_trials"]["cells"]
+    patterns, groups = settings["budget_trials"]["cells"], settings["groups"]
     for i, pattern in enumerate(patterns):
-        if not any(_names(pattern, cell, settings["groups"]) for cell in trained):
+        # a data set that a smaller grid does not have is no mistake: the default names those of all tables
+        if pattern not in (*groups, *CATALOGUE) and not any(_names(pattern, cell, groups) for cell in trained):
             expected = "a group, a data set, DATASET/METHOD or DATASET/METHOD/VARIANT of a cell with updates"
             raise ConfigError(f"budget_trials.cells.{i}: expected {expected}, found {pattern!r}")
     for cell in trained:
-        if any(_names(pattern, cell, settings["groups"]) for pattern in patterns):
+        if any(_names(pattern, cell, groups) for pattern in patterns):
             yield cell
 
 
