@@ -153,6 +153,13 @@ def digest_of_figure(figure):
     )
 
 
+def digest_of_trials(planned):
+    """A digest of what trials are, and of attempts at their data."""
+    return short_digest(
+        {path: [training_key(trial.cell), ATTEMPTS[trial.cell.dataset]] for path, trial in planned.items()}
+    )
+
+
 def requests():
     """Resources of what is to be sent to a cluster; jobs of cells that share one ask for the sum of their times."""
     remote = [job for job in workflow.dag.needrun_jobs() if not job.is_local]

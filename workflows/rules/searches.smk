@@ -13,13 +13,6 @@ if workflow.is_main_process:
     tell(trained_by_other_code(CELLS.values(), TRIALS.values(), Path(RESULTS), SETTINGS_FILE))
 
 
-def trained(planned):
-    """A digest of what trials are, and of attempts at their data."""
-    return short_digest(
-        {path: [training_key(trial.cell), ATTEMPTS[trial.cell.dataset]] for path, trial in planned.items()}
-    )
-
-
 rule train_trial:
     input:
         data=rules.fetch.output,
@@ -57,7 +50,7 @@ rule gather_searches:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        trained=trained(SEARCHED),
+        trained=digest_of_trials(SEARCHED),
         chosen=[trial.chosen for trial in SEARCHED.values()],
         trials=lambda wildcards, output: str(Path(output[0]).with_suffix("")),
     shell:
@@ -75,8 +68,8 @@ rule gather_budgets:
     input:
         LENGTHS_TRIED,
     output:
-        f"{RESULTS}/budgets.csv",
-        f"{RESULTS}/budgets.md",
+        table=f"{RESULTS}/budgets.csv",
+        page=f"{RESULTS}/budgets.md",
     log:
         f"{RESULTS}/logs/budgets.log",
     localrule: True
@@ -84,12 +77,12 @@ rule gather_budgets:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        trained=trained(LENGTHS),
+        trained=digest_of_trials(LENGTHS),
         asked=SETTINGS["budget_trials"],
-        trials=lambda wildcards, output: str(Path(output[0]).with_name("searches")),
+        trials=lambda wildcards, output: str(Path(output.table).with_name("searches")),
     shell:
         "python -m harness budgets --settings {params.settings:q} --trials {params.trials:q}"
-        " --output {output[0]:q} 2> {log:q}"
+        " --output {output.table:q} 2> {log:q}"
 
 
 rule budgets:
