@@ -150,7 +150,7 @@ def summary(table: pd.DataFrame) -> str:
 
 def markdown(table: pd.DataFrame) -> str:
     """The page to read: one line per trial, a cell's own budget first, and what it all comes to."""
-    heads = ["cell", "updates", "rate", "s", "ms", "loss", "difference", "allowed", "last third", "", "verdict"]
+    heads = ["cell", "updates", "rate", "s", "ms", "loss", "difference", "allowed", "last third", "share", "verdict"]
     lines = ["| " + " | ".join(heads) + " |", "|:--" + "|--:" * 9 + "|:--|"]
     for row in table.itertuples():
         name = "/".join(part for part in (row.dataset, row.method, row.variant) if part) if row.own else ""
