@@ -31,8 +31,8 @@ from harness.storage.seals import discard_broken
 SOUND, REFUSED, UNREAD, SILENT = "mended", "refused", "unread", "SILENT"
 NOT_READ = ("logs", "settings")
 READERS = {  # by the first part of a file's path: the verbs whose rules have it as input
-    "runs": ("tables", "figure", "report", "publish"),
-    "data": ("tables",),
+    "runs": ("tables", "metrics", "figure", "report", "publish"),
+    "data": ("tables", "metrics"),
     "searches": ("searches", "publish"),
     "searches.csv": ("publish",),
     "figures": ("report", "publish"),
@@ -79,7 +79,8 @@ class Flips:
         runs = ["--runs", str(run / "runs")]
         pictures = [str(run / "figures" / f"{name}.png") for name in FIGURES]
         calls = {
-            "tables": [[*settings, *runs, "--metrics", str(out / "metrics.parquet"), "--output", str(out / "tables")]],
+            "tables": [[*settings, *runs, "--output", str(out / "tables")]],
+            "metrics": [[*settings, *runs, "--output", str(out / "metrics.parquet")]],
             "searches": [[*settings, "--trials", str(run / "searches"), "--output", str(out / "searches.csv")]],
             "figure": [[name, *settings, *runs, "--output", str(out / "figures")] for name in FIGURES],
             "check": [[str(run), "--output", str(out / "check")]],

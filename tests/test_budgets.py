@@ -47,12 +47,13 @@ TINY = {  # two cells of rws and one of vae_hmc, and nothing else
             for name in ("adult", "connect4")
         }
     },
-    "budget_trials": {"cells": ["adult/rws"], "lengths": [0.5, 1, 2], "rates": [1]},
+    "budget_trials": {"lengths": [0.5, 1, 2], "rates": [1]},
 }
 
 
-def planned(**asked):
-    return budget_trials(load_settings({**TINY, "budget_trials": {**TINY["budget_trials"], **asked}}))
+def planned(only="rws/adult", **asked):
+    settings = load_settings({**TINY, "only": only, "budget_trials": {**TINY["budget_trials"], **asked}})
+    return budget_trials(settings, cells(settings))
 
 
 def test_a_length_multiplies_all_updates_and_the_looks_along_with_them():
@@ -81,47 +82,25 @@ def test_lengths_that_come_to_the_same_training_are_one_trial():
 
 
 def test_hyperparameters_that_count_updates_are_scaled():
-    trials = planned(cells=["binarized_mnist/vae_hmc"], lengths=[0.5])
+    trials = planned("vae_hmc", lengths=[0.5])
     assert [trial.cell.model["warm_up"] for trial in trials] == [30, 15]
-    trials = planned(cells=["binarized_mnist/vae_hmc"], lengths=[0.5], scaled=[])
+    trials = planned("vae_hmc", lengths=[0.5], scaled=[])
     assert [trial.cell.model["warm_up"] for trial in trials] == [30, 30]
 
 
-@pytest.mark.parametrize(
-    ("pattern", "paths"),
-    [
-        ("adult", ["adult/rws/default"]),
-        ("*/rws", ["adult/rws/default", "connect4/rws/two_layers"]),
-        ("connect4/rws/two_layers", ["connect4/rws/two_layers"]),
-        ("*/*/two*", ["connect4/rws/two_layers"]),
-    ],
-)
-def test_cells_are_chosen_by_the_names_of_paths(pattern, paths):
-    assert [trial.path for trial in planned(cells=[pattern])] == [f"{p}/length={n}" for p in paths for n in (1, 0.5, 2)]
+def test_each_cell_has_its_own_trials_of_one_repetition():
+    found = planned(None)
+    paths = ("adult/rws/default", "connect4/rws/two_layers", "binarized_mnist/vae_hmc/default")
+    assert [trial.path for trial in found] == [f"{path}/length={length}" for path in paths for length in (1, 0.5, 2)]
+    settings = load_settings({**TINY, "repetitions": 2})
+    assert len(cells(settings)) == 6
+    assert [trial.path for trial in budget_trials(settings, cells(settings))] == [trial.path for trial in found]
 
 
-def test_a_group_stands_for_its_data_sets():
-    found = budget_trials(load_settings({"preset": "smoke", "budget_trials": {"cells": ["uci/nade"], "lengths": [1]}}))
-    assert {trial.cell.method for trial in found} == {"nade"}
-    assert len(found) == 8
-
-
-def test_what_has_no_updates_and_what_no_table_shows_has_no_trials():
-    found = budget_trials(load_settings({"preset": "quick"}))
-    assert not {"factorised", "mixture"} & {trial.cell.method for trial in found}
-    assert not {"faces48", "tfd"} & {trial.cell.dataset for trial in found}
-    assert not [trial for trial in found if "layer" in trial.cell.variant and trial.cell.dataset == "connect4"]
-    assert {trial.cell.seed for trial in found} == {0}
-
-
-def test_a_data_set_that_a_smaller_grid_lacks_is_no_error():
-    assert planned(cells=["mushrooms", "faces"]) == []
-
-
-@pytest.mark.parametrize("pattern", ["adult/nade", "adlut", "adult/rws/two_layers", "adult/rws/default/0"])
-def test_a_name_of_no_cell_is_an_error(pattern):
-    with pytest.raises(ConfigError, match=rf"budget_trials.cells.1: expected a group.*found '{pattern}'"):
-        planned(cells=["adult", pattern])
+def test_what_has_no_updates_has_no_trials():
+    quick = load_settings({"preset": "quick"})
+    found = {trial.cell.method for trial in budget_trials(quick, cells(quick))}
+    assert {cell.method for cell in cells(quick)} - found == {"factorised", "mixture"}
 
 
 @pytest.mark.parametrize(
@@ -142,7 +121,7 @@ def test_wrong_settings_are_named(asked, message):
 def test_trials_of_budgets_are_no_trials_of_searches():
     settings = load_settings(TINY)
     assert trials(settings) == []
-    found = find_trial(settings, "adult", "rws", "", "length=0.5", budget_trials(settings))
+    found = find_trial(settings, "adult", "rws", "", "length=0.5", budget_trials(settings, cells(settings)))
     assert found.cell.training.validate_every == 5
     with pytest.raises(ConfigError, match="expected one of none at all, found length"):
         find_trial(settings, "adult", "rws", "", "length=0.5")
@@ -297,8 +276,9 @@ def test_the_page_has_a_line_per_trial_and_says_what_it_comes_to(tmp_path):
 
 
 def test_the_command_line_trains_scores_and_writes_the_table_and_measures_nothing(tmp_path, capsys):
-    settings = load_settings(TINY)
-    text, found = json.dumps(TINY), budget_trials(settings)
+    given = {**TINY, "only": "rws/adult"}
+    settings = load_settings(given)
+    text, found = json.dumps(given), planned()
     for trial in found:
         arguments = [
             "--dataset",

@@ -8,6 +8,7 @@ import pytest
 
 from harness.cli.workflow import is_short, minutes
 from harness.compute.places import ROOT
+from harness.reporting.tables.planned import cells_shown
 from harness.settings.config import cells, load_settings
 
 PROFILE = "workflows/profiles/slurm"
@@ -17,9 +18,22 @@ HAS_PLUGIN = importlib.util.find_spec("snakemake_executor_plugin_slurm") is not 
 def dry_run(folder, *arguments):
     for name in ("Snakefile", "workflows"):
         (folder / name).symlink_to(ROOT / name)
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--profile", PROFILE, *arguments, "tables"]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--profile",
+        PROFILE,
+        "--printshellcmds",
+    ]
     done = subprocess.run(
-        [*command, "--config", "preset=smoke"], cwd=folder, capture_output=True, text=True, check=False, timeout=120
+        [*command, *arguments, "tables", "--config", "preset=smoke"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output
@@ -31,7 +45,8 @@ def dry_run(folder, *arguments):
 def test_snakemake_understands_the_profile(executor, tmp_path):
     lines = dry_run(tmp_path, "--executor", executor).splitlines()
     jobs = [line for line in lines if "mem_mb=4000" in line and "runtime=20" in line]
-    assert len(jobs) == len(cells(load_settings({"preset": "smoke"})))
+    settings = load_settings({"preset": "smoke"})
+    assert len(jobs) == len(cells_shown(cells(settings), settings))
 
 
 def test_only_cells_of_minutes_share_a_job():

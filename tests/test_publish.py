@@ -30,8 +30,9 @@ def _run(tmp_path_factory):
     for method in CELLS:
         place = ["--run", str(folder / f"runs/adult/{method}/default/0")]
         assert main(["run", "--settings", text, "--dataset", "adult", "--method", method, *place]) == 0
-    places = ["--runs", folder / "runs", "--metrics", folder / "metrics.parquet", "--output", folder / "tables"]
-    assert main(["tables", "--settings", text, *map(str, places)]) == 0
+    given = ["--settings", text, "--runs", str(folder / "runs"), "--output"]
+    assert main(["tables", *given, str(folder / "tables")]) == 0
+    assert main(["metrics", *given, str(folder / "metrics.parquet")]) == 0
     (folder / "figures").mkdir()
     (folder / "figures/figure_9.csv").write_text("a\n1\n")
     (folder / "figures/figure_9.pdf").write_text("no")

@@ -423,7 +423,7 @@ def test_many_cells_are_one_line():
 def assert_planned(flow):
     """Cell and trials of one method are trained again, and what shows them is made again."""
     jobs = flow.jobs("tables", "searches")
-    assert (jobs["run_model"], jobs["train_trial"], jobs["render_tables"], jobs["gather_searches"]) == (1, 2, 1, 1)
+    assert (jobs["run_model"], jobs["train_trial"], jobs["gather_metrics"], jobs["gather_searches"]) == (1, 2, 1, 1)
 
 
 @pytest.mark.slow

@@ -12,8 +12,7 @@ import pytest
 
 from harness import atomic
 from harness.errors import HarnessError
-from harness.reporting import tables
-from harness.reporting.tables import PlannedCell, write_tables
+from harness.reporting.tables import PlannedCell, render, write_tables
 from harness.reporting.tables.build import CSV_COLUMNS, Entry
 from harness.reporting.tables.cell_text import difference_text, with_error
 from harness.reporting.tables.layout import TABLES, UCI, key
@@ -519,7 +518,7 @@ def test_an_error_leaves_nothing_half_written(tmp_path, monkeypatch):
         raise RuntimeError("boom")
 
     with monkeypatch.context() as patch:
-        patch.setattr(tables, "tex", fail)
+        patch.setattr(render, "tex", fail)
         with pytest.raises(RuntimeError, match="boom"):
             write(tmp_path, [{**r, "value": r["value"] + 1} for r in rows_of()])
     assert {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()} == before

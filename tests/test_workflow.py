@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from cells import cell
 
 from harness.cli import workflow
 from harness.compute.places import ROOT
@@ -500,7 +502,7 @@ def test_a_search_trains_its_trials_once_and_measures_none(tmp_path):
 
 def test_budgets_are_tried_at_their_lengths_and_the_table_is_printed(tmp_path):
     flow = Workflow(tmp_path)
-    flow.settings["budget_trials"] = {"cells": ["connect4/nade"], "lengths": [0.5, 2]}
+    flow.settings |= {"only": "nade", "budget_trials": {"lengths": [0.5, 2]}}
     printed = flow("budgets")
     page = (flow.results / "budgets.md").read_text(encoding="utf-8")
     assert page in printed
@@ -515,3 +517,57 @@ def test_budgets_are_tried_at_their_lengths_and_the_table_is_printed(tmp_path):
     due = flow.jobs("budgets")
     assert (due.get("train_trial"), due["gather_budgets"]) == (None, 1)
     assert flow.jobs("searches").get("train_trial") is None
+
+
+def only_ablation(variant):
+    """The ablations of bihm with this variant alone, once."""
+    others = dict.fromkeys(load_settings({"preset": PRESET})["ablations"]["bihm"])
+    return {**others, variant: {"repetitions": 1, "model": {"layers": [8, 4]}}}
+
+
+def test_every_target_trains_what_it_shows(tmp_path):
+    """connect4 in Tables 3.1 and 3.2, an ablation in a figure alone, and a model that only a figure shows."""
+    flow = Workflow(tmp_path)
+    flow.settings["ablations"] = {"bihm": only_ablation("connect4/all layers")}
+    flow.settings["grid"]["bihm"]["faces"] = {"model": {"layers": [8]}}
+    trained = {
+        target: flow.jobs(target).get("run_model", 0)
+        for target in ("table_3_1", "table_3_2", "table_3_3", "table_4_1", "tables", "figures", "train", "all")
+    }
+    assert trained == {
+        "table_3_1": 4,  # factorised twice, bihm, nade
+        "table_3_2": 1,  # bihm
+        "table_3_3": 0,
+        "table_4_1": 0,
+        "tables": 4,
+        "figures": 4,  # all of bihm, faces being two data sets
+        "train": 7,
+        "all": 7,
+    }
+
+
+def test_measurements_are_gathered_of_what_was_asked_for_and_is_there(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["ablations"] = {"bihm": only_ablation("connect4/all layers")}
+
+    def variants():
+        return set(pd.read_parquet(flow.results / "metrics.parquet")["variant"])
+
+    flow("tables")
+    assert variants() == {""}
+    assert "Nothing to be done" in flow("tables")
+    flow("check")
+    assert variants() == {"", "all layers"}
+    assert flow.jobs("tables") == {}  # what was measured stays
+
+
+def test_the_table_that_takes_least_comes_first():
+    class PerUpdate:
+        def seconds(self, cell):
+            return len(cell.method)
+
+    def cells(*methods):
+        return [replace(cell(), method=method) for method in methods]
+
+    found = workflow.priorities({"long": cells("aaaa", "b", "cc"), "short": cells("b", "dd")}, PerUpdate())
+    assert [path.split("/")[1] for path in sorted(found, key=found.get, reverse=True)] == ["dd", "b", "aaaa", "cc"]

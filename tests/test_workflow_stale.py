@@ -13,7 +13,7 @@ import pytest
 from cells import cell
 from test_workflow import Workflow, only
 
-from harness.cli import workflow
+from harness.cli import terminal
 from harness.storage.records import read_json
 from harness.storage.runs import RunFolder
 
@@ -76,7 +76,8 @@ def assert_planned(flow, method="bihm"):
     """The cell is measured again and all that shows it is made again, by whichever target it is asked for."""
     assert not (flow.run(f"connect4/{method}/default/0") / "metrics.json").exists()
     found = flow.jobs("tables")
-    assert (found["run_model"], found["render_tables"]) == (1, 1)
+    # Table 3.1 shows both methods, Table 3.2 one of them
+    assert (found["run_model"], found["gather_metrics"], found["render_table"]) == (1, 1, 1 + (method == "bihm"))
     for target in ("report", "check"):
         assert flow.jobs(target)["run_model"] == 1
     if method == "bihm":  # the other one is in no figure
@@ -96,10 +97,10 @@ def test_a_job_that_fails_leaves_no_stale_tables(flow):
     (flow.folder / "broken").touch()
     measure_with(flow, 7, "fragile")
     flow.settings["strict"] = True
-    assert "1 cell not measured yet. Tables and the report wait for every cell" in flow("tables", code=1)
+    assert "1 cell not measured yet. Tables and figures wait for the cells that they show" in flow("tables", code=1)
     assert_planned(flow, "fragile")
     flow("tables", code=1)
-    assert flow.jobs("tables")["render_tables"] == 1
+    assert flow.jobs("tables")["gather_metrics"] == 1
     (flow.folder / "broken").unlink()
     assert_finishes(flow, 20)
 
@@ -119,7 +120,7 @@ def test_a_stop_leaves_no_stale_tables(flow):
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(300) != 0
-    assert flow.jobs("tables")["render_tables"] == 1
+    assert flow.jobs("tables")["gather_metrics"] == 1
     measure_with(flow, 5)
     assert_finishes(flow, 5)
 
@@ -157,7 +158,7 @@ def test_a_search_that_failed_leaves_no_stale_findings(tmp_path):
 
 def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     cells = [replace(cell(), seed=seed) for seed in range(10)]
-    assert workflow.how_it_ended([], tmp_path, early=True) == []
+    assert terminal.how_it_ended([], tmp_path, early=True) == []
     for each, status in zip(cells, ["ok", *["failed"] * 6, "unavailable", "timeout"], strict=False):
         run = tmp_path / "runs" / each.path
         RunFolder(run).write_status("ok" if each.seed == 6 else status, "" if status == "ok" else "why")
@@ -166,13 +167,13 @@ def test_the_end_of_a_call_tells_what_became_of_the_cells(tmp_path):
     (tmp_path / "runs" / cells[6].path / "metrics.json").write_text('{"rows": [{"status": "failed", "message": "x"}]}')
     RunFolder(tmp_path / "runs" / cells[1].path).crashes.add("why")
     RunFolder(tmp_path / "runs" / cells[1].path).crashes.add("why")
-    told = workflow.how_it_ended(cells, tmp_path, early=True)
+    told = terminal.how_it_ended(cells, tmp_path, early=True)
     assert told[0] == "6 cells failed, as tables and figures say in their place; the next call tries again:"
     assert told[1] == "  patterns/bihm/default/1: why, tried 2 times"
     assert told[6:8] == ["  and 1 more", "1 cell unavailable, as tables and figures say in their place:"]
-    assert told[9].startswith("1 cell not measured yet. Tables and the report wait for every cell")
+    assert told[9].startswith("1 cell not measured yet. Tables and figures wait for the cells that they show")
     assert told[-1] == "  patterns/bihm/default/9"
-    assert workflow.how_it_ended(cells, tmp_path, early=False) == told[:9]
+    assert terminal.how_it_ended(cells, tmp_path, early=False) == told[:9]
 
 
 @pytest.mark.parametrize("name", ["tables/table_3_1.csv", "figures/figure_3_4.csv", "metrics.parquet"])

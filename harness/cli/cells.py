@@ -86,6 +86,10 @@ def _run_cell(options: argparse.Namespace) -> int:
                 return stopped
         measure(cell, data, run, device, settings["preset"])
     run.crashes.forget(options.attempt, succeeded=True)
+    if options.run is None:  # by hand, without the workflow, whose terminal has a line for every cell
+        from harness.cli.show import measured
+
+        print(f"{cell.path}: {run}", *measured(run), sep="\n")
     return 0
 
 
@@ -100,13 +104,14 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
+    from harness.settings.config import cells
     from harness.storage.budgets import LENGTH, budget_trials
     from harness.storage.runs import HAVE_MODEL, RunFolder
     from harness.storage.search import find_trial
     from harness.training.scores import validation_scores
 
     settings = load_settings(options)
-    further = budget_trials(settings)
+    further = budget_trials(settings, cells(settings))
     trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial, further)
     run = RunFolder(options.run or results_of(settings) / "searches" / trial.path)
     data = _data_to_train_on(options, settings, trial.cell, run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,18 +12,20 @@ if TYPE_CHECKING:
     import numpy as np
 
     from harness.data import Dataset
-    from harness.reporting.tables import PlannedCell
-    from harness.settings.config import Cell
     from harness.storage.runs import RunFolder
     from harness.storage.search import Trial
 
 
 def add(verbs: Any) -> None:
     """Verbs for tables, figures, checks and publications."""
-    tables = add_verb(verbs, "tables", _tables, "gather all measurements and render Tables 3.1, 3.2, 3.3 and 4.1")
+    tables = add_verb(verbs, "tables", _tables, "render Tables 3.1, 3.2, 3.3 and 4.1, or some of them")
+    tables.add_argument("tables", nargs="*", metavar="TABLE", help="table_3_1 or the like (default: all four)")
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
-    tables.add_argument("--metrics", type=Path, required=True, help="metrics.parquet to write")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
+
+    metrics = add_verb(verbs, "metrics", _metrics, "gather the measurements of all runs in metrics.parquet")
+    metrics.add_argument("--runs", type=Path, required=True, help="folder with the runs")
+    metrics.add_argument("--output", type=Path, required=True, help="metrics.parquet to write; rows.parquet beside it")
 
     searches = add_verb(verbs, "searches", _searches, "gather the results of all search trials")
     searches.add_argument("--trials", type=Path, required=True, help="folder with the trials")
@@ -68,31 +69,39 @@ def add(verbs: Any) -> None:
 
 
 def _tables(options: argparse.Namespace) -> int:
-    from harness.evaluation import per_row
-    from harness.reporting.tables import write_tables
+    from harness.reporting.tables import pages, write_tables
+    from harness.reporting.tables.planned import NAMES, cells_shown, models
+    from harness.reporting.tables.render import at_a_glance
     from harness.settings.config import cells
-    from harness.storage.collect import read_metrics, write_metrics
+    from harness.storage.collect import read_metrics
     from harness.storage.seals import seal
 
     settings = load_settings(options)
-    planned = cells(settings)
-    metrics = read_metrics(planned, options.runs)
-    rows = options.metrics.with_name(per_row.FILE)
-    per_row.gather(planned, options.runs, rows)
-    write_metrics(metrics, options.metrics)
-    written = write_tables(metrics, _models(planned, settings), settings["preset"], options.output)
-    seal("tables", [options.metrics, *([rows] if rows.is_file() else []), *written])
-    print(*written, sep="\n")
+    names = options.tables or NAMES
+    shown = cells_shown(cells(settings), settings, names)
+    planned, metrics = models(shown, settings), read_metrics(shown, options.runs)
+    for text in pages(metrics, planned, settings["preset"], names):
+        written = write_tables(metrics, planned, settings["preset"], options.output, [text.name])
+        seal(text.name, written)
+        print(at_a_glance(text), *written, "", sep="\n")
     return 0
 
 
-def _models(planned: Sequence[Cell], settings: dict[str, Any]) -> list[PlannedCell]:
-    """What tables have cells for: repetitions of a cell are one model, and ablations are in figures alone."""
-    from harness.reporting.tables import PlannedCell
-    from harness.settings.config import is_ablation
+def _metrics(options: argparse.Namespace) -> int:
+    """Of the cells that have been measured: the workflow sees to it that these are all that its targets ask for."""
+    from harness.evaluation import per_row
+    from harness.settings.config import cells
+    from harness.storage.collect import measured, read_metrics, write_metrics
+    from harness.storage.seals import seal
 
-    of_tables = (cell for cell in planned if not is_ablation(settings, cell))
-    return list(dict.fromkeys(PlannedCell(cell.dataset, cell.method, cell.variant) for cell in of_tables))
+    found = measured(cells(load_settings(options)), options.runs)
+    rows = options.output.with_name(per_row.FILE)
+    metrics = read_metrics(found, options.runs)
+    per_row.gather(found, options.runs, rows)
+    write_metrics(metrics, options.output)
+    seal("metrics", [options.output, rows])
+    print(f"{options.output}: {len(metrics)} measurements of {len(found)} cells")
+    return 0
 
 
 def _searches(options: argparse.Namespace) -> int:
@@ -109,7 +118,8 @@ def _searches(options: argparse.Namespace) -> int:
 def _budgets(options: argparse.Namespace) -> int:
     from harness.data import obtain
     from harness.reporting.budgets import budget_table, markdown, write_budgets
-    from harness.settings.config import data_settings
+    from harness.reporting.tables.planned import cells_shown
+    from harness.settings.config import cells, data_settings
     from harness.storage.budgets import budget_trials
     from harness.storage.seals import seal
     from harness.training.scores import validation_scores
@@ -124,7 +134,8 @@ def _budgets(options: argparse.Namespace) -> int:
 
             return validation_scores(trial.cell, load, run, device, asked["rows"])
 
-        table = budget_table(budget_trials(settings), options.trials, scores, asked["chance"])
+        planned = budget_trials(settings, cells_shown(cells(settings), settings))
+        table = budget_table(planned, options.trials, scores, asked["chance"])
     seal("budgets", write_budgets(table, options.output))
     print(markdown(table))
     return 0
@@ -144,6 +155,7 @@ def _figure(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from harness.reporting.report import write_report
+    from harness.reporting.tables.planned import models
     from harness.settings.config import cells
     from harness.storage.collect import read_metrics
     from harness.storage.seals import check_seal, seal
@@ -154,7 +166,7 @@ def _report(options: argparse.Namespace) -> int:
     for path in options.figures:
         for part in (path, path.with_suffix(".rst"), path.with_suffix(".csv")):
             check_seal(part)
-    write_report(metrics, _models(planned, settings), settings["preset"], options.figures, options.output)
+    write_report(metrics, models(planned, settings), settings["preset"], options.figures, options.output)
     seal("report", [options.output])
     print(options.output)
     return 0
@@ -174,13 +186,14 @@ def _check(options: argparse.Namespace) -> int:
 def _publish(options: argparse.Namespace) -> int:
     from harness.compute.places import ROOT
     from harness.reporting.publish import publish
+    from harness.reporting.tables.planned import models
     from harness.settings.config import cells
 
     settings = load_settings(options)
     results = options.results or results_of(settings)
     folder = options.output or ROOT / "results" / "published" / settings["preset"]
     planned = cells(settings)
-    for path in publish(planned, _models(planned, settings), settings, results, folder, options.add):
+    for path in publish(planned, models(planned, settings), settings, results, folder, options.add):
         print(path)
     return 0
 

@@ -78,10 +78,11 @@ def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell
 
 
 def results_of(settings: dict[str, Any]) -> Path:
-    """The folder of the results of a preset."""
+    """The folder of the results of a preset, or of the name that the settings give them."""
     from harness.compute.places import ROOT
+    from harness.settings.asked import results_name
 
-    return ROOT / "results" / settings["preset"]
+    return ROOT / "results" / results_name(settings)
 
 
 @contextlib.contextmanager

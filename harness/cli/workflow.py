@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import atomic
+from harness.cli.terminal import counted
 from harness.compute.gpu_slots import means_gpu
 from harness.compute.processors import n_processors
 from harness.data import cached_route, is_local
@@ -27,9 +28,10 @@ from harness.plugins.registry import origin
 from harness.settings.check import Source
 from harness.settings.config import Cell, canonical_json, cells_named, data_settings, read_settings
 from harness.settings.text import read_yaml, typed
-from harness.storage.method_code import TOLD, MethodCode, code_of, in_one_line, is_by_other_code, training_key
+from harness.storage.durations import Durations
+from harness.storage.method_code import MethodCode, code_of, in_one_line, is_by_other_code, training_key
 from harness.storage.records import read_json
-from harness.storage.runs import FAILED, HAVE_MODEL, STATUSES, RunFolder
+from harness.storage.runs import RunFolder
 from harness.storage.search import Trial
 
 SHORT_UPDATES = 40_000
@@ -38,6 +40,17 @@ SHORT_UPDATES = 40_000
 def use_this_python() -> None:
     """Let jobs find the python that runs Snakemake, whether or not its environment was activated."""
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+
+
+def schedule_at_once(scheduler: Any) -> None:
+    """Take Snakemake's limit of submissions per second off jobs of this machine, and its search for the best selection.
+
+    Each round of the scheduler has a timer wake it once more, so that every job that ended wakes it every second for
+    the rest of the call: after 150 jobs it had run 31,000 rounds in seven minutes. Jobs here all take the same cores,
+    so the one of highest priority is the best choice, and no integer programme need be solved to find it.
+    """
+    scheduler.job_rate_limiter = None
+    scheduler._job_selector = scheduler.job_selector_greedy
 
 
 def check_place(folder: Path) -> None:
@@ -110,37 +123,20 @@ def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results
     }
 
 
-def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:
-    """Lines for the end of a call: which cells have no number, why, and what that does to the tables.
+def priorities(cells_of: Mapping[str, Sequence[Cell]], durations: Durations) -> dict[str, int]:
+    """By path of a cell, how early it should start: the higher, the earlier.
 
-    early: something went wrong, so that cells that are not measured keep back what is made of them.
+    cells_of: those behind each table. The table that takes the least time comes first, then the one that adds least to
+    those before it; of the cells that are new in a table, the longest first, so that none is left over at the end.
     """
-    without: dict[str, list[str]] = {}
-    waiting = []
-    for cell in cells:
-        run = RunFolder(results / "runs" / cell.path)
-        # a crash while measuring is in the measurements alone
-        ended = (_record(run.metrics_file).get("rows") or [_record(run.status_file)])[0]
-        if not run.metrics_file.exists():
-            waiting.append(cell.path)
-        word = ended.get("status")
-        if word in STATUSES and word not in HAVE_MODEL:
-            times = f", tried {tried} times" if (tried := run.crashes.count()) > 1 else ""
-            without.setdefault(word, []).append(f"{cell.path}: {ended.get('message') or word}{times}")
-    lines = []
-    for word, told in without.items():
-        again = "; the next call tries again" if word == FAILED else ""
-        lines.append(f"{_counted(len(told), 'cell')} {word}, as tables and figures say in their place{again}:")
-        lines += _first(told)
-    if early and waiting:
-        lines.append(
-            f"{_counted(len(waiting), 'cell')} not measured yet. Tables and the report wait for every cell, figures for"
-        )
-        lines.append(
-            "those that they show. The same command continues; cells that are null in the grid are not waited for."
-        )
-        lines += _first(waiting)
-    return lines
+    order: list[Cell] = []
+    left = {name: list(cells) for name, cells in cells_of.items()}
+    while left:
+        done = {cell.path for cell in order}
+        left = {name: [cell for cell in cells if cell.path not in done] for name, cells in left.items()}
+        name = min(left, key=lambda name: sum(durations.seconds(cell) for cell in left[name]))
+        order += sorted(left.pop(name), key=durations.seconds, reverse=True)
+    return {cell.path: len(order) - place for place, cell in enumerate(order)}
 
 
 def trained_by_other_code(
@@ -162,7 +158,7 @@ def trained_by_other_code(
     lines = []
     for (method, then, now), found in made.items():
         kinds = Counter(kind for kind, _ in found)
-        what = f"{' and '.join(_counted(n, kind) for kind, n in kinds.items())} of {method} trained by"
+        what = f"{' and '.join(counted(n, kind) for kind, n in kinds.items())} of {method} trained by"
         named = in_one_line([path for _, path in found])
         if then == now:
             settings = "" if origin(method) == "built in" else f" --settings {settings_file}"
@@ -171,22 +167,6 @@ def trained_by_other_code(
         else:
             lines.append(f"{what} version {then}, not {now}: {named}; they are trained again when needed")
     return lines
-
-
-def _counted(n: int, kind: str) -> str:
-    return f"{n} {kind}" + "s" * (n != 1)
-
-
-def _first(told: Sequence[str]) -> list[str]:
-    """Some of many lines."""
-    more = [f"  and {len(told) - TOLD} more"] if len(told) > TOLD else []
-    return [f"  {line}" for line in told[:TOLD]] + more
-
-
-def tell(lines: Iterable[str]) -> None:
-    """Lines to the terminal, after what Snakemake says."""
-    for line in lines:
-        print(f"harness: {line}", file=sys.stderr)
 
 
 def short_digest(value: Any) -> str:

@@ -33,6 +33,7 @@ from harness.errors import ConfigError
 from harness.plugins.names import variant_folder
 from harness.plugins.registry import use_files
 from harness.schema import check
+from harness.settings.asked import check_name, chosen, with_updates
 from harness.settings.check import (
     ANY,
     Checker,
@@ -191,6 +192,12 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
     except ConfigError as error:
         raise ConfigError(f"{source_of(('methods',), sources)}: {error}") from error
     settings = checker.entries()
+    try:
+        check_name(settings.get("name"), presets())
+        chosen([*cells_named(settings, "grid"), *cells_named(settings, "ablations")], settings)
+    except ConfigError as error:
+        key = str(error).partition(":")[0]
+        raise ConfigError(f"{source_of((key,), sources)}: {error}") from error
     _check_cells(settings, sources, checker.hyperparameters)
     return settings
 
@@ -213,11 +220,12 @@ def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def cells(settings: Mapping[str, Any]) -> list[Cell]:
-    """All cells of the grid and of the ablations, every repetition, in the order of the configuration."""
+    """The cells of grid and ablations that are asked for, every repetition, in the order of the configuration."""
     ablations = cells_named(settings, "ablations")
+    known = [*cells_named(settings, "grid"), *ablations]
     return [
         dataclasses.replace(cell, seed=seed)
-        for method, dataset, variant in [*cells_named(settings, "grid"), *ablations]
+        for method, dataset, variant in filter(chosen(known, settings), known)
         for cell, repetitions in [_resolved(settings, dataset, method, variant, ablations)]
         for seed in range(repetitions)
     ]
@@ -291,7 +299,7 @@ def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str
 def _resolved(
     settings: Mapping[str, Any], dataset: str, method: str, variant: str, ablations: Iterable[tuple[str, str, str]]
 ) -> tuple[Cell, int]:
-    """A cell, and how often it is trained: what its entries say, else ``repetitions`` of the settings."""
+    """A cell, and how often it is trained: ``seeds``, else what its entries say, else ``repetitions``."""
     values = _merged_entries(settings, dataset, method, variant, ablations)
     cell = Cell(
         dataset=dataset,
@@ -299,10 +307,10 @@ def _resolved(
         variant=variant,
         seed=0,
         model=values.get("model", {}),
-        training=Training.from_dict(in_phases(values["training"])),
+        training=Training.from_dict(with_updates(in_phases(values["training"]), settings.get("updates"))),
         evaluation=Evaluation(**values["evaluation"]),
     )
-    return cell, values.get("repetitions", settings["repetitions"])
+    return cell, settings.get("seeds") or values.get("repetitions", settings["repetitions"])
 
 
 def _check_cells(

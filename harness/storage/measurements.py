@@ -16,6 +16,7 @@ import pandas as pd
 from harness.errors import DataError
 
 NAMES = ("preset", "dataset", "method", "status")  # of a number; none may be missing in any row
+NEEDED = (*NAMES, "variant", "seed", "metric", "value")
 NUMBERS = (
     *("value", "sem", "mc_error", "bias", "bias_error", "k", "n_rows"),
     *("seconds", "train_seconds", "n_updates", "best_update"),
@@ -60,10 +61,9 @@ def usable(frame: pd.DataFrame, place: object) -> pd.DataFrame:
 
     Raises DataError, naming ``place`` and the column, where that is not possible.
     """
-    needed = (*NAMES, "variant", "seed", "metric", "value")
-    missing = [column for column in needed if column not in frame.columns]
+    missing = [column for column in NEEDED if column not in frame.columns]
     if missing:
-        raise DataError(place, f"columns {', '.join(needed)}", f"none named {', '.join(missing)}")
+        raise DataError(place, f"columns {', '.join(NEEDED)}", f"none named {', '.join(missing)}")
     frame = frame.copy()
     for column in frame.columns:
         if isinstance(frame[column].dtype, pd.CategoricalDtype):

@@ -2,7 +2,7 @@
 # is declared as output, since a failing job would lose it: the tables of a failed check are what one wants to read.
 rule check:
     input:
-        metrics=rules.render_tables.output.metrics,
+        metrics=rules.gather_metrics.output.metrics,
         cells=METRICS,
     log:
         f"{RESULTS}/logs/check.log",

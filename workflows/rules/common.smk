@@ -1,18 +1,26 @@
 # Settings, cells and the functions that rules use.
+from functools import cache
 from pathlib import Path
+
+import snakemake.logging
 
 from harness.evaluation.manifest import failures
 from harness.evaluation.plan import analyses_of
 from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluster
+from harness.settings.asked import results_name
 from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
+from harness.reporting.tables.planned import NAMES, cells_shown
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
 from harness.storage.budgets import budget_trials
+from harness.storage.collect import measured
+from harness.storage.durations import Durations
 from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
 from harness.storage.search import trials
+from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_was_made
 from harness.cli.workflow import (
     attempts_at_data,
     check_place,
@@ -20,13 +28,13 @@ from harness.cli.workflow import (
     errors_in_one_line,
     facts_of_cells,
     gpu_resources,
-    how_it_ended,
     is_short,
     minutes,
+    priorities,
     record_settings,
+    schedule_at_once,
     settings_given,
     short_digest,
-    tell,
     trained_by_other_code,
     use_this_python,
 )
@@ -38,7 +46,9 @@ with errors_in_one_line():
     SETTINGS = settings_given(config, workflow.config_settings.configfiles, workflow.config_settings.config)
 if workflow.local_exec:
     forward_sigterm()
-RESULTS = f"results/{SETTINGS['preset']}"
+if workflow.is_main_process and not (workflow.output_settings.printshellcmds or workflow.output_settings.verbose):
+    hush(snakemake.logging.logger)
+RESULTS = f"results/{results_name(SETTINGS)}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params say which jobs a change concerns.
 SETTINGS_FILE = record_settings(SETTINGS, Path(RESULTS) / "settings")
@@ -47,6 +57,11 @@ ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
 RUNS = {path: RunFolder(Path(RESULTS) / "runs" / path) for path in CELLS}
 RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # of any cell
 METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
+CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in NAMES}  # by table
+# What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
+DURATIONS = Durations(SETTINGS["preset"])
+PRIORITIES = priorities(CELLS_OF, DURATIONS)
+FIRST = 1 + max(PRIORITIES.values(), default=0)  # of what others wait for
 # What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
 # among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
 # missing file for no reason to make those that follow from it, as long as they are there: once that job had failed,
@@ -116,6 +131,40 @@ def job_attempt(wildcards, attempt):
     return attempt
 
 
+def job_priority(wildcards):
+    """How early a cell of the grid should be trained."""
+    return PRIORITIES.get(cell_of(wildcards).path, 0)
+
+
+def metrics_files(cells):
+    """What stands for the measurements of cells."""
+    return [str(RUNS[cell.path].metrics_file) for cell in cells]
+
+
+def cells_asked_for():
+    """The cells behind the targets of this call, in the order of the configuration."""
+    paths = set()
+    for target in workflow.dag_settings.targets or ("all",):
+        stem = Path(target).stem
+        if target in CELLS_OF or target == "tables":
+            paths |= {cell.path for name in (CELLS_OF if target == "tables" else [target]) for cell in CELLS_OF[name]}
+        elif target == "figures":
+            paths |= {path for figure in FIGURES for path in planned_for(figure)}
+        elif stem in FIGURES:
+            paths |= set(planned_for(stem))
+        elif target not in ("data", "searches"):
+            return list(CELLS.values())
+    return [cell for path, cell in CELLS.items() if path in paths]
+
+
+@cache
+def cells_to_gather():
+    """What ``metrics.parquet`` holds: the cells behind the targets, and what else has been measured before."""
+    wanted = {cell.path for cell in cells_asked_for()}
+    wanted |= {cell.path for cell in measured(list(CELLS.values()), Path(RESULTS) / "runs")}
+    return [cell for path, cell in CELLS.items() if path in wanted]
+
+
 def settings_file(wildcards, output):
     """What jobs read; as a function of the output, Snakemake does not take it for a reason to run a job again."""
     return str(SETTINGS_FILE)
@@ -169,6 +218,21 @@ def requests():
         yield {**dict(parts[0].resources.items()), "runtime": minutes_in_all}
 
 
+PROGRESS = []  # of this call, once it runs
+
+
+def report_progress():
+    """Tell of every cell that is to be trained or measured when it is done."""
+    due = {str(path) for job in workflow.dag.needrun_jobs() if job.rule.name == "run_model" for path in job.output}
+    cells_due = [cell for path, cell in CELLS.items() if str(RUNS[path].metrics_file) in due]
+    slots = workflow.cores // threads_here(None) if workflow.local_exec else len(cells_due)
+    PROGRESS.append(Progress(cells_due, Path(RESULTS) / "runs", DURATIONS, slots))
+    PROGRESS[0].start()
+
+
 onstart:
+    report_progress()
+    if workflow.local_exec:
+        schedule_at_once(workflow.scheduler)
     if workflow.executor_plugin.name == "slurm":
         check_requests(requests())

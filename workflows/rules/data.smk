@@ -4,6 +4,7 @@ rule fetch:
         f"{RESULTS}/data/{{dataset}}.json",
     log:
         f"{RESULTS}/logs/data/{{dataset}}.log",
+    priority: FIRST
     localrule: True
     conda:
         "../envs/harness.yaml"

@@ -10,6 +10,7 @@ rule run_model:
         str(RUN.metrics_file),
     log:
         f"{RESULTS}/logs/runs/{{dataset}}/{{method}}/{{variant}}/{{seed}}.log",
+    priority: job_priority
     group:
         job_group
     conda:

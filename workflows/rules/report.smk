@@ -1,7 +1,7 @@
 # The report: all tables and figures in one HTML file.
 rule write_report:
     input:
-        metrics=rules.render_tables.output.metrics,
+        metrics=rules.gather_metrics.output.metrics,
         figures=[f"{RESULTS}/figures/{name}.png" for name in FIGURES],
     output:
         f"{RESULTS}/report.html",

@@ -1,7 +1,7 @@
 # Searches: settings tried on the validation set. A trial's folder is like a run's, but nothing measures it on the test set.
 with errors_in_one_line():
     SEARCHED = {trial.path: trial for trial in trials(SETTINGS)}
-    LENGTHS = {trial.path: trial for trial in budget_trials(SETTINGS)}
+    LENGTHS = {trial.path: trial for trial in budget_trials(SETTINGS, cells_shown(list(CELLS.values()), SETTINGS))}
 TRIALS = {**SEARCHED, **LENGTHS}
 TRIAL_RUNS = {path: RunFolder(Path(RESULTS) / "searches" / path) for path in TRIALS}
 TRIAL_RUN = RunFolder(Path(RESULTS) / "searches/{dataset}/{method}/{variant}/{trial}")  # of any trial

@@ -82,11 +82,11 @@ def check_complete(rows: Mapping[PlannedCell, Sequence[Row]], planned: Sequence[
 
 def build(table: Table, rows: Mapping[PlannedCell, Sequence[Row]], planned: Sequence[PlannedCell]) -> Grid:
     """The cells of ``table``; raises HarnessError for a number that the thesis has and a healthy cell lacks."""
-    thesis_cells = {layout.key(row, column).cell for b in table.blocks for row in b.rows for column in table.columns}
+    printed = table.printed_cells()
     extra = [
         cell
         for cell in dict.fromkeys(planned)
-        if cell not in thesis_cells and table.admits(cell, _measured_metrics(rows[cell]))
+        if cell not in printed and table.admits(cell, _measured_metrics(rows[cell]))
     ]
     known = set(planned)
 

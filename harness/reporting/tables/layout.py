@@ -6,7 +6,7 @@ further cells of the configuration belong in a table although the thesis has no 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 from harness.errors import HarnessError
@@ -76,6 +76,14 @@ class Table:
     @property
     def name(self) -> str:
         return f"table_{self.number.replace('.', '_')}"
+
+    def printed_cells(self) -> Set[PlannedCell]:
+        """Those that the thesis has numbers of."""
+        return {key(row, column).cell for block in self.blocks for row in block.rows for column in self.columns}
+
+    def shows(self, cell: PlannedCell) -> bool:
+        """Whether the table has a row for a cell, as far as that can be told before it is measured."""
+        return cell in self.printed_cells() or self.admits(cell, frozenset())
 
 
 def key(row: Axis, column: Axis) -> Key:
@@ -245,3 +253,8 @@ TABLE_4_1 = Table(
 )
 
 TABLES = (TABLE_3_1, TABLE_3_2, TABLE_3_3, TABLE_4_1)
+
+
+def cells_of(table: Table, planned: Iterable[PlannedCell]) -> list[PlannedCell]:
+    """The cells of the configuration that a table is made of, in their order, each once."""
+    return [cell for cell in dict.fromkeys(planned) if table.shows(cell)]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import html
 import re
+import textwrap
 
 from tabulate import tabulate
 
+from harness.reporting.tables.build import NOT_PLANNED
+from harness.reporting.tables.cell_text import NOTHING
 from harness.reporting.tables.layout import MATH
-from harness.reporting.tables.page import Page
+from harness.reporting.tables.page import DIFFERENCE, OURS, Page
 
 TEX_TEXT = {
     "\\": r"\textbackslash{}",
@@ -65,6 +68,37 @@ def _tex(text: str) -> str:
         code = f"${MATH[part]}$" if part in MATH else rf"\texttt{{{plain}}}"
         parts[i] = code if i % 2 else plain
     return "".join(parts)
+
+
+def at_a_glance(page: Page) -> str:
+    """The numbers alone, ours and the thesis', for a terminal: rows and columns that have one of ours."""
+    kept: list[tuple[str, list[tuple[str, ...]]]] = []
+    for label, block in page.blocks:
+        shown: list[tuple[str, ...]] = []
+        is_ours = False
+        for line in block:
+            if line.first:
+                is_ours = any(map(_is_ours, line.cells[2:]))
+            if is_ours and line.cells[1] != DIFFERENCE:
+                shown.append(line.cells)
+        if shown:
+            kept.append((label, shown))
+    ours = [cells for _, lines in kept for cells in lines if cells[1] == OURS]
+    columns = [i for i in range(2, len(page.header)) if any(_is_ours(cells[i]) for cells in ours)]
+    if not columns:
+        return f"Table {page.number}: no cell of it is in the configuration"
+
+    def short(cells: tuple[str, ...]) -> list[str]:
+        plain = (cells[i].partition(" ±")[0].replace("`", "") for i in (0, 1, *columns))
+        return [textwrap.shorten(text, 50, placeholder=" ...") for text in plain]
+
+    body = [line for label, lines in kept for line in [*([[f"[{label}]"]] if label else []), *map(short, lines)]]
+    align = ("left", "left", *["right"] * len(columns))
+    return f"Table {page.number}\n" + tabulate(body, short(page.header), disable_numparse=True, colalign=align)
+
+
+def _is_ours(cell: str) -> bool:
+    return cell not in (NOT_PLANNED, NOTHING)
 
 
 def markdown(page: Page) -> str:
