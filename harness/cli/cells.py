@@ -104,11 +104,15 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from harness.storage.runs import RunFolder
+    from harness.settings.config import cells
+    from harness.storage.budgets import LENGTH, budget_trials
+    from harness.storage.runs import HAVE_MODEL, RunFolder
     from harness.storage.search import find_trial
+    from harness.training.scores import validation_scores
 
     settings = load_settings(options)
-    trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
+    further = budget_trials(settings, cells(settings))
+    trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial, further)
     run = RunFolder(options.run or results_of(settings) / "searches" / trial.path)
     data = _data_to_train_on(options, settings, trial.cell, run)
     if data is None:
@@ -119,7 +123,11 @@ def _trial(options: argparse.Namespace) -> int:
             return 0
         with computing(options, settings) as device:
             cell_of_grid = results_of(settings) / "runs" / trial.cell.path
-            return _train_model(trial.cell, data, run, device, [cell_of_grid], again=True)
+            stopped = _train_model(trial.cell, data, run, device, [cell_of_grid], again=True)
+            if not stopped and LENGTH in trial.values and run.status()["status"] in HAVE_MODEL:
+                # here, where several trials are at it, rather than when all are gathered
+                validation_scores(trial.cell, lambda: data, run, device, settings["budget_trials"]["rows"])
+            return stopped
 
 
 def _data_to_train_on(

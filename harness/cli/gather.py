@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.options import add_verb, load_settings, results_of
+from harness.cli.options import add_computing, add_verb, computing, load_settings, results_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data import Dataset
+    from harness.storage.runs import RunFolder
+    from harness.storage.search import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +37,11 @@ def add(verbs: Any) -> None:
     searches = add_verb(verbs, "searches", _searches, "gather the results of all search trials")
     searches.add_argument("--trials", type=Path, required=True, help="folder with the trials")
     searches.add_argument("--output", type=Path, required=True, help="csv to write")
+
+    budgets = add_verb(verbs, "budgets", _budgets, "which length of its budget is enough for every cell")
+    add_computing(budgets)
+    budgets.add_argument("--trials", type=Path, required=True, help="folder with the trials")
+    budgets.add_argument("--output", type=Path, required=True, help="csv to write; Markdown goes beside it")
 
     figure = add_verb(verbs, "figure", _figure, "draw one figure from the analyses of all runs")
     figure.add_argument("figure", metavar="FIGURE", help="figure_3_3 or the like")
@@ -107,6 +119,32 @@ def _searches(options: argparse.Namespace) -> int:
     found = write_findings(trials(settings), options.trials, options.output)
     seal("searches", [options.output])
     print(f"{options.output}: {len(found)} trials")
+    return 0
+
+
+def _budgets(options: argparse.Namespace) -> int:
+    from harness.data import obtain
+    from harness.reporting.budgets import budget_table, markdown, write_budgets
+    from harness.reporting.tables.planned import cells_shown
+    from harness.settings.config import cells, data_settings
+    from harness.storage.budgets import budget_trials
+    from harness.storage.seals import seal
+    from harness.training.scores import validation_scores
+
+    settings = load_settings(options)
+    asked, where = settings["budget_trials"], data_settings(settings)
+    with computing(options, settings) as device:
+
+        def scores(trial: Trial, run: RunFolder) -> np.ndarray:
+            def load() -> Dataset:
+                return obtain(trial.cell.dataset, where, run.status().get("data_digest"), run.status_file)
+
+            return validation_scores(trial.cell, load, run, device, asked["rows"])
+
+        planned = budget_trials(settings, cells_shown(cells(settings), settings))
+        table = budget_table(planned, options.trials, scores, asked["chance"])
+    seal("budgets", write_budgets(table, options.output))
+    print(markdown(table))
     return 0
 
 

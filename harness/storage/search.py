@@ -161,10 +161,16 @@ def _word(value: Any) -> str:
     return "-".join(map(_word, value)) if isinstance(value, list | tuple) else f"{value}".replace("/", "_")
 
 
-def find_trial(settings: Mapping[str, Any], dataset: str, method: str, variant: str, name: str) -> Trial:
-    """The trial of this name; raises ConfigError for one that the settings do not ask for."""
+def find_trial(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, name: str, further: Iterable[Trial] = ()
+) -> Trial:
+    """The trial of this name among those of the searches and the ``further`` ones.
+
+    Raises ConfigError for one that the settings do not ask for.
+    """
     cell = f"{dataset}/{method}/{variant_folder(variant)}"
-    found = {trial.name: trial for trial in trials(settings) if str(Path(trial.path).parent) == cell}
+    planned = itertools.chain(trials(settings), further)
+    found = {trial.name: trial for trial in planned if str(Path(trial.path).parent) == cell}
     if name not in found:
         raise ConfigError(f"trial: {cell}: expected one of {', '.join(found) or 'none at all'}, found {name}")
     return found[name]

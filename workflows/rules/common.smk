@@ -13,6 +13,7 @@ from harness.reporting.figures.write import analyses_behind, cells_of, figure_na
 from harness.reporting.tables.planned import NAMES, cells_compared, cells_shown
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
+from harness.storage.budgets import budget_trials
 from harness.storage.collect import measured
 from harness.storage.durations import Durations
 from harness.storage.method_code import training_key
@@ -202,6 +203,13 @@ def digest_of_figure(figure):
             path: [FACTS[path], [each.digest for each in analyses], failures(RUNS[path].manifest_file)]
             for path, analyses in planned_for(figure).items()
         }
+    )
+
+
+def digest_of_trials(planned):
+    """A digest of what trials are, and of attempts at their data."""
+    return short_digest(
+        {path: [training_key(trial.cell), ATTEMPTS[trial.cell.dataset]] for path, trial in planned.items()}
     )
 
 
