@@ -114,4 +114,7 @@ def test_one_line_of_configuration_trains_and_measures_them(python, tmp_path):
     assert (found["status"] == "ok").all()
     assert (found["value"] > 0).all()
     assert found["data_official"].isna().all()
+    overview = pd.read_csv(flow.results / "tables" / "overview.csv")
+    assert set(overview["dataset"]) == {"some_letters", "some_positions"}
+    assert "stand-in" not in (flow.results / "tables" / "overview.md").read_text()
     assert flow.jobs("tables") == {}

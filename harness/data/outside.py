@@ -30,7 +30,7 @@ SCHEMA = {
         "file": {"type": ["string", "null"], "minLength": 1},
         "split": {"type": ["array", "null"], "items": {"type": "number", "exclusiveMinimum": 0}},
         "seed": {"type": "integer", "minimum": 0},
-        "labels": {"anyOf": [{"type": ["string", "integer", "null"]}, FILES]},
+        "labels": {**FILES, "type": ["string", "integer", "object", "null"]},
         "variable": WORD,
         "columns": {"type": ["integer", "null"], "minimum": 1},
         "grey": {"type": "boolean"},

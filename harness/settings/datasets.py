@@ -24,7 +24,9 @@ from harness.data.own import OwnData
 from harness.data.sightings import sight
 from harness.errors import ConfigError, HarnessError
 from harness.plugins.datasets import plugin_datasets
-from harness.settings.check import ANY, Source, merged, merged_sources
+from harness.schema import first_error, shown
+from harness.settings.check import ANY, Source, merged, merged_sources, schema, source_of
+from harness.settings.text import dotted
 
 OWN = "own"  # section of data, and the group of the data sets in it
 LEFT_OUT = ("ablations", "searches")  # sections that a grid of data sets leaves empty
@@ -88,6 +90,11 @@ def spelt_out(sources: Sequence[Source], about: Mapping[str, Any]) -> list[Sourc
     about: the settings of ``about_data``, checked. Raises ConfigError for a data set that there is not.
     """
     own = [name for name, entry in about["data"][OWN].items() if entry is not None]
+    if about["groups"].get(OWN, []) not in ([], own):
+        where = source_of(("groups", OWN), sources)
+        raise ConfigError(f"{where}: groups.{OWN}: expected none, as it is made of data.{OWN}, found one")
+    for source in sources:
+        _check_names(source)
     about = {**about, "groups": {**about["groups"], OWN: own}}
     known = _seen(about, [*own, *_from_plugins(sources, about)])
     about = {**about, "data": {**about["data"], "known": known}}
@@ -104,6 +111,20 @@ def spelt_out(sources: Sequence[Source], about: Mapping[str, Any]) -> list[Sourc
             values |= _grid_of(source.name, _listed(grid), before, suite_of_all, about)
         spelt.append(source._replace(values=values))
     return [*spelt, Source("data sets", {"data": {"known": known}, "groups": {OWN: own}})]
+
+
+def _check_names(source: Source) -> None:
+    """Raises ConfigError where names that stand for cells, or the suite that makes cells of them, are no such thing."""
+    for section in SPELT_OUT:
+        value = source.values.get(section)
+        strange = [each for each in _listed(value) if not isinstance(each, str)] if _is_names(value) else []
+        if strange:
+            expected = "cells by method, or data sets and groups" if section == "grid" else "methods"
+            raise ConfigError(f"{source.name}: {section}: expected {expected}, found {shown(strange[0])}")
+    suite = source.values.get("suite")
+    wanted = {**schema()["properties"]["suite"], "$defs": schema()["$defs"]}
+    if isinstance(suite, Mapping) and (found := first_error(suite, wanted)):
+        raise ConfigError(f"{source.name}: {dotted(('suite', *found[0]))}: {found[1]}")
 
 
 def _suite_in_the_end(
@@ -156,7 +177,7 @@ def _members(where: str, name: Any, about: Mapping[str, Any]) -> list[str]:
         if not groups[name]:
             raise ConfigError(f"{where}: grid: expected a group with data sets, found {name}, which has none")
         return groups[name]
-    if isinstance(name, str) and (name in CATALOGUE or is_outside(name, data_settings(about))):
+    if name in CATALOGUE or is_outside(name, data_settings(about)):
         return [name]
     known = ", ".join([*groups, *about["data"][OWN], *CATALOGUE])
     raise ConfigError(f"{where}: grid: expected cells by method, or data sets and groups ({known}), found {name!r}")

@@ -39,10 +39,14 @@ def test_text_files_and_arrays_give_the_same_numbers(tmp_path, mirror):
             packed = mirror / "upstream" / "arranger1044" / "DEBD" / "datasets" / name / f"{name}.{part}.data.gz"
             (tmp_path / f"{name}.{part}.data").write_bytes(gzip.decompress(packed.read_bytes()))
     flow = Own(tmp_path)
-    flow("train", "tables")
+    flow("tables")
     metrics = pd.read_parquet(flow.results / "metrics.parquet")
     assert set(zip(metrics["dataset"], metrics["method"], strict=True)) == {(d, m) for d in NAMES for m in METHODS}
     assert (metrics["status"] == "ok").all()
+    overview = pd.read_csv(flow.results / "tables" / "overview.csv")
+    assert {*NAMES} == set(overview["dataset"])
+    assert {*METHODS} == set(overview["method"])
+    assert all(name in (flow.results / "tables" / "overview.md").read_text() for name in NAMES)
     for name in NAMES:
         arrays = (np.loadtxt(tmp_path / f"{name}.{part}.data", delimiter=",") for part in PARTS)
         data = harness.dataset(name, *arrays)
