@@ -9,6 +9,7 @@ can give. Rows: a tensor with N / R as many rows as another repeats, each row st
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -157,6 +158,7 @@ def _fused(product: Tensor) -> bool:
     return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
 
 
+@cache
 def _kernels() -> Any:
     # numba takes half a second to import, and not every process multiplies Bernoullis
     from harness.kernels import bernoulli

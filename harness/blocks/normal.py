@@ -9,6 +9,7 @@ models and their posteriors. Rows: a product of R rows serves N / R draws, or va
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -132,6 +133,7 @@ def _fused(product: Tensor) -> bool:
     return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
 
 
+@cache
 def _kernels() -> Any:
     from harness.kernels import gaussian  # for the reason that ``harness.blocks.bernoulli`` gives
 

@@ -12,6 +12,7 @@ Training may multiply in bfloat16: inputs, weights and units are rounded then, s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -168,6 +169,7 @@ def _fused(product: Tensor) -> bool:
     return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
 
 
+@cache
 def _kernels() -> Any:
     from harness.kernels import gaussian  # for the reason that ``harness.blocks.bernoulli`` gives
 
