@@ -29,7 +29,7 @@ from harness.blocks.conditional import Scored
 from harness.blocks.scratch import Scratch
 from harness.blocks.sigmoid_layer import Bernoullis, SigmoidLayer
 from harness.blocks.single_layers import SingleLayers
-from harness.blocks.small_layers import OnDemand, Passed, SmallLayers
+from harness.blocks.small_layers import Passed, SmallLayers
 from harness.method import Method, RoundedWeight
 from harness.ranges import Sizes
 

@@ -8,6 +8,8 @@ probabilities: the generator gives a seed to each layer, upward, as it does to l
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
@@ -23,6 +25,19 @@ from harness.blocks.sigmoid_layer import Bernoullis, SigmoidLayer
 # weights of a layer's conditional up to which the kernel beats a library for products, whose calls cost microseconds
 SMALL = 8192
 LANES = 16  # rows that share a record of the kernel
+
+_here = threading.local()
+
+
+@contextlib.contextmanager
+def one_by_one() -> Iterator[None]:
+    """Until the block ends, every layer goes by itself in this thread: what the kernel is compared with."""
+    before = getattr(_here, "one_by_one", False)
+    _here.one_by_one = True
+    try:
+        yield
+    finally:
+        _here.one_by_one = before
 
 
 class OnDemand(Sequence[Any]):
@@ -89,10 +104,7 @@ class Passed:
 
     def add_gradients(self, weights: Tensor, first: int, last: int, of_p: bool) -> None:
         """Add those of p_layers, the prior behind the last of them, or of q_layers from level first to before last."""
-        from harness.kernels import stack
-
-        rows = self.layers.rows_of(weights, len(self.work) * LANES)
-        stack.add_gradients(self.plan, array(self.work), array(rows), first - self.first, last - self.first, of_p)
+        self.layers.add_gradients(self, weights, first, last, of_p)
 
 
 class SmallLayers:
@@ -110,7 +122,11 @@ class SmallLayers:
         The lowest layer of a stack, given one row for several samples, is none of them.
         """
         n_layers = len(self._q_layers)
-        if type(self._prior) is not Bernoullis or not _is_plain(self._prior.bias):
+        if (
+            getattr(_here, "one_by_one", False)
+            or type(self._prior) is not Bernoullis
+            or not _is_plain(self._prior.bias)
+        ):
             return n_layers
         for level in range(n_layers - 1, 0, -1):
             pair = self._q_layers[level], self._p_layers[level]
@@ -136,14 +152,34 @@ class SmallLayers:
             parameters = q.weight, q.bias, p.weight, p.bias
             plan[row, stack.SEED] = draw_seed(generator)
             plan[row, stack.Q_WEIGHT : stack.P_BIAS + 1] = [each.data_ptr() for each in parameters]
-            plan[row, stack.Q_WEIGHT_GRADIENT :] = [_address(each.grad) for each in parameters]
         plan[-1, stack.P_BIAS] = self._prior.bias.data_ptr()
-        plan[-1, stack.P_BIAS_GRADIENT] = _address(self._prior.bias.grad)
-        n_blocks = -(-len(below) // LANES)
-        work = self._scratch.take("small layers", n_blocks, width * LANES, torch.float32, below.device)
+        n_rows = below.shape[0]
+        work = self._scratch.take("small layers", -(-n_rows // LANES), width * LANES, torch.float32, below.device)
         stack.infer(plan, array(below), array(work), array(log_p), array(log_q), with_prior)
-        return Passed(self, first, plan, work, len(below), below.dtype)
+        return Passed(self, first, plan, work, n_rows, below.dtype)
 
+    def add_gradients(self, passed: Passed, weights: Tensor, first: int, last: int, of_p: bool) -> None:
+        """See ``Passed.add_gradients``."""
+        from harness.kernels import stack
+
+        plan, copies = passed.plan, []
+        weight_field = stack.P_WEIGHT_GRADIENT if of_p else stack.Q_WEIGHT_GRADIENT
+        bias_field = stack.P_BIAS_GRADIENT if of_p else stack.Q_BIAS_GRADIENT
+        layers = self._p_layers if of_p else self._q_layers
+        for level in range(first, last):
+            layer = self._prior if level == len(layers) else layers[level]
+            *weight, bias = layer.parameters()
+            for parameter, field in zip((bias, *weight), (bias_field, weight_field), strict=False):
+                gradient = parameter.grad
+                if not _is_plain(gradient):
+                    gradient = torch.zeros(parameter.shape)
+                    copies.append((parameter.grad, gradient))
+                plan[level - passed.first, field] = gradient.data_ptr()
+        stack.add_gradients(plan, array(passed.work), array(weights), first - passed.first, last - passed.first, of_p)
+        for gradient, copied in copies:
+            gradient.add_(copied)
+
+    @torch.no_grad()
     def score_again(self, passed: Passed, level: int, of_p: bool) -> Scored:
         """What the layer of a level would have scored by itself."""
         lower, upper = (passed.units(level - passed.first + more).float() for more in (0, 1))
@@ -151,18 +187,7 @@ class SmallLayers:
         value, seen = (lower, upper) if of_p else (upper, lower)
         return layer.score(layer.multiply_for_gradients(seen), value, torch.zeros(len(value), dtype=torch.float64))
 
-    def rows_of(self, weights: Tensor, n: int) -> Tensor:
-        """Weights [N] with zeros behind them, [n]."""
-        found = self._scratch.take("weights of rows", 1, n, torch.float32, weights.device)[0]
-        found[: len(weights)] = weights
-        found[len(weights) :] = 0.0
-        return found
-
 
 def _is_plain(parameter: Tensor) -> bool:
-    """Whether the kernel can read a parameter where it is."""
+    """Whether the kernel can work on a parameter, or a gradient, where it is."""
     return parameter.dtype == torch.float32 and parameter.device.type == "cpu" and parameter.is_contiguous()
-
-
-def _address(gradient: Tensor | None) -> int:
-    return 0 if gradient is None else gradient.data_ptr()

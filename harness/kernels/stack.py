@@ -53,7 +53,8 @@ from harness.kernels.vectors import (
 )
 
 SIZE, UNITS, Q_MISSED, P_MISSED, SEED = range(5)
-Q_WEIGHT, Q_BIAS, P_WEIGHT, P_BIAS, Q_WEIGHT_GRADIENT, Q_BIAS_GRADIENT, P_WEIGHT_GRADIENT, P_BIAS_GRADIENT = range(5, 13)
+Q_WEIGHT, Q_BIAS, P_WEIGHT, P_BIAS = range(5, 9)
+Q_WEIGHT_GRADIENT, Q_BIAS_GRADIENT, P_WEIGHT_GRADIENT, P_BIAS_GRADIENT = range(9, 13)
 FIELDS = 13
 
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
@@ -228,9 +229,9 @@ def _infer_blocks(plan, below, first_block, last_block, work, log_p, log_q, with
             layer, above = plan[level], plan[level + 1]
             n_lower, n_upper = layer[SIZE], above[SIZE]
             lower, upper = record + layer[UNITS] * BYTES, record + above[UNITS] * BYTES
-            missed = record + layer[Q_MISSED] * BYTES
+            missed, seed = record + layer[Q_MISSED] * BYTES, layer[SEED]
             weight, bias = layer[Q_WEIGHT], layer[Q_BIAS]
-            _draw(weight, bias, n_upper, n_lower, lower, layer[SEED], first_row, upper, missed, room, q_sums, q_products)
+            _draw(weight, bias, n_upper, n_lower, lower, seed, first_row, upper, missed, room, q_sums, q_products)
             q_terms += n_upper
             if level + 1 == n_layers or q_terms + plan[level + 2, SIZE] > TERMS_A_LOGARITHM:
                 _take_logarithms(q_sums, q_products)
@@ -282,8 +283,8 @@ def _infer_task(dtype):
 def add_gradients(plan: np.ndarray, work: np.ndarray, weights: np.ndarray, first: int, last: int, of_p: bool) -> None:
     """Add sum_n weights[n] d log p(h_l | h_{l+1}), or d log q(h_{l+1} | h_l), for l = first .. last - 1.
 
-    weights [16 ceil(N / 16)] float32, 0 behind row N. p(h_L) is that of l = L. work is as ``infer`` left it; what the
-    conditionals missed is overwritten.
+    weights [N] float32. p(h_L) is that of l = L. work is as ``infer`` left it; what these conditionals missed is
+    overwritten.
     """
     n_threads = threads.n_threads(work.size)
     cost = _cost(plan, first, last, of_p)
@@ -317,6 +318,11 @@ def _add_part(plan, work, weights, first_level, last_level, of_p, start, stop):
     n_blocks, stride = work.shape[0], work.shape[1] * 4
     memory = np.empty(SIDE * SIDE, np.float32)
     found, record, factors = _address(memory), _address(work), _address(weights)
+    last_factors = np.zeros(LANES, np.float32)  # no row has those behind the last one
+    n_whole = len(weights) // LANES
+    for row in range(n_whole * LANES, len(weights)):
+        last_factors[row - n_whole * LANES] = weights[row]
+    behind_whole = _address(last_factors)
     count = 0
     for level in range(first_level, last_level):
         layer = plan[level]
@@ -343,7 +349,7 @@ def _add_part(plan, work, weights, first_level, last_level, of_p, start, stop):
                 total = splat(ZERO)
                 for block in range(n_blocks):
                     place = missed + unit * BYTES + block * stride
-                    value = load(place) * load(factors + block * BYTES)
+                    value = load(place) * load(factors + block * BYTES if block < n_whole else behind_whole)
                     store(place, value)
                     total = total + value
                 bias_gradient[unit] += sum_of(total)

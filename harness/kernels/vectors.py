@@ -49,7 +49,7 @@ class _Model(models.PrimitiveModel):
 def _arithmetic(function: Any, instruction: str) -> None:
     @infer_global(function)
     class _Typing(ConcreteTemplate):
-        cases = [signature(vector, vector, vector)]  # noqa: RUF012 -- as Numba has it
+        cases = [signature(vector, vector, vector)]
 
     @lower_builtin(function, vector, vector)
     def _lower(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
