@@ -14,12 +14,14 @@ import torch
 from enumerable import flat_gradient, small_model, small_stack, z_scores, zero_gradients
 
 from harness.bench import agreement, cases, contenders, floor, memory, plots, report, scaling, timing
+from harness.bench import run as bench_run
 from harness.bench.cases import Case
 from harness.bench.contenders import AbsentError, Workload
 from harness.bench.findings import CaseFindings, Findings
 from harness.bench.rivals import textbook
 from harness.bench.timing import Timing
 from harness.bench.workloads import Workloads
+from harness.blocks.small_layers import one_by_one
 from harness.cli import main
 from harness.compute import parallel
 from harness.data import DataSettings
@@ -266,8 +268,21 @@ def test_the_floor_of_bihm_holds_the_products_of_its_layers():
         # q: value and gradient, in the lowest layer once per row; p: value and gradient, once per sample
         n_q, n_p = N_ROWS if level == 0 else N_ROWS * K, N_ROWS * K
         expected.update(tuple(sorted((n, below, above))) for n in (n_q, n_q, n_p, n_p))
-    found = Counter(tuple(sorted(product.sizes)) for product in floor.record_products(job) if min(product.sizes) > 1)
-    assert found == expected
+    with one_by_one():
+        products = floor.record_products(job)
+    assert Counter(tuple(sorted(product.sizes)) for product in products if min(product.sizes) > 1) == expected
+
+
+def test_products_in_a_kernel_of_ours_count_for_the_floor(monkeypatch):
+    """Small layers, which make no product of PyTorch's, have one where the floor is taken, and only there."""
+    recorded = []
+    monkeypatch.setattr(floor, "floor_of", lambda job: recorded.append(floor.record_products(job)))
+    workload = Workload(tiny_case(), rows(12, 123).float())
+    assert bench_run._floor(workload) is None
+    ours = contenders.job(cases.OURS, workload)
+    recorded.append(floor.record_products(ours))
+    with_small, without = (sum(sorted(each.sizes)[:2] == [4, 8] for each in products) for products in recorded)
+    assert (with_small, without) == (4, 0)
 
 
 def _has_bfloat16():
