@@ -46,6 +46,12 @@ def add(verbs: Any) -> None:
 
     add_verb(verbs, "snakefile", _snakefile, "print the path of the workflow, for `snakemake -s`")
 
+    worker = add_verb(
+        verbs, "worker", _worker, "do the jobs of a workflow in forked processes (the workflow starts it)"
+    )
+    worker.add_argument("listener", type=int, help="descriptor of the socket that clients connect to")
+    worker.add_argument("lifeline", type=int, help="descriptor of a pipe that ends with the workflow")
+
 
 def _datasets(options: argparse.Namespace) -> int:
     from harness.data import describe
@@ -171,4 +177,14 @@ def _snakefile(options: argparse.Namespace) -> int:
     from harness.compute.places import SNAKEFILE
 
     print(SNAKEFILE)
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    import socket
+
+    from harness.cli import main
+    from harness.worker.server import serve
+
+    serve(socket.socket(fileno=options.listener), options.lifeline, main)
     return 0
