@@ -46,9 +46,7 @@ def add(verbs: Any) -> None:
 
     add_verb(verbs, "snakefile", _snakefile, "print the path of the workflow, for `snakemake -s`")
 
-    worker = add_verb(
-        verbs, "worker", _worker, "do the jobs of a workflow in forked processes (the workflow starts it)"
-    )
+    worker = add_verb(verbs, "worker", _worker, "do the jobs of a workflow, each in a forked process (started by it)")
     worker.add_argument("listener", type=int, help="descriptor of the socket that clients connect to")
     worker.add_argument("lifeline", type=int, help="descriptor of a pipe that ends with the workflow")
 

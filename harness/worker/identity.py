@@ -19,8 +19,8 @@ _READ_AT_START = (
     *("NUMPY_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTHON", "PYTORCH_", "ROCR_", "SCIPY_", "TORCH"),
     *("VECLIB_", "HOME", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME"),
 )
-# Snakemake sets these to the cores that it reserves for a job. What computes has threads of its own (``--threads``), and
-# NumPy's pool has one (``harness.__main__``).
+# Snakemake sets these to the cores that it reserves for a job. What computes has its own number of threads
+# (``--threads``), and NumPy's pool has one (``harness.__main__``).
 RESERVED = ("GOTO_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 

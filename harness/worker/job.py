@@ -72,7 +72,9 @@ def _become(request: Request, streams: Streams) -> None:
 def _stream(descriptor: int, like: io.TextIOWrapper) -> io.TextIOWrapper:
     """A standard stream as Python opens it, encoded like this one."""
     mode, buffering = ("r", -1) if descriptor == 0 else ("w", -1)
-    found = open(descriptor, mode, buffering, encoding=like.encoding, errors=like.errors, closefd=False)
+    found = open(  # noqa: SIM115 -- for the life of the process
+        descriptor, mode, buffering, encoding=like.encoding, errors=like.errors, closefd=False
+    )
     found.reconfigure(line_buffering=descriptor == 2 or os.isatty(descriptor))
     return found
 

@@ -7,6 +7,7 @@ import pkgutil
 
 import harness
 from harness import methods
+from harness.kernels import once
 
 # called by hand, started by users, or drawing, which takes half a second and few jobs do
 NOT_IN_JOBS = ("harness.__main__", "harness.bench", "harness.verify", "harness.reporting.figures", "harness.shipped")
@@ -20,6 +21,7 @@ def preload() -> None:
             importlib.import_module(name)
         except Exception:  # a method under development: the job says what is wrong
             continue
+    once.load_compiled()
 
 
 def _modules() -> list[str]:

@@ -14,15 +14,18 @@ import selectors
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.kernels import once
 from harness.worker.identity import identity
 from harness.worker.job import Streams, do
 from harness.worker.message import ENDED, FORWARDED, LONGEST, REFUSED, Request
 from harness.worker.preload import preload
 
 PR_SET_PDEATHSIG = 1
+COMPILING = 255  # among the numbers of signals that wake the worker: from a job that compiles a kernel
 HEARD = (*FORWARDED, signal.SIGCHLD)
 _libc = ctypes.CDLL(None)
 
@@ -44,6 +47,7 @@ class _Worker:
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}  # process -> connection to its client
         self.awake, self.alarm = socket.socketpair()
+        self.said: set[str] = set()
 
     def serve(self) -> None:
         for end in (self.awake, self.alarm):
@@ -51,8 +55,10 @@ class _Worker:
         signal.set_wakeup_fd(self.alarm.fileno())
         for number in HEARD:
             signal.signal(number, lambda *_: None)
+        in_log, once.tell = once.tell, self._say
         try:
             preload()
+            once.tell = self._tell_from_job(in_log)
             gc.collect()
             gc.freeze()  # forked processes would copy every page of what they look through for garbage
             self.selector.register(self.awake, selectors.EVENT_READ, self._woken)
@@ -79,11 +85,27 @@ class _Worker:
         for number in awake.recv(4096):
             if number in FORWARDED:  # clients hear it as well and pass it on
                 self._close()
+            elif number == COMPILING:
+                self._say(once.WORD)
         while self.jobs:
             process, status = os.waitpid(-1, os.WNOHANG)
             if process == 0:
                 break
             self._answer(self.jobs.pop(process), b"%s %d" % (ENDED, status))
+
+    def _tell_from_job(self, in_log: Callable[[str], None]) -> Callable[[str], None]:
+        def tell(word: str) -> None:
+            in_log(word)
+            with contextlib.suppress(OSError):
+                self.alarm.send(bytes([COMPILING]))
+
+        return tell
+
+    def _say(self, word: str) -> None:
+        """To the terminal, once for all jobs."""
+        if word not in self.said:
+            self.said.add(word)
+            print(f"harness: {word}", file=sys.stderr, flush=True)
 
     def _accept(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it has given up
@@ -109,6 +131,7 @@ class _Worker:
             # one that knew the code as it was when this process began must do what that code did
             fits = request.identity == self.identity == identity(os.environb) and len(streams) == 3
             if fits and not flags & socket.MSG_TRUNC:
+                once.load_compiled()  # what the last jobs have compiled
                 process = self._fork(connection, request, Streams(*streams))
                 self.jobs[process] = connection
                 self.selector.modify(connection, selectors.EVENT_READ, self._hear)
@@ -145,7 +168,6 @@ class _Worker:
             if key.fileobj is not connection:
                 os.close(key.fd)
         self.selector.close()
-        self.alarm.close()
 
     def _hear(self, connection: socket.socket) -> None:
         """A signal for the job of this client; the end of a client, without which no job goes on."""
