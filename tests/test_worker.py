@@ -61,7 +61,7 @@ found = {
     "umask": os.umask(0o22), "mine": os.environ.get("MINE"), "home": os.environ.get("HOME"),
     "interrupt": signal.getsignal(signal.SIGINT) == signal.default_int_handler,
     "terminate": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "name": open("/proc/self/comm").read(),
-    "open": sorted(os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in os.listdir("/proc/self/fd")
+    "open": sorted(Path(os.readlink(f"/proc/self/fd/{fd}").split(":")[0]).name for fd in os.listdir("/proc/self/fd")
                    if os.path.exists(f"/proc/self/fd/{fd}") and int(fd) > 2),
     "draws": torch.rand(1).item(), "initial seed": torch.initial_seed(),
 }
@@ -200,7 +200,8 @@ def test_a_forked_process_is_as_a_fresh_one(worker):
         looks[name] = worker.found()
     assert looks["forked"].pop("parent") == worker.process.pid
     assert looks["fresh"].pop("parent") != worker.process.pid
-    assert (looks["forked"].pop("name"), looks["fresh"].pop("name")) == ("harness run\n", "python\n")
+    assert looks["forked"].pop("name") == "harness run\n"
+    assert looks["fresh"].pop("name").startswith("python")
     # its connection to the client, and what wakes the worker
     forked, fresh = looks["forked"].pop("open"), looks["fresh"].pop("open")
     assert [each for each in forked if each != "socket"] == fresh

@@ -15,7 +15,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Variables that Python and libraries read when they are loaded, or that lead to what was loaded.
 _READ_AT_START = (
     *("ARROW_", "ATEN_", "BLIS_", "CUBLAS", "CUDA", "CUDNN", "DNNL_", "GLIBC_", "GOMP_", "GOTO_", "HIP_", "HARNESS_"),
-    *("HSA_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MIMALLOC_", "MKL_", "NPY_", "NUMBA_", "NUMEXPR_"),
+    *("HSA_", "KMP_", "LANG", "LC_", "LD_", "MALLOC_", "MIMALLOC_", "MKL_", "MPL", "NPY_", "NUMBA_", "NUMEXPR_"),
     *("NUMPY_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "PYTHON", "PYTORCH_", "ROCR_", "SCIPY_", "TORCH"),
     *("VECLIB_", "HOME", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME"),
 )

@@ -22,7 +22,7 @@ from harness.kernels import once
 from harness.worker.identity import identity
 from harness.worker.job import Streams, do
 from harness.worker.message import ENDED, FORWARDED, LONGEST, REFUSED, Request
-from harness.worker.preload import preload
+from harness.worker.preload import preload, preload_for
 
 PR_SET_PDEATHSIG = 1
 COMPILING = 255  # among the numbers of signals that wake the worker: from a job that compiles a kernel
@@ -43,7 +43,8 @@ class _Worker:
     def __init__(self, listener: socket.socket, lifeline: int, main: Callable[[list[str]], int]):
         self.listener, self.lifeline, self.main = listener, lifeline, main
         self.folder = Path(os.fsdecode(listener.getsockname())).parent
-        self.identity = identity(os.environb)
+        self.environment = dict(os.environb)
+        self.identity = identity(self.environment)
         self.selector = selectors.DefaultSelector()
         self.jobs: dict[int, socket.socket] = {}  # process -> connection to its client
         self.awake, self.alarm = socket.socketpair()
@@ -59,8 +60,7 @@ class _Worker:
         try:
             preload()
             once.tell = self._tell_from_job(in_log)
-            gc.collect()
-            gc.freeze()  # forked processes would copy every page of what they look through for garbage
+            self._settle()
             self.selector.register(self.awake, selectors.EVENT_READ, self._woken)
             self.selector.register(self.lifeline, selectors.EVENT_READ, self._close)
             self.selector.register(self.listener, selectors.EVENT_READ, self._accept)
@@ -69,6 +69,11 @@ class _Worker:
                     key.data(key.fileobj)
         finally:
             self._close()
+
+    def _settle(self) -> None:
+        """Forked processes would copy every page of what they look through for garbage."""
+        gc.collect()
+        gc.freeze()
 
     def _close(self, *_: object) -> None:
         """Take no more jobs."""
@@ -129,15 +134,17 @@ class _Worker:
         try:
             request = Request.from_bytes(packet)
             # one that knew the code as it was when this process began must do what that code did
-            fits = request.identity == self.identity == identity(os.environb) and len(streams) == 3
+            fits = request.identity == self.identity == identity(self.environment) and len(streams) == 3
             if fits and not flags & socket.MSG_TRUNC:
                 once.load_compiled()  # what the last jobs have compiled
+                if preload_for(os.fsdecode(request.arguments[1])):
+                    self._settle()
                 process = self._fork(connection, request, Streams(*streams))
                 self.jobs[process] = connection
                 self.selector.modify(connection, selectors.EVENT_READ, self._hear)
             else:
                 self._answer(connection, REFUSED)
-        except (ValueError, OSError):  # no request, no code, no memory
+        except (ValueError, IndexError, OSError):  # no request, no code, no memory
             self._answer(connection, REFUSED)
         finally:
             for stream in streams:

@@ -51,6 +51,7 @@ def _spawn(listener: socket.socket, lifeline: int) -> subprocess.Popen:
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
         env={**os.environ, **alone},
         pass_fds=(listener.fileno(), lifeline),
         start_new_session=True,
