@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from test_workflow import BUDGET, Workflow, only
 
 from harness.worker.client import ADDRESS
 from harness.worker.identity import identity
@@ -498,3 +499,43 @@ def test_what_killed_workers_have_left_is_swept_away(tmp_path):
     assert not Path(left.address).parent.exists()
     assert Path(new.address).exists()
     new.end()
+
+
+@pytest.mark.slow
+def test_numbers_do_not_depend_on_cores_nor_on_the_worker(tmp_path, monkeypatch):
+    """Snakemake with --cores 1, 2 and 8, and with 8 where no worker can be started: the same bytes of all results."""
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(STILL_CLOCK)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "clock"), prepend=os.pathsep)
+    (tmp_path / "probe.py").write_text(METHOD)
+    who = "import os; Path(__file__).with_name('who').write_bytes(Path(f'/proc/{os.getppid()}/cmdline').read_bytes())"
+    (tmp_path / "todo.py").write_text(who)
+    found = {}
+    for cores, address in (("1", ""), ("2", ""), ("8", ""), ("8", "/nowhere")):
+        if address:  # what a job of another Snakemake has
+            monkeypatch.setenv(ADDRESS, address)
+        folder = tmp_path / f"{cores}{address.replace('/', '_')}"
+        folder.mkdir()
+        flow = Workflow(folder)
+        flow.settings |= {
+            "methods": [str(tmp_path / "probe.py")],
+            "grid": only(
+                bihm={"connect4": {"model": {"layers": [8, 4]}}},
+                nade={"connect4": {"model": {"hidden": 4}}},
+                vae={"connect4": {"model": {"latent": 3, "hidden": [6]}}},
+            )
+            | {"probe": {"connect4": {}}},
+            "budgets": {name: {"*": BUDGET} for name in ("bihm", "nade", "vae")},
+            "data": {**flow.settings["data"], "cache": str(tmp_path / "cache")},
+        }
+        command = flow.command("tables")
+        command[command.index("--cores") + 1] = cores
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        assert (b"\0harness\0worker\0" in (tmp_path / "who").read_bytes()) == (not address)
+        found[cores + address] = {
+            name: digest
+            for name, digest in digests(flow.results).items()
+            if not name.startswith(("logs", "settings", "data", ".sha256"))
+        }
+    assert found["1"] == found["2"] == found["8"] == found["8/nowhere"]
+    assert len([name for name in found["1"] if name.endswith("metrics.json")]) == 4
