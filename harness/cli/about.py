@@ -47,6 +47,10 @@ def add(verbs: Any) -> None:
 
     add_verb(verbs, "snakefile", _snakefile, "print the path of the workflow, for `snakemake -s`")
 
+    worker = add_verb(verbs, "worker", _worker, "do the jobs of a workflow, each in a forked process (started by it)")
+    worker.add_argument("listener", type=int, help="descriptor of the socket that clients connect to")
+    worker.add_argument("lifeline", type=int, help="descriptor of a pipe that ends with the workflow")
+
 
 def _datasets(options: argparse.Namespace) -> int:
     from harness.data import describe
@@ -187,4 +191,14 @@ def _snakefile(options: argparse.Namespace) -> int:
     from harness.compute.places import SNAKEFILE
 
     print(SNAKEFILE)
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    import socket
+
+    from harness.cli import main
+    from harness.worker.server import serve
+
+    serve(socket.socket(fileno=options.listener), options.lifeline, main)
     return 0

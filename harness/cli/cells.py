@@ -68,8 +68,6 @@ def add(verbs: Any) -> None:
 
 def _run_cell(options: argparse.Namespace) -> int:
     """Train and measure in one process: importing torch takes longer than the work of a small cell."""
-    from harness.api.experiment import measure
-
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
@@ -79,6 +77,8 @@ def _run_cell(options: argparse.Namespace) -> int:
         return 0
     run.crashes.forget(options.attempt, succeeded=False)
     with run.alone(), computing(options, settings, idle=data is None) as device:
+        from harness.api.experiment import measure  # after torch, which is loaded in a way of its own
+
         if data is not None:
             trials = results_of(settings) / "searches" / Path(cell.path).parent
             stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
@@ -169,7 +169,6 @@ def _train_model(
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from harness.api.experiment import measure
     from harness.data import obtain
     from harness.settings.config import data_settings
     from harness.storage.runs import HAVE_MODEL
@@ -181,6 +180,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run.status_file)
         run.name_other_code(cell)
     with run.alone(), computing(options, settings, idle=data is None) as device:
+        from harness.api.experiment import measure
+
         measure(cell, data, run, device, settings["preset"])
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,7 @@ def results_of(settings: dict[str, Any]) -> Path:
 def computing(options: argparse.Namespace, settings: dict[str, Any], idle: bool = False) -> Iterator[torch.device]:
     """torch made ready, and the device to compute on, which is ours until the block ends; the CPU when ``idle``."""
     gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
-
+    importlib.import_module("harness.api.experiment")
     gc.freeze()
     gc.enable()
 

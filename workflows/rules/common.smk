@@ -39,6 +39,7 @@ from harness.cli.workflow import (
     trained_by_other_code,
     use_this_python,
 )
+from harness.worker.start import start_worker
 
 use_this_python()
 with errors_in_one_line():
@@ -240,3 +241,5 @@ onstart:
         schedule_at_once(workflow.scheduler)
     if workflow.executor_plugin.name == "slurm":
         check_requests(requests())
+    if workflow.is_main_process and workflow.executor_plugin.name == "local":
+        start_worker()
