@@ -21,6 +21,7 @@ from harness.estimators import exact_log_prob, importance_estimates, log_prob_or
 from harness.evaluation import per_row
 from harness.evaluation.measure import CHUNK, EXACT_CHUNK
 from harness.method import ImportanceWeighted, Method, Orderings, Tractable, Unnormalised
+from harness.plugins.metrics import codes
 from harness.plugins.registry import INSTANCE, build, digest_of_object, hyperparameter_schema, use_object
 from harness.schema import check
 from harness.settings.check import merged as merged_settings
@@ -214,7 +215,8 @@ def _cell_of_object(
     else:
         hyperparameters = {INSTANCE: digest_of_object(name)}
     over = {"defaults": {part: given[part] for part in given if part != "model"}}
-    defaults = load_settings(merged_settings(user, over))["defaults"]
+    settings = load_settings(merged_settings(user, over))
+    defaults = settings["defaults"]
     return Cell(
         dataset,
         name,
@@ -222,5 +224,5 @@ def _cell_of_object(
         0,
         hyperparameters,
         Training.from_dict(in_phases(defaults["training"])),
-        Evaluation(**defaults["evaluation"]),
+        Evaluation(**defaults["evaluation"], metrics=codes(settings["metrics"], name)),
     )

@@ -96,8 +96,9 @@ def _spelt_out(over: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
             over[section] = dict.fromkeys(base.get(section) or {})
     if isinstance(over.get("groups"), Mapping):
         over["groups"] = {name: [] if each is None else each for name, each in over["groups"].items()}
-    if "methods" in over and over["methods"] is None:
-        over["methods"] = []
+    for section in ("methods", "metrics"):
+        if section in over and over[section] is None:
+            over[section] = []
     if isinstance(data := over.get("data"), Mapping):
         empty = {"mirrors": [], "paths": dict.fromkeys(base.get("data", {}).get("paths") or {})}
         over["data"] = {key: empty.get(key) if value is None else value for key, value in data.items()}

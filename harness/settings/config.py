@@ -30,6 +30,8 @@ from harness.compute.cache_folder import cache_folder
 from harness.compute.places import ROOT, WORKFLOWS
 from harness.data import DataSettings
 from harness.errors import ConfigError
+from harness.plugins.metrics import codes as metric_codes
+from harness.plugins.metrics import use_metrics
 from harness.plugins.names import variant_folder
 from harness.plugins.registry import use_files
 from harness.schema import check
@@ -102,12 +104,23 @@ class Evaluation:
     """What is measured: importance samples per row, test rows (None: all), draws for Z.
 
     z_outer: independent draws. z_inner: work on each, inner samples or the temperatures of an annealed chain.
+    metrics: the metrics of users that are measured as well, and the sha256 of the code of each.
     """
 
     n_samples: int
     rows: int | None
     z_outer: int
     z_inner: int
+    metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
+        """From what ``Cell.to_dict`` gave; raises ConfigError for anything else."""
+        values = dict(values)
+        metrics = values.pop("metrics", {})
+        check(values, cell_schema("evaluation"), "cell: evaluation")
+        check(metrics, {"type": "object", "additionalProperties": {"type": "string"}}, "cell: evaluation.metrics")
+        return cls(**values, metrics=metrics)
 
 
 @dataclass(frozen=True)
@@ -128,7 +141,10 @@ class Cell:
         return f"{self.dataset}/{self.method}/{variant_folder(self.variant)}/{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        if not self.evaluation.metrics:  # as before users could have any
+            del values["evaluation"]["metrics"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:
@@ -136,9 +152,8 @@ class Cell:
         fields = {field.name for field in dataclasses.fields(cls)}
         if set(values) != fields:
             raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
-        for part in ("training", "evaluation"):
-            check(values[part], cell_schema(part), f"cell: {part}")
-        training, evaluation = Training.from_dict(values["training"]), Evaluation(**values["evaluation"])
+        check(values["training"], cell_schema("training"), "cell: training")
+        training, evaluation = Training.from_dict(values["training"]), Evaluation.from_dict(values["evaluation"])
         return cls(**{**values, "training": training, "evaluation": evaluation})
 
     @property
@@ -191,6 +206,10 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
         use_files(method_files(checker.settings))
     except ConfigError as error:
         raise ConfigError(f"{source_of(('methods',), sources)}: {error}") from error
+    try:
+        use_metrics(checker.settings["metrics"])
+    except ConfigError as error:
+        raise ConfigError(f"{source_of(('metrics',), sources)}: {error}") from error
     settings = checker.entries()
     try:
         check_name(settings.get("name"), presets())
@@ -308,7 +327,7 @@ def _resolved(
         seed=0,
         model=values.get("model", {}),
         training=Training.from_dict(with_updates(in_phases(values["training"]), settings.get("updates"))),
-        evaluation=Evaluation(**values["evaluation"]),
+        evaluation=Evaluation(**values["evaluation"], metrics=metric_codes(settings["metrics"], method)),
     )
     return cell, settings.get("seeds") or values.get("repetitions", settings["repetitions"])
 
