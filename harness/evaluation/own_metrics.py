@@ -56,10 +56,10 @@ def measure_own(
         subject = Subject(cell, model.eval(), data, device, known, run, f"metric {name}")
         file = run.pieces_file.with_name(f"measured.{name}.safetensors")
         with torch.inference_mode(), pieces.kept(file, {**facts, "metric": name, "metric_code": code}, device):
-            yield _one(found, subject)
+            yield measured_once(found, subject)
 
 
-def _one(found: Metric, subject: Subject) -> Measurement:
+def measured_once(found: Metric, subject: Subject) -> Measurement:
     """The measurement of one metric."""
     described = {"unit": found.unit, "better": found.better, "matters": found.matters}
     common = {"metric": found.name, "estimator": ESTIMATOR, "k": 0, **described}

@@ -207,10 +207,8 @@ def _constants(path: Path, body: Sequence[ast.stmt]) -> dict[str, Any]:
             try:
                 values[name] = ast.literal_eval(node.value)
             except (ValueError, TypeError) as error:
-                found = ast.unparse(node)
-                raise ConfigError(
-                    f"{path}: {name}: expected a constant, as text alone is read, found {found}"
-                ) from error
+                expected = "a constant, as the text alone is read"
+                raise ConfigError(f"{path}: {name}: expected {expected}, found {ast.unparse(node)}") from error
     return values
 
 

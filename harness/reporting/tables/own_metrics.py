@@ -128,7 +128,8 @@ def _text(m: Measured | None, found: Metric) -> str:
 
 def _notes(table: OwnMetrics, stand_ins: set[str]) -> Iterator[str]:
     for found in table.metrics:
-        yield f"`{found.name}` is from {found.source or found.origin}."
+        # no path of this machine in what may be published
+        yield f"`{found.name}` is from {found.source or Path(found.origin).name}."
         of_cells = [(cell, table.of(cell, found)) for cell in table.cells]
         without = dict.fromkeys(display_name(cell, table.rows) for cell, m in of_cells if m is None)
         if without:
