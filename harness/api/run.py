@@ -21,6 +21,7 @@ from harness.estimators import exact_log_prob, importance_estimates, log_prob_or
 from harness.evaluation import per_row
 from harness.evaluation.measure import CHUNK, EXACT_CHUNK
 from harness.method import ImportanceWeighted, Method, Orderings, Tractable, Unnormalised
+from harness.plugins.metrics import codes
 from harness.plugins.registry import (
     INSTANCE,
     build,
@@ -244,8 +245,8 @@ def _cell_of_object(
     else:
         hyperparameters = {INSTANCE: digest_of_object(name)}
     over = {"defaults": {part: given[part] for part in given if part != "model"}}
-    merged = load_settings(merged_settings(user, over))
-    defaults = merged["defaults"]
+    settings = load_settings(merged_settings(user, over))
+    defaults = settings["defaults"]
     return Cell(
         dataset,
         name,
@@ -253,6 +254,6 @@ def _cell_of_object(
         0,
         hyperparameters,
         Training.from_dict(in_phases(defaults["training"])),
-        Evaluation(**defaults["evaluation"]),
-        digest_of_data(merged, dataset),
+        Evaluation(**defaults["evaluation"], metrics=codes(settings["metrics"], name)),
+        digest_of_data(settings, dataset),
     )

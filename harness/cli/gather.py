@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.options import add_computing, add_verb, computing, load_settings, results_of
+from harness.errors import ConfigError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 def add(verbs: Any) -> None:
     """Verbs for tables, figures, checks and publications."""
-    tables = add_verb(verbs, "tables", _tables, "render Tables 3.1, 3.2, 3.3 and 4.1, or some of them")
-    tables.add_argument("tables", nargs="*", metavar="TABLE", help="table_3_1 or the like (default: all four)")
+    tables = add_verb(verbs, "tables", _tables, "render Tables 3.1, 3.2, 3.3 and 4.1, and that of your metrics")
+    tables.add_argument("tables", nargs="*", metavar="TABLE", help="table_3_1 or the like, metrics (default: all)")
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
 
@@ -77,20 +78,28 @@ def add(verbs: Any) -> None:
 
 def _tables(options: argparse.Namespace) -> int:
     from harness.reporting.tables import pages, write_tables
-    from harness.reporting.tables.planned import NAMES, cells_shown, models
+    from harness.reporting.tables.own_metrics import glance, own_metrics_table, write_own_metrics
+    from harness.reporting.tables.planned import OWN, cells_shown, models, table_names
     from harness.reporting.tables.render import at_a_glance
     from harness.settings.config import cells
     from harness.storage.collect import read_metrics
     from harness.storage.seals import seal
 
     settings = load_settings(options)
-    names = options.tables or NAMES
+    names = options.tables or table_names(settings)
+    if OWN in names and OWN not in table_names(settings):
+        raise ConfigError(f"table {OWN}: expected metrics in the settings, found none")
     shown = cells_shown(cells(settings), settings, names)
     planned, metrics = models(shown, settings), read_metrics(shown, options.runs)
-    for text in pages(metrics, planned, settings["preset"], names):
+    for text in pages(metrics, planned, settings["preset"], [name for name in names if name != OWN]):
         written = write_tables(metrics, planned, settings["preset"], options.output, [text.name])
         seal(text.name, written)
         print(at_a_glance(text), *written, "", sep="\n")
+    if OWN in names:
+        table = own_metrics_table(metrics, planned, settings)
+        written = write_own_metrics(table, options.output)
+        seal(f"table_{OWN}", written)
+        print(glance(table), *written, "", sep="\n")
     return 0
 
 

@@ -101,10 +101,9 @@ def _spelt_out(over: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
             over[section] = dict.fromkeys(base.get(section) or {})
     if isinstance(over.get("groups"), Mapping):
         over["groups"] = {name: [] if each is None else each for name, each in over["groups"].items()}
-    if "methods" in over and over["methods"] is None:
-        over["methods"] = []
-    if "datasets" in over and over["datasets"] is None:
-        over["datasets"] = []
+    for section in ("methods", "metrics", "datasets"):
+        if section in over and over[section] is None:
+            over[section] = []
     if isinstance(data := over.get("data"), Mapping):
         named = {key: dict.fromkeys(base.get("data", {}).get(key) or {}) for key in ("paths", "own", "known")}
         empty = {"mirrors": [], **named}

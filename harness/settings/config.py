@@ -17,11 +17,12 @@ trained model is in its :class:`Cell`, and nothing else is; how it is computed, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from typing import Any
 from harness.compute.places import ROOT, WORKFLOWS
 from harness.errors import ConfigError
 from harness.plugins.datasets import use_dataset_files
+from harness.plugins.metrics import codes as metric_codes
+from harness.plugins.metrics import use_metrics
 from harness.plugins.names import variant_folder
 from harness.plugins.registry import use_files
 from harness.schema import check
@@ -124,12 +127,23 @@ class Evaluation:
     """What is measured: importance samples per row, test rows (None: all), draws for Z.
 
     z_outer: independent draws. z_inner: work on each, inner samples or the temperatures of an annealed chain.
+    metrics: the metrics of users that are measured as well, and the sha256 of the code of each.
     """
 
     n_samples: int
     rows: int | None
     z_outer: int
     z_inner: int
+    metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
+        """From what ``Cell.to_dict`` gave; raises ConfigError for anything else."""
+        values = dict(values)
+        metrics = values.pop("metrics", {})
+        check(values, cell_schema("evaluation"), "cell: evaluation")
+        check(metrics, {"type": "object", "additionalProperties": {"type": "string"}}, "cell: evaluation.metrics")
+        return cls(**values, metrics=metrics)
 
 
 @dataclass(frozen=True)
@@ -159,6 +173,8 @@ class Cell:
         training["phases"] = tuple(without_defaults(phase, OPTIONS) for phase in training["phases"])
         if not self.data_digest:  # cells of the catalogue's data sets are as they were before there were others
             del values["data_digest"]
+        if not self.evaluation.metrics:  # as before users could have any
+            del values["evaluation"]["metrics"]
         return {**values, "training": training}
 
     @classmethod
@@ -167,9 +183,8 @@ class Cell:
         fields = {field.name for field in dataclasses.fields(cls)}
         if {"data_digest", *values} != fields:
             raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
-        for part in ("training", "evaluation"):
-            check(values[part], cell_schema(part), f"cell: {part}")
-        training, evaluation = Training.from_dict(values["training"]), Evaluation(**values["evaluation"])
+        check(values["training"], cell_schema("training"), "cell: training")
+        training, evaluation = Training.from_dict(values["training"]), Evaluation.from_dict(values["evaluation"])
         return cls(**{**values, "training": training, "evaluation": evaluation})
 
     @property
@@ -219,25 +234,30 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
     here = [source._replace(values=anchored(source.values, Path())) for source in given]  # of no file, as --config
     sources = [base, Source(f"workflows/{path}", read_yaml(WORKFLOWS / path)), *here]
     about = Checker(about_data(sources), sources, whole=False).about_data()
-    try:
+    with _told_of("datasets", sources):
         use_dataset_files(dataset_files(about))
-    except ConfigError as error:
-        raise ConfigError(f"{source_of(('datasets',), sources)}: {error}") from error
     sources = spelt_out(sources, about)
     checker = Checker(merged_sources(sources), sources)
-    try:
+    with _told_of("methods", sources):
         use_files(method_files(checker.settings))
-    except ConfigError as error:
-        raise ConfigError(f"{source_of(('methods',), sources)}: {error}") from error
+    with _told_of("metrics", sources):
+        use_metrics(checker.settings["metrics"])
     settings = checker.entries()
-    try:
+    with _told_of("name", sources):
         check_name(settings.get("name"), presets())
+    with _told_of("only", sources):
         chosen([*cells_named(settings, "grid"), *cells_named(settings, "ablations")], settings)
-    except ConfigError as error:
-        key = str(error).partition(":")[0]
-        raise ConfigError(f"{source_of((key,), sources)}: {error}") from error
     _check_cells(settings, sources, checker.hyperparameters)
     return settings
+
+
+@contextlib.contextmanager
+def _told_of(key: str, sources: Sequence[Source]) -> Iterator[None]:
+    """Errors in the block name the source that has the key."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{source_of((key,), sources)}: {error}") from error
 
 
 def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -338,7 +358,7 @@ def _resolved(
         seed=0,
         model=values.get("model", {}),
         training=Training.from_dict(with_updates(in_phases(values["training"]), settings.get("updates"))),
-        evaluation=Evaluation(**values["evaluation"]),
+        evaluation=Evaluation(**values["evaluation"], metrics=metric_codes(settings["metrics"], method)),
         data_digest=(settings["data"]["known"].get(dataset) or {}).get("digest", ""),
     )
     return cell, settings.get("seeds") or values.get("repetitions", settings["repetitions"])

@@ -10,7 +10,7 @@ from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluste
 from harness.settings.asked import results_name
 from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
-from harness.reporting.tables.planned import NAMES, cells_compared, cells_shown
+from harness.reporting.tables.planned import cells_compared, cells_shown, table_names
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
 from harness.storage.budgets import budget_trials
@@ -59,7 +59,7 @@ ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
 RUNS = {path: RunFolder(Path(RESULTS) / "runs" / path) for path in CELLS}
 RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # of any cell
 METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
-CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in NAMES}  # by table
+CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in table_names(SETTINGS)}  # by table
 CELLS_COMPARED = cells_compared(list(CELLS.values()), SETTINGS)
 # What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
 DURATIONS = Durations(SETTINGS["preset"])
