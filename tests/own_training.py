@@ -12,7 +12,8 @@ import harness
 from harness.blocks.bernoulli import log_bernoulli, sample_bernoulli
 from harness.method import Method
 from harness.plugins.registry import use_object
-from harness.settings.config import Cell, Phase
+from harness.settings.config import Cell
+from harness.settings.parts import Phase
 
 ALL = {
     "phases": (Phase(60, 1e-2, 4, "cosine", 10), Phase(30, 1e-3, 4, "linear")),

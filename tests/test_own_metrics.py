@@ -25,7 +25,8 @@ from harness.plugins.metrics import BUILT_IN, codes, metric, use_metrics
 from harness.reporting.tables import PlannedCell
 from harness.reporting.tables.cell_text import with_error
 from harness.reporting.tables.own_metrics import own_metrics_table, tidy, write_own_metrics
-from harness.settings.config import Cell, Evaluation, load_settings, resolve
+from harness.settings.config import Cell, load_settings, resolve
+from harness.settings.parts import Evaluation
 from harness.storage.collect import read_metrics
 from harness.storage.runs import RunFolder
 from harness.training.train import train

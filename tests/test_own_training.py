@@ -25,8 +25,9 @@ from harness.evaluation.evaluate import evaluate
 from harness.method import Batch
 from harness.plugins import registry
 from harness.plugins.registry import use_files
-from harness.settings.config import Cell, Labels, Phase, load_settings, resolve
+from harness.settings.config import Cell, load_settings, resolve
 from harness.settings.optimizers import class_and_arguments
+from harness.settings.parts import Labels, Phase
 from harness.storage import weights
 from harness.storage.nested import put_together, taken_apart
 from harness.storage.records import file_digest

@@ -32,8 +32,9 @@ from harness.plugins.registry import (
 )
 from harness.schema import check
 from harness.settings.check import merged as merged_settings
-from harness.settings.config import Cell, Evaluation, Training, cells_named, data_settings, load_settings, resolve
+from harness.settings.config import Cell, cells_named, data_settings, load_settings, resolve
 from harness.settings.datasets import digest_of_data, with_cell_of_suite
+from harness.settings.parts import Evaluation, Training
 from harness.settings.schedule import in_phases
 from harness.settings.seeds import axes_of, generator_for
 from harness.storage.runs import HAVE_MODEL, RunFolder

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from harness.settings.config import Cell, Phase
+from harness.settings.config import Cell
+from harness.settings.parts import Phase
 from harness.storage.search import Trial
 
 LENGTH, RATE = "length", "rate"

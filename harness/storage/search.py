@@ -24,16 +24,8 @@ from typing import TYPE_CHECKING, Any
 from harness import atomic
 from harness.errors import ConfigError
 from harness.settings.check import BUDGET, FINER, LEARNING_RATE
-from harness.settings.config import (
-    Cell,
-    Phase,
-    Training,
-    canonical_json,
-    cells_named,
-    resolve,
-    specific_entries,
-    variant_folder,
-)
+from harness.settings.config import Cell, canonical_json, cells_named, resolve, specific_entries, variant_folder
+from harness.settings.parts import Phase, Training
 from harness.settings.schedule import axes_in_phases
 from harness.storage.method_code import VERSION, MethodCode, key_of_version, training_key
 from harness.storage.runs import RunFolder

@@ -16,7 +16,7 @@ from torch import Tensor
 from harness.data import Dataset
 from harness.errors import ConfigError
 from harness.method import Batch
-from harness.settings.config import Labels
+from harness.settings.parts import Labels
 from harness.settings.seeds import generator_for, seed_for
 
 

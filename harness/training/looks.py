@@ -9,7 +9,8 @@ import torch
 
 from harness.data import Dataset
 from harness.method import Batch
-from harness.settings.config import Cell, Training
+from harness.settings.config import Cell
+from harness.settings.parts import Training
 from harness.settings.seeds import seed_for
 from harness.training import rates, validation
 from harness.training.batches import Rows

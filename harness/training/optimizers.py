@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from harness.errors import ConfigError, HarnessError
 from harness.method import Batch, Method, OwnOptimizer
-from harness.settings.config import Training
 from harness.settings.optimizers import NAME, class_and_arguments, optimizer_faults
+from harness.settings.parts import Training
 from harness.settings.text import dotted
 from harness.storage.nested import put_together, taken_apart
 from harness.training.step import UpdateStep

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from harness.settings.config import Phase
+from harness.settings.parts import Phase
 
 SHAPES: dict[str, Callable[[float], float]] = {  # part of the phase that is over -> share of its rate
     "constant": lambda over: 1.0,

@@ -23,7 +23,8 @@ from harness.evaluation.subject import Subject
 from harness.method import CAPABILITIES, Method
 from harness.plugins.metrics import Metric, metric
 from harness.plugins.registry import build, built_in_names, method_class
-from harness.settings.config import Cell, Evaluation, Phase, Training
+from harness.settings.config import Cell
+from harness.settings.parts import Evaluation, Phase, Training
 from harness.storage.runs import OK, RunFolder
 from harness.verify.subject import N_VISIBLE, FailedCheckError, NotCheckedError, Result
 
