@@ -15,6 +15,7 @@ of ``harness.capability``; what ``__init__`` assigns to an instance is not looke
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -120,6 +121,21 @@ class OwnGradients(Capability, Protocol):
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Add the gradient of the mean loss to every parameter's ``.grad``; return the mean loss, a detached scalar."""
+
+
+def computes_gradients(model: Method) -> bool:
+    """Whether a method is trained by ``accumulate_gradients``, not by differentiating ``loss``, where it has both.
+
+    A class that inherits the gradients of another and overrides ``loss``, or any other function of it, is trained on
+    its own loss: the gradients it inherits know nothing of what it has changed.
+    """
+    if not isinstance(model, OwnGradients):
+        return False
+    order = type(model).__mro__
+    definer = next((i for i, cls in enumerate(order) if "accumulate_gradients" in vars(cls)), 0)
+    overridden = {name for cls in order[:definer] for name, value in vars(cls).items() if inspect.isfunction(value)}
+    known = {name for cls in order[definer:] for name in vars(cls) if not name.startswith("__")}
+    return not (isinstance(model, Differentiable) and overridden & known)
 
 
 @runtime_checkable

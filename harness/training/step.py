@@ -21,7 +21,7 @@ from torch import Tensor
 
 from harness.compute.precision import product_dtype
 from harness.errors import ConfigError, HarnessError
-from harness.method import AfterUpdate, Batch, Method, MixedPrecision, OwnGradients
+from harness.method import AfterUpdate, Batch, Method, MixedPrecision, computes_gradients
 from harness.training.flat import FlatParameters, device_of
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba's
@@ -49,7 +49,7 @@ class UpdateStep:
         if isinstance(model, MixedPrecision):
             model.multiply_in(self.product_dtype, self.parameters.rounded_weights)
         values = self.parameters.values
-        self._own_gradients = isinstance(model, OwnGradients)
+        self._own_gradients = computes_gradients(model)
         if not self._own_gradients and not len(values):
             raise ConfigError(f"method {_name(model)}: expected a parameter that learns, found none")
         self.n_steps = 0
@@ -199,7 +199,7 @@ def takes_update(model: Method) -> bool:
 
     Raises ConfigError for one without a default, which is what others than training ask for.
     """
-    function = "accumulate_gradients" if isinstance(model, OwnGradients) else "loss"
+    function = "accumulate_gradients" if computes_gradients(model) else "loss"
     learns = getattr(type(model), function, None)
     parameter = inspect.signature(learns).parameters.get(UPDATE) if learns else None
     if parameter is not None and parameter.default is parameter.empty:

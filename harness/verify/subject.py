@@ -24,7 +24,7 @@ from harness.method import (
     Discriminative,
     ImportanceWeighted,
     Method,
-    OwnGradients,
+    computes_gradients,
     has,
 )
 from harness.training import fitting
@@ -220,7 +220,7 @@ def _see_rows(model: Method, rows: Tensor, seed: int) -> None:
             batch = Batch(x, torch.full((len(x),), -1))
             for parameter in model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
-            if isinstance(model, OwnGradients):
+            if computes_gradients(model):
                 model.accumulate_gradients(batch, N_SAMPLES, draws)
             elif isinstance(model, Differentiable):
                 model.loss(batch, N_SAMPLES, draws)
