@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from harness.check.rules import scale_of
 from harness.cli import main
 from harness.cli.kinds import KINDS
 from harness.data import CATALOGUE
@@ -132,9 +131,3 @@ def test_without_a_method_that_has_what_it_needs_nothing_is_said_to_be_checked(t
     verdicts = {each.check: each.verdict for each in verify_metric("mine")}
     assert set(verdicts.values()) == {"passed", "NOT CHECKED"}
     assert verdicts["value"] == "NOT CHECKED"
-
-
-def test_built_in_metrics_have_the_direction_of_the_check():
-    assert {name: (each.unit, each.better) for name, each in BUILT_IN.items()} == {
-        name: (scale_of(name).unit, scale_of(name).better) for name in BUILT_IN
-    }

@@ -291,7 +291,7 @@ def table_of(trained, folder, method, *paths):
 def test_the_table_has_numbers_statuses_and_reasons(trained, gain, tmp_path):
     text, frame = table_of(trained, tmp_path, "nade", gain, returning(tmp_path, "bad", "1 / 0"))
     assert "gain`: gain over a fair coin, bits; higher is better" in text
-    assert with_error(frame.value["gain"], frame.sem["gain"], 3) in text
+    assert with_error(frame.value["gain"], frame["sem"]["gain"], 3) in text
     assert (frame.status["bad"], frame.value["bad"]) == ("failed", None)
     assert "`bad` of patterns/nade: failed: ZeroDivisionError: division by zero." in text
 
