@@ -12,30 +12,39 @@ from harness.kernels.bfloat16 import load
 from harness.kernels.fastmath import FAST
 
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
+CHUNK = 2048  # entries whose gradients stay in the nearest cache from their sum to their use
 
 
 @nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
 def _step_part(start, stop, values, gradients, products, first, second, n_weights, scalars):
     """Entries start .. stop - 1; scalars: l1, rate, beta1, beta2, scale2, epsilon."""
-    beta1, beta2 = scalars[2], scalars[3]
-    for j in range(start, min(stop, len(products))):
-        gradients[j] += load(products[j])
-        products[j] = 0
-    for part in range(2):
-        low, high = (start, min(stop, n_weights)) if part == 0 else (max(start, n_weights), stop)
-        strength = scalars[0] if part == 0 else _ZERO
-        rate, scale2, epsilon = scalars[1], scalars[4], scalars[5]
-        value, gradient, mean, square = values[low:high], gradients[low:high], first[low:high], second[low:high]
-        for j in range(high - low):
-            v = value[j]
-            penalty = strength if v > _ZERO else -strength
-            g = gradient[j] + (penalty if v != _ZERO else _ZERO)
-            m = beta1 * mean[j] + (_ONE - beta1) * g
-            s = beta2 * square[j] + (_ONE - beta2) * g * g
-            mean[j] = m
-            square[j] = s
-            value[j] = v - rate * m / (np.sqrt(s) * scale2 + epsilon)
-            gradient[j] = _ZERO
+    for low in range(start, stop, CHUNK):
+        high = min(low + CHUNK, stop)
+        # slices from 0 on: LLVM has to know that an index is not negative before it makes vectors
+        gradient, product = gradients[low : min(high, len(products))], products[low:high]
+        for j in range(len(product)):
+            gradient[j] += load(product[j])
+            product[j] = 0
+        border = min(max(low, n_weights), high)
+        _step_alike(low, border, values, gradients, first, second, scalars[0], scalars)
+        _step_alike(border, high, values, gradients, first, second, _ZERO, scalars)
+
+
+@nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
+def _step_alike(low, high, values, gradients, first, second, strength, scalars):
+    """Entries low .. high - 1, all with an L1 penalty of this strength."""
+    rate, beta1, beta2, scale2, epsilon = scalars[1], scalars[2], scalars[3], scalars[4], scalars[5]
+    value, gradient, mean, square = values[low:high], gradients[low:high], first[low:high], second[low:high]
+    for j in range(high - low):
+        v = value[j]
+        penalty = strength if v > _ZERO else -strength
+        g = gradient[j] + (penalty if v != _ZERO else _ZERO)
+        m = beta1 * mean[j] + (_ONE - beta1) * g
+        s = beta2 * square[j] + (_ONE - beta2) * g * g
+        mean[j] = m
+        square[j] = s
+        value[j] = v - rate * m / (np.sqrt(s) * scale2 + epsilon)
+        gradient[j] = _ZERO
 
 
 @nb.cfunc(threads.TASK, cache=True)
