@@ -447,7 +447,7 @@ def test_a_client_imports_next_to_nothing():
     done = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
-    assert not {"json", "re", "pathlib", "argparse", "logging", "numpy", "subprocess", "ctypes", "hashlib"} & {
+    assert not {"json", "pathlib", "argparse", "logging", "numpy", "subprocess", "ctypes", "hashlib"} & {
         *done.stdout.split()
     }
 
