@@ -147,20 +147,22 @@ def activate(product: Tensor, bias: Tensor, activation: type[nn.Module]) -> Tens
     return (torch.tanh(logits) if activation is nn.Tanh else torch.relu(logits)).to(product.dtype)
 
 
-def pass_activation(missed: Tensor, units: Tensor, bias_gradient: Tensor, activation: type[nn.Module]) -> Tensor:
+def pass_activation(
+    missed: Tensor, units: Tensor, bias_gradient: Tensor, activation: type[nn.Module], slope: float = 1.0
+) -> Tensor:
     """Gradient by the activations [N, n], given that by the units, which it overwrites where that saves memory.
 
-    Its column sums are added to ``bias_gradient`` [n].
+    Its column sums are added to ``bias_gradient`` [n]. slope: of rectified units, where they are positive.
     """
     if _fused(missed):
         arrays = array(missed), array(units)
         if activation is nn.Tanh:
             _kernels().pass_tanh(*arrays, array(bias_gradient))
         else:
-            _kernels().pass_relu(*arrays, 1.0, array(bias_gradient))
+            _kernels().pass_relu(*arrays, slope, array(bias_gradient))
         return missed
     wide, seen = missed.to(bias_gradient.dtype), units.to(bias_gradient.dtype)
-    passed = wide * (1.0 - seen.square() if activation is nn.Tanh else seen > 0)
+    passed = wide * (1.0 - seen.square() if activation is nn.Tanh else slope * (seen > 0))
     bias_gradient += passed.sum(0)
     return passed.to(missed.dtype)
 

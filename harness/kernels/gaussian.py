@@ -303,3 +303,62 @@ def add_divergence(product: np.ndarray, bias: np.ndarray, total: np.ndarray) -> 
             mean, log_std = load(means[j]) + mean_bias[j], load(scales[j]) + scale_bias[j]
             found += HALF * (mean * mean + exp(TWO * log_std) - ONE) - log_std
         total[row] += np.float64(found)
+
+
+# -- class labels -----------------------------------------------------------------------------------------------------
+
+
+@_jit
+def softmax_gradients(
+    product: np.ndarray,
+    bias: np.ndarray,
+    labels: np.ndarray,
+    weight: float,
+    log_prob: np.ndarray,
+    bias_gradient: np.ndarray,
+) -> None:
+    """Gradient of -weight sum_r log softmax(product[r] + bias)[labels[r]], which overwrites ``product`` [N, C].
+
+    labels [N]: rows of negative ones count nothing. The log-probability is added to log_prob [N] double, column sums
+    of the gradient to bias_gradient [C].
+    """
+    n_rows, n = product.shape
+    factor = np.float32(weight)
+    share = _working_array(n, np.float32)
+    for row in range(n_rows):
+        products, label = product[row], labels[row]
+        largest = load(products[0]) + bias[0]
+        for j in range(n):
+            largest = max(largest, load(products[j]) + bias[j])
+        for j in range(n):
+            share[j] = exp(load(products[j]) + bias[j] - largest)
+        total = ZERO
+        for j in range(n):
+            total += share[j]
+        known = factor if label >= 0 else ZERO
+        if label >= 0:
+            own = np.float64(load(products[label]) + bias[label] - largest)
+            log_prob[row] += own - np.log(np.float64(total))
+        for j in range(n):
+            share[j] *= known / total
+        if label >= 0:
+            share[label] -= known
+        for j in range(n):
+            products[j] = round_like(product, share[j])
+        for j in range(n):
+            bias_gradient[j] += share[j]
+
+
+@_jit
+def decay(weight: np.ndarray, gradient: np.ndarray, strength: float) -> float:
+    """Add that of strength / 2 times the sum of squares of the weight to the gradient, both [n, m]; the sum."""
+    factor, total = np.float32(strength), 0.0
+    for row in range(len(weight)):
+        values, gradients = weight[row], gradient[row]
+        squares = ZERO
+        for j in range(len(values)):
+            squares += values[j] * values[j]
+        total += np.float64(squares)
+        for j in range(len(values)):
+            gradients[j] += factor * values[j]
+    return total
