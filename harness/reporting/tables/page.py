@@ -49,6 +49,16 @@ class Page:
         """The number of a table of the thesis, the title of another one."""
         return f"Table {self.number}" if self.number else self.title
 
+    @property
+    def shown(self) -> str:
+        """What the table shows, without how it was made."""
+        return f"{self.title}." if self.number else self.caption
+
+    @property
+    def settings(self) -> str:
+        """What the caption of a table of the thesis says after its title: budgets, and what the errors are."""
+        return self.caption.removeprefix(f"{self.title}. ") if self.number else ""
+
 
 def page(grid: Grid, preset: str) -> Page:
     """The table as text, as far as the configuration asks for it."""
