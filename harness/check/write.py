@@ -80,13 +80,23 @@ def compared(run: Path, earlier: Path | None, rules: Rules) -> Compared:
     """The verdicts on every number of ``run``, against the thesis and an ``earlier`` run (see ``write_check``)."""
     ours = read_summary(run)
     known = {metrics_file(run).resolve(): ours}
-    published = {path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}
+    published = _published(known)
     others = list(published.values())
     theirs = published.get(ours.preset) if earlier is None else _read_once(earlier, known)
     comparisons = {THESIS: compare_with_thesis(ours, rules, others)}
     if theirs is not None:
         comparisons[RUN] = compare_runs(ours, theirs, rules, others)
     return Compared(ours, theirs, others, comparisons)
+
+
+def against_thesis(ours: Summary, rules: Rules) -> list[Verdict]:
+    """The verdicts of a check on every printed number, on a run that was read before."""
+    return compare_with_thesis(ours, rules, list(_published({}).values()))
+
+
+def _published(known: dict[Path, Summary]) -> dict[str, Summary]:
+    """The published runs by preset; those that are ``known`` are not read again."""
+    return {path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}
 
 
 def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | None = None) -> Outcome:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.check.verdict import Verdict
+    from harness.comparison.read import Measurements
     from harness.reporting.tables.page import Page
     from harness.settings.config import Cell
 
@@ -182,24 +184,49 @@ def _report(options: argparse.Namespace) -> int:
     for path in options.figures:
         for part in (path, path.with_suffix(".rst"), path.with_suffix(".csv")):
             check_seal(part)
-    overview = _overview(planned, metrics, settings, options.runs)
-    write_report(metrics, models(planned, settings), settings["preset"], options.figures, options.output, overview)
+    known = _with_rows(planned, metrics, settings, options.runs)
+    write_report(
+        metrics,
+        models(planned, settings),
+        settings["preset"],
+        options.figures,
+        options.output,
+        overview=_overview(known, settings),
+        verdicts=_verdicts(known, settings),
+        runs=options.runs,
+    )
     seal("report", [options.output])
     print(options.output)
     return 0
 
 
-def _overview(planned: Sequence[Cell], metrics: pd.DataFrame, settings: dict[str, Any], runs: Path) -> Page | None:
-    """All methods on all data sets, as far as they were measured; None where nothing was that the overview has."""
+def _with_rows(planned: Sequence[Cell], metrics: pd.DataFrame, settings: dict[str, Any], runs: Path) -> Measurements:
     from harness.comparison.read import measured_models
-    from harness.reporting.tables.overview import METRICS, overview, overview_page
     from harness.settings.config import cells_named
 
     ablations = {(dataset, method, variant) for method, dataset, variant in cells_named(settings, "ablations")}
-    measured = measured_models(planned, runs, metrics, METRICS, ablations)
+    return measured_models(planned, runs, metrics, set(metrics["metric"]), ablations)
+
+
+def _overview(measured: Measurements, settings: dict[str, Any]) -> Page | None:
+    """All methods on all data sets, as far as they were measured; None where nothing was that the overview has."""
+    from harness.reporting.tables.overview import METRICS, overview, overview_page
+
     if not set(METRICS) & set(measured.known):
         return None
     return overview_page(overview(measured, settings["check"]["level"], settings["check"]["power"]))
+
+
+def _verdicts(measured: Measurements, settings: dict[str, Any]) -> list[Verdict]:
+    """What the check says about every number that the thesis prints; nothing where nothing was measured."""
+    from harness.check.rules import Rules
+    from harness.check.summary import summarize
+    from harness.check.write import against_thesis
+
+    if measured.metrics.empty:
+        return []
+    ours = summarize(measured.metrics, measured.path, measured.rows)
+    return against_thesis(ours, Rules.from_settings(settings))
 
 
 def _check(options: argparse.Namespace) -> int:

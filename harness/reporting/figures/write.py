@@ -1,6 +1,7 @@
 """One figure, from the tables of analyses to csv, png, pdf and a caption.
 
-The figure is drawn from the csv as it was written, so that file holds all that is seen. Where no run has anything to
+The figure is drawn from the csv as it was written, so that file holds all that is seen. The caption says what is shown;
+notes below it, as a list, hold warnings, settings, stand-ins and what is missing. Where no run has anything to
 show, because its data cannot be obtained, the figure says so instead of a plot.
 """
 
@@ -86,11 +87,16 @@ def write_figure(
     taking_part = [cell for cell in cells if {each.name for each in analyses_of(settings, cell)} & set(module.ANALYSES)]
     told += stand_ins(data, taking_part, runs_folder) if usable else []
     told += [f"Not shown: {remark}" for remark in remarks]
-    caption = " ".join([" ".join(module.CAPTION.split()), *(f"{sentence}." for sentence in told)])
-    atomic.write_text(folder / f"{figure}.rst", caption + "\n")
+    atomic.write_text(folder / f"{figure}.rst", _caption(module.CAPTION, told))
     pictures = [style.save(drawn, folder / f"{figure}.{form}") for form in ("png", "pdf")]
     style.close(drawn)
     return [path, *pictures, folder / f"{figure}.rst"]
+
+
+def _caption(text: str, notes: Sequence[str]) -> str:
+    """reStructuredText: a paragraph, and a list of notes where there are some."""
+    listed = "".join(f"- {' '.join(note.split())}.\n" for note in notes)
+    return " ".join(text.split()) + "\n" + (f"\n{listed}" if listed else "")
 
 
 def _nothing(remarks: Sequence[str]) -> Any:

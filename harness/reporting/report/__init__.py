@@ -1,7 +1,9 @@
-"""One HTML file with all tables and figures, their captions, and where every number comes from.
+"""One HTML file with a summary, all tables and figures, and where every number comes from.
 
-Everything is inside the file, images too, so it can be mailed and read offline; nothing in it is a script. What it
-shows was written by the workflow before: the report measures nothing.
+Everything is inside the file: images, the configuration and learning curve of every run, the data of the figures, and
+the script that sorts and filters tables. So it can be mailed and read offline, and a browser is told to load nothing
+else. Files of runs are linked beside that, where they lie next to it. What it shows was written by the workflow before:
+the report measures nothing.
 """
 
 from harness.reporting.report.write import write_report

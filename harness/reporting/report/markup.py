@@ -1,10 +1,12 @@
-"""Texts of tables and captions as HTML: text between backticks is a metric, everything else is plain."""
+"""Texts of tables and captions as HTML, files as addresses: text between backticks is a metric, all else is plain."""
 
 from __future__ import annotations
 
 import base64
+import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
@@ -29,4 +31,14 @@ def embedded_png(path: Path) -> str:
         raise DataError(path, "a PNG image", error.strerror) from error
     if not content.startswith(b"\x89PNG\r\n"):
         raise DataError(path, "a PNG image", f"a file that begins with {content[:8]!r}")
-    return "data:image/png;base64," + base64.b64encode(content).decode("ascii")
+    return embedded(content, "image/png")
+
+
+def embedded(content: bytes, kind: str) -> str:
+    """A data URI of this media type."""
+    return f"data:{kind};base64," + base64.b64encode(content).decode("ascii")
+
+
+def relative(path: Path, page: Path) -> str:
+    """The address of a file as seen from the page, as a relative URL."""
+    return quote(Path(os.path.relpath(path, page.parent)).as_posix())

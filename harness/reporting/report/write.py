@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import pandas as pd
+from markupsafe import Markup
 
 from harness import atomic
-from harness.errors import DataError
 from harness.reporting.report.claims import claims_of
+from harness.reporting.report.figures import figure
 from harness.reporting.report.layers import layers_in_use
-from harness.reporting.report.markup import embedded_png, prose
-from harness.reporting.tables import PlannedCell, pages
-from harness.reporting.tables.page import Page
-
-PROVENANCE = (  # columns of the last section: what it took to make a number
-    *("dataset", "method", "variant", "seed", "metric", "value", "sem", "mc_error", "bias", "bias_error"),
-    *(
-        "estimator",
-        "k",
-        "n_rows",
-        "n_updates",
-        "train_seconds",
-        "seconds",
-        "status",
-        "message",
-        "config_digest",
-        "data_digest",
-    ),
+from harness.reporting.report.markup import prose
+from harness.reporting.report.numbers import FIRST, PROVENANCE, provenance
+from harness.reporting.report.runs import runs_of
+from harness.reporting.report.summary import (
+    HEADER,
+    Judged,
+    cell_counts,
+    claim_counts,
+    failures,
+    verdict_counts,
+    verdict_rows,
 )
+from harness.reporting.tables import PlannedCell, pages
+from harness.reporting.tables.page import Line, Page
+
 SHARED = ("preset", "git_commit", "device", "harness", "python", "torch", "numpy")  # told once where all agree
 
 
@@ -43,13 +41,17 @@ def write_report(
     figures: Sequence[Path],
     path: Path,
     overview: Page | None = None,
+    verdicts: Sequence[Judged] = (),
+    runs: Path | None = None,
 ) -> None:
     """Write the report to ``path``.
 
     metrics: all measurements, as ``harness.storage.collect`` gathers them. planned: the cells of the configuration.
     figures: their PNG files, each with a caption of the same name in ``.rst`` and its data in ``.csv`` beside it.
-    overview: the table of all methods on all data sets, where there is one.
-    Raises DataError for a figure whose files are missing or unreadable, HarnessError for a planned cell without a row.
+    overview: the table of all methods on all data sets, where there is one. verdicts: of the check, on every number
+    that the thesis prints. runs: the folder of the runs, whose configurations and learning curves are shown.
+    Raises DataError for a figure or a run whose files are missing or unreadable, HarnessError for a planned cell
+    without a row.
     """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("harness.reporting.report", "."),
@@ -58,42 +60,54 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["prose"] = prose
-    metrics = metrics.reindex(columns=list(dict.fromkeys([*metrics.columns, *PROVENANCE, *SHARED])))
+    environment.filters |= {"prose": prose, "rows": _rows}
+    metrics = metrics.reindex(columns=list(dict.fromkeys([*metrics.columns, *PROVENANCE, *SHARED, "title"])))
     shared = {name: sorted({str(value) for value in metrics[name].dropna()}) for name in SHARED}
+    claims = claims_of(figures[0].parent) if figures else []
+    script = _beside("report.js")
     text = environment.get_template("report.html").render(
         preset=preset,
+        home="/".join(path.resolve().parent.parts[-2:]),
+        style=Markup(_beside("report.css")),
+        script=Markup(script),
+        script_digest=_digest(f"\n{script}"),
         shared=shared,
+        verdict_counts=verdict_counts(verdicts),
+        cell_counts=cell_counts(metrics),
+        claim_counts=claim_counts(claims),
+        failures=failures(metrics),
         tables=[*([overview] if overview else []), *pages(metrics, planned, preset)],
-        figures=[_figure(each) for each in figures],
+        figures=[figure(each, path) for each in figures],
         models=layers_in_use(figures[0].parent) if figures else [],
-        claims=claims_of(figures[0].parent) if figures else [],
+        claims=claims,
+        verdict_header=HEADER,
+        verdicts=verdict_rows(verdicts),
+        runs=runs_of(metrics, runs, path),
         columns=PROVENANCE,
-        rows=[_shown(row) for row in metrics.reindex(columns=PROVENANCE).to_dict("records")],
+        n_first=len(FIRST),
+        rows=[(_cell(row), provenance(row)) for row in metrics[list(PROVENANCE)].to_dict("records")],
     )
     atomic.write_text(path, text)
 
 
-def _figure(path: Path) -> dict[str, Any]:
-    caption = path.with_suffix(".rst")
-    try:
-        text = caption.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(caption, "the caption of a figure", error) from error
-    words = path.stem.split("_")
-    is_numbered = words[1:] and all(word.isdigit() for word in words[1:])
-    title = f"Figure {'.'.join(words[1:])}" if is_numbered else " ".join(words[1:]).capitalize()
-    return {"id": path.stem, "title": title, "caption": text, "image": embedded_png(path)}
+def _cell(row: dict) -> PlannedCell:
+    return PlannedCell(*(row[field] or "" for field in PlannedCell._fields))
 
 
-def _shown(row: Mapping[str, Any]) -> list[str]:
-    """Cells of a row of provenance as text, numbers to six digits, digests to twelve."""
-    return [_text(name, row[name]) for name in PROVENANCE]
+def _rows(lines: Iterable[Line]) -> list[list[Line]]:
+    """The lines of a table by the row that they belong to."""
+    rows: list[list[Line]] = []
+    for line in lines:
+        if line.first or not rows:
+            rows.append([])
+        rows[-1].append(line)
+    return rows
 
 
-def _text(name: str, value: Any) -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}" if value % 1 else f"{value:.0f}"
-    return str(value)[:12] if name.endswith("digest") else str(value)
+def _beside(name: str) -> str:
+    return files("harness.reporting.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _digest(script: str) -> str:
+    """What a browser knows the one script of the page by: it runs no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")

@@ -134,7 +134,7 @@ def _lines(found: Overview, each: Comparison) -> Iterator[Line]:
     columns = {column.dataset: column for column in each.columns}
     most = DECIMALS.get(each.metric, MOST_DECIMALS)
     for contender in _ordered(each):
-        values, gaps, bold = [], [], set()
+        values, gaps, bold, models = [], [], set(), {}
         for place, dataset in enumerate(found.datasets, start=2):
             column = columns.get(dataset)
             if column is None or contender not in column.models:
@@ -143,13 +143,14 @@ def _lines(found: Overview, each: Comparison) -> Iterator[Line]:
                 continue
             values.append(number(column.means[contender], most))
             gaps.append(_gap(each, column, contender, most))
+            models[place] = column.models[contender].cell
             if len(column.models) > 1 and each.as_good_as_best(column, contender):
                 bold.add(place)
         rank, is_first = _rank(each, contender)
         if is_first:
             bold.add(len(values) + 2)
         ranks = ([rank], [""]) if found.ranked else ([], [])
-        yield Line((contender.name, VALUE, *values, *ranks[0]), True, frozenset(bold))
+        yield Line((contender.name, VALUE, *values, *ranks[0]), True, frozenset(bold), models)
         if any(gap != NOTHING for gap in gaps):
             yield Line(("", BEHIND, *gaps, *ranks[1]), False)
     known = [best_published().get((dataset, each.metric)) for dataset in found.datasets]

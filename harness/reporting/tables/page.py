@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from harness.reporting.tables.best_published import Published, best_published, sources
 from harness.reporting.tables.build import NOT_PLANNED, Entry, Grid, GridRow
@@ -16,17 +16,22 @@ from harness.reporting.tables.caption import caption
 from harness.reporting.tables.cell_text import NOTHING, difference_text, ours_text
 from harness.reporting.tables.layout import Axis, Table
 from harness.reporting.tables.notes import DataStatus, data_statuses, notes
+from harness.reporting.tables.reported import PlannedCell
 
 OURS, THESIS, DIFFERENCE = "ours", "thesis", "ours − thesis"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of the table; ``cells`` include the label and the kind of the line, ``bold`` are positions of cells."""
+    """A line of the table; ``cells`` include the label and the kind of the line, ``bold`` are positions of cells.
+
+    models: position -> the model whose number, or whose failure, stands there.
+    """
 
     cells: tuple[str, ...]
     first: bool  # of its row
     bold: frozenset[int] = frozenset()
+    models: Mapping[int, PlannedCell] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,16 @@ class Page:
     def heading(self) -> str:
         """The number of a table of the thesis, the title of another one."""
         return f"Table {self.number}" if self.number else self.title
+
+    @property
+    def shown(self) -> str:
+        """What the table shows, without how it was made."""
+        return f"{self.title}." if self.number else self.caption
+
+    @property
+    def settings(self) -> str:
+        """What the caption of a table of the thesis says after its title: budgets, and what the errors are."""
+        return self.caption.removeprefix(f"{self.title}. ") if self.number else ""
 
 
 def page(grid: Grid, preset: str) -> Page:
@@ -129,7 +144,9 @@ def _lines(row: GridRow, label: str, data: Mapping[str, DataStatus]) -> Iterator
         THESIS: lambda entry: entry.reported or NOTHING,
         DIFFERENCE: lambda entry: difference_text(entry, official(entry)),
     }
+    models = {i: entry.key.cell for i, entry in enumerate(row.entries, start=2) if _is_asked(entry)}
     for kind, text in kinds.items():
         cells = [text(entry) if entry is not None else NOTHING for entry in row.entries]
         if kind == OURS or any(cell != NOTHING for cell in cells):
-            yield Line((label if kind == OURS else "", kind, *cells), kind == OURS)
+            is_ours = kind == OURS
+            yield Line((label if is_ours else "", kind, *cells), is_ours, models=models if is_ours else {})
