@@ -16,7 +16,8 @@ import psutil
 import pytest
 from test_workflow import BUDGET, Workflow, only
 
-from harness.worker.client import ADDRESS
+from harness.compute.places import ROOT
+from harness.worker.client import ADDRESS, VERBS
 from harness.worker.identity import identity
 from harness.worker.message import Request
 
@@ -539,3 +540,8 @@ def test_numbers_do_not_depend_on_cores_nor_on_the_worker(tmp_path, monkeypatch)
         }
     assert found["1"] == found["2"] == found["8"] == found["8/nowhere"]
     assert len([name for name in found["1"] if name.endswith("metrics.json")]) == 4
+
+
+def test_every_verb_of_the_rules_is_one_that_the_worker_does():
+    rules = "".join(path.read_text() for path in (ROOT / "workflows" / "rules").glob("*.smk"))
+    assert set(re.findall(r"python -m harness ([a-z-]+)", rules)) <= set(VERBS)

@@ -22,7 +22,7 @@ ADDRESS = "BIHM_WORKER"  # environment variable: the socket of the worker
 # What rules call. The others are called by hand, ask for the terminal, or measure time and memory.
 VERBS = (
     *("run", "train", "trial", "evaluate", "analyse", "record-failure", "datasets"),
-    *("tables", "figure", "report", "check", "searches"),
+    *("tables", "metrics", "overview", "compare", "figure", "report", "check", "searches", "budgets"),
 )
 
 

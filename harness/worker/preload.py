@@ -27,7 +27,11 @@ MORE = {
     "tables": _TABLES,
     "report": (*_TABLES, "jinja2"),
     "check": _TABLES,
+    "metrics": ("pandas",),
+    "overview": _TABLES,
+    "compare": (*_TABLES, "matplotlib"),
     "searches": ("pandas",),
+    "budgets": ("pandas",),
     "figure": ("pandas", FIGURES),
 }
 _done: set[str] = set()
