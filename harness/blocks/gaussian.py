@@ -39,6 +39,7 @@ class Inferred:
     log_p: Tensor
     log_q: Tensor
 
+
 def log_normal(value: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
     """Sum over the last axis of log N(value | mean, exp(log_std)^2), without the constant -log(2 pi) / 2 an entry."""
     return (-0.5 * ((value - mean) * torch.exp(-log_std)).square() - log_std).sum(-1)

@@ -58,7 +58,12 @@ class LabelHead(nn.Module):
 
     @torch.no_grad()
     def add_gradients(
-        self, inputs: Tensor, labels: Tensor, weight: float, generator: torch.Generator, dtype: torch.dtype | None = None
+        self,
+        inputs: Tensor,
+        labels: Tensor,
+        weight: float,
+        generator: torch.Generator,
+        dtype: torch.dtype | None = None,
     ) -> Tensor:
         """Add the gradient of -weight sum_r log q(labels[r] | inputs[r]) with dropout; log q of every row, [N] double.
 

@@ -3,8 +3,9 @@
 The product's first n columns are for the means, the others for the log standard deviations. Like
 ``harness.blocks.bernoulli``, the one place that decides how: float32 and bfloat16 products on the CPU go to the fused
 kernels of ``harness.kernels.gaussian``, all others through tensor operations that say the same thing and serve as the
-kernels' reference. Log-densities are nats in double, without the constant -log(2 pi) / 2 an entry, which cancels between
-models and their posteriors. Rows: a product of R rows serves N / R draws, or values, per row, next to each other.
+kernels' reference. Log-densities are nats in double, without the constant -log(2 pi) / 2 an entry, which cancels
+between models and their posteriors. Rows: a product of R rows serves N / R draws, or values, per row, next to each
+other.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ Training may multiply in bfloat16: inputs, weights and units are rounded then, s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
