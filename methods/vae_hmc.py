@@ -88,7 +88,7 @@ class VAEHMC(GaussianStack):
         self.reverse_output_bias = nn.Parameter(torch.zeros(iterations * 2 * latent))
 
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
-        """All products of the warm-up; then those of the decoder, which rounds its weights itself for its graph."""
+        """All products of the warm-up, then those of the decoder, which rounds its weights itself for the graph."""
         self.use_rounded(dtype, weights)
 
     def decoder_layers(self, dtype: torch.dtype | None = None) -> list[tuple[Tensor, Tensor]]:

@@ -18,6 +18,7 @@ from harness.bench import run as bench_run
 from harness.bench.cases import Case
 from harness.bench.contenders import AbsentError, Workload
 from harness.bench.findings import CaseFindings, Findings
+from harness.bench.labels import labels_of
 from harness.bench.rivals import textbook
 from harness.bench.timing import Timing
 from harness.bench.workloads import Workloads
@@ -40,6 +41,8 @@ def tiny_case(method="bihm", job=cases.UPDATE, **changes):
         "nade": {"hidden": 7},
         "vae": {"latent": 3, "hidden": [9, 6]},
         "iwae": {"layers": [4, 2], "hidden": [[9, 6], [5, 3]]},
+        "vae_hmc": {"latent": 3, "hidden": [9, 6], "iterations": 2},
+        "label_mlp": {"hidden": 9, "n_classes": 3, "dropout": 0.5, "input_dropout": 0.2, "weight_decay": 1e-3},
     }
     values = {
         "key": "bihm12",
@@ -155,7 +158,47 @@ def test_textbook_evaluation_estimates_the_same():
     assert abs(z) < 4
 
 
-@pytest.mark.parametrize("method", ["bihm", "rws", "nade", "vae", "iwae"])
+def test_textbook_transitions_have_the_mean_of_ours():
+    """VAE + HMC on the same weights, the textbook's those of each transition by themselves."""
+    model = {"latent": 2, "hidden": [4, 3], "iterations": 2, "leapfrog_steps": 2, "reverse_hidden": 3}
+    mine, x = small_model("vae_hmc", scale=0.4, **model), rows(3)
+    net = textbook.NETWORKS["vae_hmc"](5, **model).double()
+    linears = [layer for part in (mine.encoders[0], mine.decoders[0]) for layer in part if hasattr(layer, "weight")]
+    theirs = [net.features[0], net.features[2], net.posterior, net.decoder[0], net.decoder[2], net.decoder[4]]
+    features, bias = mine.reverse_features.view(2, 3, 3), mine.reverse_bias.view(2, 3)
+    with torch.no_grad():
+        for linear, other in zip(linears, theirs, strict=True):
+            other.load_state_dict(linear.state_dict())
+        for t, (reverse, log_step) in enumerate(zip(net.reverse, net.log_step, strict=True)):
+            log_step.copy_(mine.log_step.view(2, -1)[t])
+            reverse[0].weight.copy_(torch.cat([features[t], mine.reverse_state[t].t()], dim=1))
+            reverse[0].bias.copy_(bias[t])
+            reverse[2].weight.copy_(mine.reverse_output[t].t())
+            reverse[2].bias.copy_(mine.reverse_output_bias.view(2, -1)[t])
+        generator = torch.Generator().manual_seed(3)
+        torch.manual_seed(4)
+    differences = [net.loss(x, K).item() - mine.loss(Batch(x), K, generator).item() for _ in range(1000)]
+    # the constants of K latent and T K momentum normals, as many above as below, cancel
+    assert abs(z_scores(torch.tensor(differences)[:, None], torch.zeros(1))).item() < 4
+
+
+def test_textbook_label_mlp_has_our_loss_and_decay():
+    """Without dropout: the gradient of ours is that of the textbook's loss plus weight_decay times the weights."""
+    model = {"hidden": 4, "n_classes": 3, "weight_decay": 0.1}
+    mine, x = small_model("label_mlp", **model), rows(N_ROWS)
+    net = textbook.NETWORKS["label_mlp"](5, **model).double()
+    net.load_state_dict(dict(zip(net.state_dict(), mine.state_dict().values(), strict=True)))
+    y = labels_of(x, tiny_case("label_mlp"))
+    assert sorted(set(y.tolist())) == [0, 1, 2]
+    net.loss(x, y).backward()
+    zero_gradients(mine)
+    mine.accumulate_gradients(Batch(x, y), 1, torch.Generator())
+    for parameter, other in zip(mine.parameters(), net.parameters(), strict=True):
+        decay = 0.1 * other.detach() if other.dim() > 1 else 0.0
+        torch.testing.assert_close(parameter.grad, other.grad + decay, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["bihm", "rws", "nade", "vae", "iwae", "vae_hmc", "label_mlp"])
 @pytest.mark.parametrize("contender", [cases.OURS, cases.TEXTBOOK])
 def test_updates_run_on_every_network(method, contender):
     contenders.job(contender, Workload(tiny_case(method), rows(12, 123).float()))()

@@ -26,6 +26,15 @@ BITS = 65536  # values of the 16 random bits that decide whether a unit is kept
 _jit = nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
 
 
+@nb.njit(inline="always")
+def _put(matrix, row, values, sums):
+    """Write values to a row of the matrix, or to a part of one, and add them to the sums."""
+    for j in range(len(values)):
+        row[j] = round_like(matrix, values[j])
+    for j in range(len(values)):
+        sums[j] += values[j]
+
+
 # -- perceptrons ------------------------------------------------------------------------------------------------------
 
 
@@ -66,10 +75,7 @@ def pass_tanh(missed: np.ndarray, units: np.ndarray, bias_gradient: np.ndarray) 
         for j in range(n):
             unit = load(values[j])
             passed[j] = load(gradients[j]) * (ONE - unit * unit)
-        for j in range(n):
-            gradients[j] = round_like(missed, passed[j])
-        for j in range(n):
-            bias_gradient[j] += passed[j]
+        _put(missed, gradients, passed, bias_gradient)
 
 
 @_jit
@@ -82,10 +88,7 @@ def pass_relu(missed: np.ndarray, units: np.ndarray, scale: float, bias_gradient
         gradients, values = missed[row], units[row]
         for j in range(n):
             passed[j] = factor * load(gradients[j]) if load(values[j]) > ZERO else ZERO
-        for j in range(n):
-            gradients[j] = round_like(missed, passed[j])
-        for j in range(n):
-            bias_gradient[j] += passed[j]
+        _put(missed, gradients, passed, bias_gradient)
 
 
 # -- leaving units out ------------------------------------------------------------------------------------------------
@@ -226,15 +229,9 @@ def score_gradients(
             missed[j] = factor * distance * inverse
             of_scale[j] = factor * (distance * distance - ONE)
         for j in range(n):
-            means[j] = round_like(product, missed[j])
-        for j in range(n):
-            scales[j] = round_like(product, of_scale[j])
-        for j in range(n):
             target[j] = -missed[j]
-        for j in range(n):
-            mean_gradient[j] += missed[j]
-        for j in range(n):
-            scale_gradient[j] += of_scale[j]
+        _put(product, means, missed, mean_gradient)
+        _put(product, scales, of_scale, scale_gradient)
 
 
 @_jit
@@ -281,14 +278,8 @@ def draw_gradients(  # noqa: PLR0912 numba vectorises a loop with one line in it
             of_mean[j] += factor * (load(means[j]) + mean_bias[j])
         for j in range(n):
             of_scale[j] = std[j] * (of_scale[j] + factor * std[j]) - factor - total
-        for j in range(n):
-            means[j] = round_like(product, of_mean[j])
-        for j in range(n):
-            scales[j] = round_like(product, of_scale[j])
-        for j in range(n):
-            mean_gradient[j] += of_mean[j]
-        for j in range(n):
-            scale_gradient[j] += of_scale[j]
+        _put(product, means, of_mean, mean_gradient)
+        _put(product, scales, of_scale, scale_gradient)
 
 
 @_jit
@@ -343,10 +334,7 @@ def softmax_gradients(
             share[j] *= known / total
         if label >= 0:
             share[label] -= known
-        for j in range(n):
-            products[j] = round_like(product, share[j])
-        for j in range(n):
-            bias_gradient[j] += share[j]
+        _put(product, products, share, bias_gradient)
 
 
 @_jit
