@@ -1,12 +1,14 @@
 """Planning and doing analyses, and drawing figures from them: what is done, kept, left out, and told."""
 
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
 from cells import NO_CELLS, cell, patterns
+from matplotlib.text import Text
 
 from harness.errors import ConfigError, DataError
 from harness.evaluation.analyses import k_sensitivity
@@ -14,7 +16,7 @@ from harness.evaluation.evaluate import evaluate
 from harness.evaluation.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, failures, read_manifest
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned, analyses_of
-from harness.reporting.figures import gather, style, write
+from harness.reporting.figures import gather, panels, style, write
 from harness.settings.config import load_settings
 from harness.storage.records import read_json
 from harness.storage.runs import UNAVAILABLE, RunFolder
@@ -211,6 +213,41 @@ def test_looks_of_known_methods_never_change_and_differ():
     few, many = style.look(["rws", "mine"]), style.look(["mine", "bihm", "rws", "another"])
     assert few["rws"] == many["rws"]
     assert len({(look["marker"], tuple(look["color"])) for look in many.values()}) == 4
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([0.2, 0.5, 0.8], [0.2, 0.5, 0.8]),
+        ([0.5, 0.5], [0.45, 0.55]),
+        ([0.2, 0.5, 0.52, 0.54], [0.2, 0.42, 0.52, 0.62]),
+        ([0.0, 0.0, 0.12], [0.0, 0.1, 0.2]),
+        ([0.99, 1.0], [0.9, 1.0]),
+        ([], []),
+    ],
+)
+def test_names_of_lines_are_moved_apart_as_little_as_possible(places, expected):
+    assert panels.moved_apart(places, 0.1) == pytest.approx(expected)
+
+
+def test_names_of_many_lines_do_not_overlap():
+    style.use_theme()
+    figure, (axes,) = panels.grid(1, "x", "y")
+    axes.set_ylim(0.0, 1.0)
+    panels.label_ends(axes, [(1.0, 0.5 + 0.001 * i, f"line {i}", "k") for i in range(13)])
+    figure.canvas.draw()
+    boxes = sorted((Text.get_window_extent(text) for text in axes.texts), key=lambda box: box.y0)  # without the arrow
+    style.close(figure)
+    assert len(boxes) == 13
+    assert all(below.y1 <= above.y0 for below, above in pairwise(boxes))
+
+
+def test_notes_stand_below_the_caption(tmp_path):
+    asked = settings(k_sensitivity={"*": SETTINGS})
+    paths = write.write_figure("figure_3_3", asked, [cell(method="nade")], tmp_path / "runs", tmp_path)
+    caption, notes = paths[-1].read_text().split("\n\n")
+    assert caption.startswith("Sensitivity of the test-set log-likelihood")
+    assert notes == "- Not shown: nade: no importance weights.\n"
 
 
 def test_every_figure_says_what_it_is_drawn_from():

@@ -235,7 +235,7 @@ def score_gradients(
 
 
 @_jit
-def draw_gradients(  # noqa: PLR0912 numba vectorises a loop with one line in it
+def draw_gradients(
     product: np.ndarray,
     bias: np.ndarray,
     noise: np.ndarray,

@@ -12,11 +12,12 @@ from harness.reporting.figures.gather import CELL, over_seeds
 
 ANALYSES = ("k_sensitivity",)
 CAPTION = """
-Sensitivity of the test-set log-likelihood estimates to the number K of importance samples, in nats per example. Solid
-lines: log p(x); dashed: log p*(x). Bands: standard error of the difference from the estimate at the largest K, on the
-same test rows; the bar at the end of a line: standard error over these rows, which all methods of a panel share. Open
-circles, joined by dots: the value expected from infinitely many samples, extrapolated from how the estimate still grows
-at the largest K, with its error; they show the size of the bias, and hardly more.
+Sensitivity of the test-set log-likelihood estimates to the number K of importance samples, in nats per example. Each
+line is named at its end. Solid lines: log p(x); dashed: log p*(x). Bands: standard error of the difference from the
+estimate at the largest K, on the same test rows; the bar at the end of a line: standard error over these rows, which
+all methods of a panel share. Open circles, joined by dots: the value expected from infinitely many samples,
+extrapolated from how the estimate still grows at the largest K, with its error; they show the size of the bias, and
+hardly more.
 """
 METRICS = {"log p": "-", "log p*": "--"}
 BEYOND = 2.5  # times the largest K: where its corrected value is drawn
@@ -36,21 +37,21 @@ def draw(data: pd.DataFrame) -> Any:
     """One panel per data set, one line per method and estimate."""
     names = panels.datasets(data)
     looks = style.look(data["method"].unique())
-    figure, grid = panels.grid(len(names), "number of samples K", "log-likelihood, nats")
-    handles: dict[str, Any] = {}
+    figure, grid = panels.grid(len(names), "number of samples K", "log-likelihood, nats", width=3.4, height=2.9)
     for axes, name in zip(grid, names, strict=True):
         lines = data[data["dataset"] == name].groupby(["method", "title", "variant", "metric"], dropna=False)
+        ends = []
         for (method, title, _, metric), line in lines:
             k, value, error = line["k"], line["value"], line["sem_to_last"]
             color = looks[method]["color"]
-            (drawn,) = axes.plot(k, value, linestyle=METRICS[metric], markersize=4, **looks[method])
+            axes.plot(k, value, linestyle=METRICS[metric], markersize=4, **looks[method])
             axes.fill_between(k, value - error, value + error, color=color, alpha=0.2, linewidth=0)
             axes.errorbar(k.iloc[-1], value.iloc[-1], line["sem"].iloc[-1], color=color, alpha=0.5, capsize=2)
             _draw_limit(axes, line.iloc[-1], color)
-            handles.setdefault(f"{title}, {metric}", drawn)
+            ends.append((k.iloc[-1], value.iloc[-1], f"{title}, {metric}", color))
         axes.set_xscale("log")
         axes.set_title(name)
-    panels.legend(figure, handles, sorted(handles))
+        panels.label_ends(axes, ends)
     return figure
 
 

@@ -25,16 +25,19 @@ def models(data: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return found
 
 
-def grid(n: int, x: str, y: str, columns: int = 3, width: float = 3.0) -> tuple[Any, list[Any]]:
+def grid(
+    n: int, x: str, y: str, columns: int = 3, width: float = 3.0, height: float | None = None
+) -> tuple[Any, list[Any]]:
     """A figure with n panels and room for a legend beside them; x and y label the outer axes.
 
-    width: of a panel, in inches; a single one is larger.
+    width, height: of a panel, in inches; a single one is larger.
     """
     import matplotlib.pyplot as plt
 
     n_columns = min(n, columns)
     n_rows = -(-n // n_columns)
-    size = (6.0, 3.8) if n == 1 else (width * n_columns + 1.5, (0.5 * width + 1.1) * n_rows + 0.6)
+    height = 0.5 * width + 1.1 if height is None else height
+    size = (6.0, 3.8) if n == 1 else (width * n_columns + 1.5, height * n_rows + 0.6)
     figure, panels = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained", squeeze=False)
     for axes in panels.flat[n:]:
         axes.set_visible(False)
@@ -44,6 +47,43 @@ def grid(n: int, x: str, y: str, columns: int = 3, width: float = 3.0) -> tuple[
     for axes in panels[:, 0]:
         axes.set_ylabel(y)
     return figure, list(panels.flat[:n])
+
+
+def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, Any]]) -> None:
+    """Names of lines to the right of a panel, at the height of their ends, moved apart where they would overlap.
+
+    ends: x, y, name and colour of every line, in the axes' coordinates as they are at the end of the drawing: call it
+    after limits and scales are set.
+    """
+    size = 6.5  # points
+    points = axes.figure.get_figheight() * 72.0 * axes.get_position().height
+    apart = 1.15 * size / points
+    to_share = axes.transData + axes.transAxes.inverted()
+    order = sorted(ends, key=lambda end: to_share.transform(end[:2])[1])
+    wanted = [float(to_share.transform(end[:2])[1]) for end in order]
+    for (x, y, name, color), height in zip(order, moved_apart(wanted, apart), strict=True):
+        axes.annotate(
+            name, (x, y), (1.06, height), textcoords="axes fraction", fontsize=size, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "relpos": (0, 0.5), "shrinkA": 1,
+                        "shrinkB": 1},
+        )  # fmt: skip
+
+
+def moved_apart(places: Sequence[float], apart: float) -> list[float]:
+    """Ascending places moved as little as possible (least squares) so that neighbours are at least ``apart``.
+
+    They stay between 0 and 1 as far as there is room for all of them.
+    """
+    groups: list[list[float]] = []  # of places that touch: mean of their offsets, and how many
+    for i, place in enumerate(places):
+        groups.append([place - i * apart, 1.0])
+        while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
+            mean, n = groups.pop()
+            last = groups[-1]
+            last[:] = [(last[0] * last[1] + mean * n) / (last[1] + n), last[1] + n]
+    offsets = [mean for mean, n in groups for _ in range(int(n))]
+    highest = max(0.0, 1.0 - (len(places) - 1) * apart)
+    return [min(max(offset, 0.0), highest) + i * apart for i, offset in enumerate(offsets)]
 
 
 def plain_logarithmic(axis: Any) -> None:
