@@ -464,8 +464,10 @@ def test_the_cases_are_those_of_the_thesis():
         "rws5": (100, 10),
         "nade": (100, 1),
         "vae": (100, 1),
+        "vae_hmc": (100, 1),
         "iwae1": (20, 5),
         "iwae2": (20, 5),
+        "label_mlp": (100, 1),
     }
     for case in known.values():
         assert Case.from_dict(json.loads(json.dumps(case.to_dict()))) == case
