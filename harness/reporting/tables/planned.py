@@ -17,7 +17,7 @@ OWN = "metrics"  # the table of the metrics of users, where the settings ask for
 
 def table_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """All tables that the settings ask for."""
-    return (*NAMES, OWN) if settings["metrics"] else NAMES
+    return (*NAMES, OWN) if settings.get("metrics") else NAMES  # earlier versions had none
 
 
 def models(planned: Iterable[Cell], settings: Mapping[str, Any]) -> list[PlannedCell]:
