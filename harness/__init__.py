@@ -19,10 +19,12 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from harness import verify
     from harness.api.compare import compare
+    from harness.api.dataset import dataset
     from harness.api.results import Results, results
     from harness.api.run import LogProb, Run, load_dataset, run
     from harness.method import Batch, Method
     from harness.settings.config import load_settings
+    from harness.settings.seeds import seeds
 
 __all__ = [
     "Batch",
@@ -31,18 +33,22 @@ __all__ = [
     "Results",
     "Run",
     "compare",
+    "dataset",
     "load_dataset",
     "load_settings",
     "results",
     "run",
+    "seeds",
     "verify",
 ]
 _PLACES = {
     "compare": "harness.api.compare",
+    "dataset": "harness.api.dataset",
     **dict.fromkeys(("Results", "results"), "harness.api.results"),
     **dict.fromkeys(("LogProb", "Run", "load_dataset", "run"), "harness.api.run"),
     **dict.fromkeys(("Batch", "Method"), "harness.method"),
     "load_settings": "harness.settings.config",
+    "seeds": "harness.settings.seeds",
 }
 
 

@@ -3,7 +3,13 @@
 import os
 import sys
 
-from harness.cli import main
+from harness.worker.client import end_as_the_worker_does
+
+# Threads are those of PyTorch (``--threads``). NumPy's own would make its sums depend on how many cores a job is given.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+end_as_the_worker_does()
+
+from harness.cli import main  # noqa: E402 -- takes longer than all that a client does
 
 code = main()
 sys.stdout.flush()

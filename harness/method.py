@@ -4,9 +4,10 @@ A method is one file of ``methods/`` with one subclass of :class:`Method`. It ha
 for it, each a ``Protocol`` below, and gets every analysis that needs no more than those: training needs ``loss`` (or
 ``accumulate_gradients``, or ``fit`` for a closed form), likelihoods need ``log_prob`` or ``log_weights``, 2 log Z needs
 ``log_z2_weights``, and so on. Randomness comes from the generator that is passed in, so that a seed decides a run;
-training also seeds PyTorch's own generators, which layers such as ``nn.Dropout`` draw from. Training is in training
-mode, looks at the validation set and measurements are in evaluation mode. Rows are given as copies. Log-probabilities
-are in nats. Shapes: ``B`` rows, ``D`` visible columns, ``K`` samples.
+training also seeds PyTorch's own generators, which layers such as ``nn.Dropout`` draw from; elsewhere ``harness.seeds``
+does, for draws of ``torch.distributions``. Training is in training mode, looks at the validation set and measurements
+are in evaluation mode. Rows are given as copies. Log-probabilities are in nats. Shapes: ``B`` rows, ``D`` visible
+columns, ``K`` samples.
 
 A capability is what the class has, whether defined, inherited or assigned there (``log_prob = _log_prob``), by the rule
 of ``harness.capability``; what ``__init__`` assigns to an instance is not looked at.
@@ -14,6 +15,7 @@ of ``harness.capability``; what ``__init__`` assigns to an instance is not looke
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
@@ -90,10 +92,14 @@ class Method(nn.Module):
 
 @runtime_checkable
 class ClosedForm(Capability, Protocol):
-    """Fitted without a training loop."""
+    """Fitted without the training loop of the harness: in closed form, or by a loop of the method's own."""
 
     def fit(self, train: Batch) -> None:
-        """Set the parameters from all training rows at once."""
+        """Set the parameters from all training rows at once.
+
+        May take ``valid``, the validation rows, and ``generator`` as well, both by these names; with a generator, a fit
+        is random. It may differentiate. Whatever the class has besides, no update is made by the harness.
+        """
 
 
 @runtime_checkable
@@ -101,7 +107,12 @@ class Differentiable(Capability, Protocol):
     """Trained by automatic differentiation of a loss."""
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Mean over the batch of the quantity to minimise, nats per row; a scalar that can be differentiated."""
+        """Mean over the batch of the quantity to minimise, nats per row; a scalar that can be differentiated.
+
+        May take ``update`` as well, with a default: how many updates there have been, for a term that is annealed.
+        Training passes it; looks at the validation set and ``harness verify`` do not, so that the default is to stand
+        for the loss that training ends with. ``accumulate_gradients`` may take it alike.
+        """
 
 
 @runtime_checkable
@@ -110,6 +121,41 @@ class OwnGradients(Capability, Protocol):
 
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Add the gradient of the mean loss to every parameter's ``.grad``; return the mean loss, a detached scalar."""
+
+
+def computes_gradients(model: Method) -> bool:
+    """Whether a method is trained by ``accumulate_gradients``, not by differentiating ``loss``, where it has both.
+
+    A class that inherits the gradients of another and overrides ``loss``, or any other function of it, is trained on
+    its own loss: the gradients it inherits know nothing of what it has changed.
+    """
+    if not isinstance(model, OwnGradients):
+        return False
+    order = type(model).__mro__
+    definer = next((i for i, cls in enumerate(order) if "accumulate_gradients" in vars(cls)), 0)
+    overridden = {name for cls in order[:definer] for name, value in vars(cls).items() if inspect.isfunction(value)}
+    known = {name for cls in order[definer:] for name in vars(cls) if not name.startswith("__")}
+    return not (isinstance(model, Differentiable) and overridden & known)
+
+
+@runtime_checkable
+class OwnOptimizer(Capability, Protocol):
+    """Trained by optimisers of its own choice where the settings name none; otherwise by Adam."""
+
+    def configure_optimizer(self, learning_rate: float) -> torch.optim.Optimizer | list[torch.optim.Optimizer]:
+        """An optimiser, or several, of which every parameter that learns is in one.
+
+        learning_rate: of the first phase. A group of parameters that is given another one keeps its ratio to it when
+        phases, warm-ups and shapes change the rate. Checkpoints hold what ``state_dict`` gives.
+        """
+
+
+@runtime_checkable
+class AfterUpdate(Capability, Protocol):
+    """Does something after every update, such as clipping weights or following them with other ones."""
+
+    def after_update(self, update: int) -> None:
+        """Called without a graph, the weights as the update left them. update: how many there have been, from 1."""
 
 
 @runtime_checkable

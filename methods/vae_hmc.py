@@ -52,8 +52,8 @@ class VAEHMC(GaussianStack):
     title = "VAE + HMC"
     kind = "latent"
     source = "Salimans, Kingma, Welling: Markov Chain Monte Carlo and Variational Inference, ICML 2015"
+    version = 2
     small = {"latent": 1, "hidden": [3], "iterations": 2, "reverse_hidden": 2}
-    product_dtype: torch.dtype | None = None  # of the decoder's products in training, as ``multiply_in`` has it
 
     def __init__(
         self,
@@ -88,8 +88,8 @@ class VAEHMC(GaussianStack):
         self.reverse_output_bias = nn.Parameter(torch.zeros(iterations * 2 * latent))
 
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
-        """The decoder rounds its weights itself, so that automatic differentiation sees it."""
-        self.product_dtype = dtype
+        """All products of the warm-up, then those of the decoder, which rounds its weights itself for the graph."""
+        self.use_rounded(dtype, weights)
 
     def decoder_layers(self, dtype: torch.dtype | None = None) -> list[tuple[Tensor, Tensor]]:
         """(weight, bias) of the decoder's layers, weights in ``dtype``, by default that of the parameters."""
@@ -153,8 +153,24 @@ class VAEHMC(GaussianStack):
         """Mean of -lw: the bound, with n_samples draws per row; while warming up, that of the plain VAE."""
         if self._warming_up():
             return -super().log_weights(batch.x, n_samples, generator).mean()
-        decoder = self.decoder_layers(self.product_dtype)
-        return -self._log_weights(batch.x, n_samples, generator, decoder).mean()
+        return self._bound(batch.x, n_samples, generator)
+
+    def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+        """The gradient of ``loss``; of the transitions, by automatic differentiation."""
+        if self._warming_up():
+            inferred = self.infer(batch.x, n_samples, generator)
+            log_weights = inferred.log_p - inferred.log_q
+            weights = torch.full_like(log_weights, -1.0 / log_weights.numel(), dtype=batch.x.dtype).flatten()
+            self.add_gradients(inferred, weights, -weights)
+            return -log_weights.mean()
+        with torch.enable_grad():
+            loss = self._bound(batch.x, n_samples, generator)
+            loss.backward()
+        return loss.detach()
+
+    def _bound(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
+        """Mean of -lw, with products as ``multiply_in`` has them."""
+        return -self._log_weights(x, n_samples, generator, self.decoder_layers(self.product_dtype)).mean()
 
     def _warming_up(self) -> bool:
         """Count this update; whether it is one of the first ``warm_up``."""

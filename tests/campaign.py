@@ -4,9 +4,10 @@ Each trial starts from a finished run, asks for one target under changed setting
 processes at a random moment, repeats the call until it is done, and compares every file with those of an undisturbed
 call: the same names (nothing lost, no litter), the same bytes (nothing stale or half-written). Moments are drawn by
 progress, counted in changes of files, so that they do not depend on how fast the machine is. Clocks that results
-record stand still in the jobs, so that equal means equal to the byte.
+record stand still in the jobs, so that equal means equal to the byte. In other trials SIGKILL is for the worker alone
+(``harness.worker``), and the call has to be done by itself.
 
-    python tests/campaign.py --kills 100 --stops 50 --folder /somewhere/empty
+    python tests/campaign.py --kills 100 --stops 50 --workers 20 --folder /somewhere/empty
 
 prints a line per trial and ends with 1 if anything went wrong; ``test_campaign.py`` runs a short one.
 """
@@ -35,6 +36,8 @@ if "harness" in getattr(sys, "orig_argv", ()):
     time.perf_counter = lambda: 0.0
 """
 TARGETS = ("tables", "figures", "searches", "publish", "check", "report")
+WITH_WORKER = ("tables", "figures", "searches")  # by Snakemake
+WORKER = "SIGKILL of the worker"
 FIGURES = ("figure_3_4", "figure_ess_by_k")
 NOT_COMPARED = ("logs", "settings")  # below the results: what was said, and what calls of any settings have read
 TRIES = 5  # calls after which a target must be done
@@ -129,7 +132,7 @@ class Campaign:
 
     def is_done(self, target: str) -> bool:
         """Whether a call of Snakemake has nothing left to do."""
-        if target not in ("tables", "figures", "searches"):
+        if target not in WITH_WORKER:
             return True
         done = subprocess.run(
             self.command(target), cwd=self.work, env=self.environment, capture_output=True, text=True, check=False
@@ -186,7 +189,7 @@ class Campaign:
             shutil.rmtree(self.work)
             shutil.copytree(made, self.work, symlinks=True)
 
-    def trial(self, target: str, number: signal.Signals) -> "Trial":
+    def trial(self, target: str, number: signal.Signals | str) -> "Trial":
         """Stop a call at a random moment, repeat it until it is done, compare."""
         if target not in self.expected:
             self.undisturbed(target)
@@ -201,10 +204,10 @@ class Campaign:
             *(f"other {name}" for name in sorted(set(found) & set(expected)) if found[name] != expected[name]),
         ]
         wrong += [] if self.is_done(target) else ["a call after the last one finds work to do"]
-        return Trial(target, number.name, moment, calls, tuple(wrong))
+        return Trial(target, getattr(number, "name", number), moment, calls, tuple(wrong))
 
-    def stopped(self, target: str, number: signal.Signals, moment: int) -> bool:
-        """Start a call and stop it after so many changes of files; False where it ended before."""
+    def stopped(self, target: str, number: signal.Signals | str, moment: int) -> bool:
+        """Start a call and stop it after so many changes of files; False where it ended before, or had no worker."""
         self.prepare(target)
         seen: set[tuple[str, int]] = set()
         before = self.changes(seen)
@@ -212,16 +215,25 @@ class Campaign:
         while process.poll() is None and self.changes(seen) - before < moment:
             time.sleep(0.005)
         in_time = process.poll() is None
+        if number == WORKER:
+            # before the first change of a file there is none yet, and it is not certain to be there at once
+            while not (workers := _workers(process)) and process.poll() is None:
+                time.sleep(0.005)
+            for worker in workers:
+                os.kill(worker, signal.SIGKILL)
+            assert process.wait() == 0, (self.work / "said.txt").read_text(errors="replace")[-3000:]
+            return in_time and bool(workers)
         self.stop(process, number)
         return in_time
 
     def stop(self, process: subprocess.Popen, number: signal.Signals) -> None:
-        """Send the signal to all processes of the call, and wait until none is left."""
+        """Send the signal to all processes of the call, and wait until none is left, its worker's either."""
+        groups = {process.pid, *_workers(process)}
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         quiet = time.monotonic()
-        while _members(process.pid, process):
-            if _members(process.pid, process) != {process.pid}:
+        while members := _members(groups, process):
+            if members != {process.pid}:
                 quiet = time.monotonic()  # a job is still at work on its last checkpoint
             if time.monotonic() - quiet > HUNG_S:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -229,15 +241,31 @@ class Campaign:
         process.wait()
 
 
-def _members(group: int, process: subprocess.Popen) -> set[int]:
-    """The living processes of a group; the first one is waited for, so that it does not stay as a zombie."""
+def _members(groups: set[int], process: subprocess.Popen) -> set[int]:
+    """The living processes of groups; the first one is waited for, so that it does not stay as a zombie."""
     process.poll()
-    found = set()
+    return {each for each, (_, group, state) in _processes().items() if group in groups and state != "Z"}
+
+
+def _workers(process: subprocess.Popen) -> set[int]:
+    """The worker that a Snakemake has started, which leads a group of its own."""
+    started = {each for each, (parent, group, _) in _processes().items() if parent == process.pid and group == each}
+    return {each for each in started if b"\0harness\0worker\0" in _command(each)}
+
+
+def _command(process: int) -> bytes:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    return b""
+
+
+def _processes() -> dict[int, tuple[int, int, str]]:
+    """(parent, group, state) of every process."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError, ValueError):
             fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group and fields[0] != "Z":
-                found.add(int(stat.parent.name))
+            found[int(stat.parent.name)] = int(fields[1]), int(fields[2]), fields[0]
     return found
 
 
@@ -252,13 +280,14 @@ class Trial:
     wrong: tuple[str, ...]
 
 
-def run(folder: Path, kills: int, stops: int, seed: int = 0) -> list[Trial]:
-    """So many trials with SIGKILL and with SIGTERM, shared out to all targets in turn."""
+def run(folder: Path, kills: int, stops: int, workers: int, seed: int = 0) -> list[Trial]:
+    """So many trials with SIGKILL, with SIGTERM and with SIGKILL for the worker, shared out to all targets in turn."""
     campaign = Campaign(folder, seed)
     trials = []
-    for number, count in ((signal.SIGKILL, kills), (signal.SIGTERM, stops)):
+    for number, count in ((signal.SIGKILL, kills), (signal.SIGTERM, stops), (WORKER, workers)):
+        targets = WITH_WORKER if number == WORKER else TARGETS
         for i in range(count):
-            trials.append(campaign.trial(TARGETS[i % len(TARGETS)], number))
+            trials.append(campaign.trial(targets[i % len(targets)], number))
             print(json.dumps(trials[-1].__dict__), flush=True)
     return trials
 
@@ -267,10 +296,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--stops", type=int, default=50)
+    parser.add_argument("--workers", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
-    trials = run(options.folder, options.kills, options.stops, options.seed)
+    trials = run(options.folder, options.kills, options.stops, options.workers, options.seed)
     print(f"{len(trials)} trials: {dict(Counter(f'{trial.target} {trial.signal}' for trial in trials))}")
     wrong = [trial for trial in trials if trial.wrong]
     print(f"{len(wrong)} with something wrong")

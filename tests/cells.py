@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from harness.data import Dataset, Status
-from harness.settings.config import Cell, Evaluation, Phase, Training
+from harness.settings.config import Cell
+from harness.settings.parts import Evaluation, Phase, Training
 
 TRAINING = Training(
     batch_size=20,

@@ -14,12 +14,15 @@ import torch
 from enumerable import flat_gradient, small_model, small_stack, z_scores, zero_gradients
 
 from harness.bench import agreement, cases, contenders, floor, memory, plots, report, scaling, timing
+from harness.bench import run as bench_run
 from harness.bench.cases import Case
 from harness.bench.contenders import AbsentError, Workload
 from harness.bench.findings import CaseFindings, Findings
+from harness.bench.labels import labels_of
 from harness.bench.rivals import textbook
 from harness.bench.timing import Timing
 from harness.bench.workloads import Workloads
+from harness.blocks.small_layers import one_by_one
 from harness.cli import main
 from harness.compute import parallel
 from harness.data import DataSettings
@@ -38,6 +41,8 @@ def tiny_case(method="bihm", job=cases.UPDATE, **changes):
         "nade": {"hidden": 7},
         "vae": {"latent": 3, "hidden": [9, 6]},
         "iwae": {"layers": [4, 2], "hidden": [[9, 6], [5, 3]]},
+        "vae_hmc": {"latent": 3, "hidden": [9, 6], "iterations": 2},
+        "label_mlp": {"hidden": 9, "n_classes": 3, "dropout": 0.5, "input_dropout": 0.2, "weight_decay": 1e-3},
     }
     values = {
         "key": "bihm12",
@@ -153,7 +158,47 @@ def test_textbook_evaluation_estimates_the_same():
     assert abs(z) < 4
 
 
-@pytest.mark.parametrize("method", ["bihm", "rws", "nade", "vae", "iwae"])
+def test_textbook_transitions_have_the_mean_of_ours():
+    """VAE + HMC on the same weights, the textbook's those of each transition by themselves."""
+    model = {"latent": 2, "hidden": [4, 3], "iterations": 2, "leapfrog_steps": 2, "reverse_hidden": 3}
+    mine, x = small_model("vae_hmc", scale=0.4, **model), rows(3)
+    net = textbook.NETWORKS["vae_hmc"](5, **model).double()
+    linears = [layer for part in (mine.encoders[0], mine.decoders[0]) for layer in part if hasattr(layer, "weight")]
+    theirs = [net.features[0], net.features[2], net.posterior, net.decoder[0], net.decoder[2], net.decoder[4]]
+    features, bias = mine.reverse_features.view(2, 3, 3), mine.reverse_bias.view(2, 3)
+    with torch.no_grad():
+        for linear, other in zip(linears, theirs, strict=True):
+            other.load_state_dict(linear.state_dict())
+        for t, (reverse, log_step) in enumerate(zip(net.reverse, net.log_step, strict=True)):
+            log_step.copy_(mine.log_step.view(2, -1)[t])
+            reverse[0].weight.copy_(torch.cat([features[t], mine.reverse_state[t].t()], dim=1))
+            reverse[0].bias.copy_(bias[t])
+            reverse[2].weight.copy_(mine.reverse_output[t].t())
+            reverse[2].bias.copy_(mine.reverse_output_bias.view(2, -1)[t])
+        generator = torch.Generator().manual_seed(3)
+        torch.manual_seed(4)
+    differences = [net.loss(x, K).item() - mine.loss(Batch(x), K, generator).item() for _ in range(1000)]
+    # the constants of K latent and T K momentum normals, as many above as below, cancel
+    assert abs(z_scores(torch.tensor(differences)[:, None], torch.zeros(1))).item() < 4
+
+
+def test_textbook_label_mlp_has_our_loss_and_decay():
+    """Without dropout: the gradient of ours is that of the textbook's loss plus weight_decay times the weights."""
+    model = {"hidden": 4, "n_classes": 3, "weight_decay": 0.1}
+    mine, x = small_model("label_mlp", **model), rows(N_ROWS)
+    net = textbook.NETWORKS["label_mlp"](5, **model).double()
+    net.load_state_dict(dict(zip(net.state_dict(), mine.state_dict().values(), strict=True)))
+    y = labels_of(x, tiny_case("label_mlp"))
+    assert sorted(set(y.tolist())) == [0, 1, 2]
+    net.loss(x, y).backward()
+    zero_gradients(mine)
+    mine.accumulate_gradients(Batch(x, y), 1, torch.Generator())
+    for parameter, other in zip(mine.parameters(), net.parameters(), strict=True):
+        decay = 0.1 * other.detach() if other.dim() > 1 else 0.0
+        torch.testing.assert_close(parameter.grad, other.grad + decay, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["bihm", "rws", "nade", "vae", "iwae", "vae_hmc", "label_mlp"])
 @pytest.mark.parametrize("contender", [cases.OURS, cases.TEXTBOOK])
 def test_updates_run_on_every_network(method, contender):
     contenders.job(contender, Workload(tiny_case(method), rows(12, 123).float()))()
@@ -266,8 +311,21 @@ def test_the_floor_of_bihm_holds_the_products_of_its_layers():
         # q: value and gradient, in the lowest layer once per row; p: value and gradient, once per sample
         n_q, n_p = N_ROWS if level == 0 else N_ROWS * K, N_ROWS * K
         expected.update(tuple(sorted((n, below, above))) for n in (n_q, n_q, n_p, n_p))
-    found = Counter(tuple(sorted(product.sizes)) for product in floor.record_products(job) if min(product.sizes) > 1)
-    assert found == expected
+    with one_by_one():
+        products = floor.record_products(job)
+    assert Counter(tuple(sorted(product.sizes)) for product in products if min(product.sizes) > 1) == expected
+
+
+def test_products_in_a_kernel_of_ours_count_for_the_floor(monkeypatch):
+    """Small layers, which make no product of PyTorch's, have one where the floor is taken, and only there."""
+    recorded = []
+    monkeypatch.setattr(floor, "floor_of", lambda job: recorded.append(floor.record_products(job)))
+    workload = Workload(tiny_case(), rows(12, 123).float())
+    assert bench_run._floor(workload) is None
+    ours = contenders.job(cases.OURS, workload)
+    recorded.append(floor.record_products(ours))
+    with_small, without = (sum(sorted(each.sizes)[:2] == [4, 8] for each in products) for products in recorded)
+    assert (with_small, without) == (4, 0)
 
 
 def _has_bfloat16():
@@ -406,8 +464,10 @@ def test_the_cases_are_those_of_the_thesis():
         "rws5": (100, 10),
         "nade": (100, 1),
         "vae": (100, 1),
+        "vae_hmc": (100, 1),
         "iwae1": (20, 5),
         "iwae2": (20, 5),
+        "label_mlp": (100, 1),
     }
     for case in known.values():
         assert Case.from_dict(json.loads(json.dumps(case.to_dict()))) == case

@@ -7,7 +7,7 @@ import torch
 from cells import cell, patterns, train_until
 from safetensors.torch import load_file, save_file
 
-from harness.settings.config import Phase
+from harness.settings.parts import Phase
 from harness.storage import checkpoint
 from harness.storage.runs import OK, RunFolder
 from harness.training.train import train

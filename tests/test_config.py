@@ -13,7 +13,8 @@ from harness.method import ClosedForm
 from harness.plugins.registry import build, hyperparameter_schema, method_class, method_names
 from harness.schema import check
 from harness.settings import config
-from harness.settings.config import Cell, Phase, cells, is_ablation, load_settings, resolve, variant_folder
+from harness.settings.config import Cell, cells, is_ablation, load_settings, resolve, variant_folder
+from harness.settings.parts import Phase
 
 
 @pytest.mark.parametrize("preset", config.presets())

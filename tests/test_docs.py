@@ -12,6 +12,7 @@ from harness.check.verdict import Verdict
 from harness.check.write import PUBLISHED
 from harness.compute.places import PACKAGE, ROOT
 from harness.evaluation.per_row import OF_CELLS
+from harness.reporting.budgets import COLUMNS as BUDGETS
 from harness.reporting.publish import CODE, FACTS, KEY
 from harness.reporting.tables.build import CSV_COLUMNS
 from harness.storage.method_code import VERSION
@@ -57,6 +58,7 @@ def test_every_folder_of_the_package_is_described():
         ("`rows.parquet`", OF_CELLS.names),
         ("`tables/*.csv`", CSV_COLUMNS),
         ("`searches.csv`", (*COLUMNS, *FOUND, VERSION, "rank", "chosen", "values", "training", "training_digest")),
+        ("`budgets.csv`", BUDGETS),
         ("`check/`", ("against", *(name for name in fields(Verdict) if name != "key"), *fields(Violation), *CURVES)),
         ("`results/published/PRESET/`", (*KEY, *FACTS, *CODE, "model", "training", "evaluation")),
     ],

@@ -27,6 +27,7 @@ def over_array(function):
 
 
 exp_neg, sigmoid = over_array(fastmath.exp_neg), over_array(fastmath.sigmoid)
+exp, tanh = over_array(fastmath.exp), over_array(fastmath.tanh)
 
 
 def exact_exp_neg(a):
@@ -70,6 +71,15 @@ def test_sigmoid(grid):
     assert error.max() < 4e-7
 
 
+def test_growing_exponential(grid):
+    exact = np.exp(np.float64(grid))
+    assert (np.abs(exp(grid) - exact) < (3e-7 + 8e-8 * np.abs(grid)) * exact).all()
+
+
+def test_tanh(grid):
+    assert np.abs(tanh(grid) - np.tanh(np.float64(grid))).max() < 5e-7
+
+
 # 44 values, so that vector lengths up to 16 leave a remainder: every value goes through both loops
 EXTREMES = np.float32([0.0, -0.0, 1e-8, -1e-8, 88.0, -88.0, 1e4, -1e4, np.inf, -np.inf, 3e38]).repeat(4)
 
@@ -79,6 +89,10 @@ def test_extremes(order):
     a = EXTREMES[::order].copy()
     assert np.abs(exp_neg(a) - exact_exp_neg(a)).max() < 3e-7
     assert np.abs(sigmoid(a) - exact_sigmoid(a)).max() < 4e-7
+    assert np.abs(tanh(a) - np.tanh(np.float64(a))).max() < 5e-7
+    assert (exp(a)[a < -88] < 2e-38).all()
+    assert (exp(a)[a > 88] > 8e37).all()
+    assert np.isfinite(exp(a)).all()
     assert (exp_neg(a) >= 0).all()
     assert (sigmoid(a)[a > 80] == 1).all()
     assert (sigmoid(a)[a < -80] < 2e-38).all()
@@ -88,6 +102,8 @@ def test_nan_remains_nan():
     a = np.full(44, np.nan)
     assert np.isnan(exp_neg(a)).all()
     assert np.isnan(sigmoid(a)).all()
+    assert np.isnan(exp(a)).all()
+    assert np.isnan(tanh(a)).all()
 
 
 def test_cached_kernels_belong_to_all_sources(tmp_path):

@@ -1,4 +1,4 @@
-"""A method that somebody else publishes: installed beside the harness, it is one line of configuration away.
+"""A method and a metric that somebody else publishes: installed beside the harness, each is one line of settings away.
 
 The package is built and installed by pip into a fresh virtual environment, which sees the packages of this one.
 """
@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from test_workflow import Workflow, only
 
+from harness.errors import ConfigError
 from harness.plugins.registry import method_names
 from harness.settings.config import load_settings
 
@@ -27,7 +28,27 @@ version = "0.3"
 
 [project.entry-points."bihm_harness.methods"]
 guessing = "guessing_machines.guessing"
+
+[project.entry-points."bihm_harness.metrics"]
+column_gap = "guessing_machines.column_gap"
 """
+METRIC = '''
+"""How far drawn and test rows are apart in the means of their columns."""
+
+import torch
+
+NAME = "column_gap"
+TITLE = "gap between the means of columns"
+UNIT = "share"
+BETTER = "lower"
+DECIMALS = 4
+NEEDS = ("sampling",)
+
+
+def measure(subject):
+    drawn = subject.model.sample(200, subject.generator()).float()
+    return torch.mean((drawn.mean(0) - subject.test.x.float().mean(0)).abs())
+'''
 METHOD = '''
 """Latent variables that are drawn from the prior: importance sampling without a recognition model."""
 
@@ -82,6 +103,7 @@ def _python(tmp_path_factory):
     (package.parent / "pyproject.toml").write_text(PYPROJECT)
     (package / "__init__.py").touch()
     (package / "guessing.py").write_text(METHOD)
+    (package / "column_gap.py").write_text(METRIC)
     environment = folder / "environment"
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
@@ -124,14 +146,52 @@ def test_it_is_verified(python):
     assert re.search(r"importance weights +passed", printed)
 
 
-def test_one_line_of_configuration_gives_it_a_row_and_a_curve(python, tmp_path):
+def test_its_metric_is_listed_with_its_package_and_verified(python):
+    listed = run(python, "-m", "harness", "list", "metrics").splitlines()
+    line = next(line for line in listed if line.startswith("column_gap "))
+    for text in ("gap between the means of columns", "share", "lower", "sampling", "guessing-machines 0.3"):
+        assert text in line
+    assert line.rstrip().endswith("not asked for")
+    printed = run(python, "-m", "harness", "verify", "metrics", "column_gap")
+    assert "column_gap: 5 passed, 0 failed, 0 not checked" in printed
+
+
+def test_its_metric_is_not_known_here():
+    with pytest.raises(ConfigError, match=r"expected a file \(\*\.py\) or the name of a metric"):
+        load_settings({"metrics": ["column_gap"]})
+
+
+@pytest.fixture(scope="module", name="flow")
+def _flow(python, tmp_path_factory):
+    """The tables and a figure of a run whose settings have one line for each of the two."""
+
     class Beside(Workflow):
         def command(self, *arguments):
             return [str(python), *super().command(*arguments)[1:]]
 
-    flow = Beside(tmp_path)
+    flow = Beside(tmp_path_factory.mktemp("flow"))
     flow.settings["grid"] = only(factorised={"connect4": {}}, bihm={"connect4": {"model": {"layers": [8, 4]}}}) | LINE
-    flow("tables", f"{flow.results}/figures/figure_3_3.csv".removeprefix(f"{tmp_path}/"))
+    flow.settings["metrics"] = ["column_gap"]
+    flow("tables", f"{flow.results}/figures/figure_3_3.csv".removeprefix(f"{flow.folder}/"))
+    return flow
+
+
+def test_one_line_of_settings_puts_its_metric_in_the_tables(flow):
+    metrics = pd.read_parquet(flow.results / "metrics.parquet")
+    own = metrics[metrics["metric"].eq("column_gap")]
+    assert set(own["method"]) == {"bihm", "factorised", "guessing"}
+    assert own["value"].between(0.0, 1.0).all()
+    assert set(own["better"]) == {"lower"}
+    table = pd.read_csv(flow.results / "tables" / "metrics.csv").set_index(["metric", "method"])
+    assert len(table) == 3
+    for line in own.itertuples():
+        assert table.loc[("column_gap", line.method), "value"] == pytest.approx(line.value)
+    text = (flow.results / "tables" / "metrics.md").read_text()
+    assert "`column_gap`: gap between the means of columns, share; lower is better" in text
+    assert "`column_gap` is from guessing-machines 0.3." in text
+
+
+def test_one_line_of_configuration_gives_it_a_row_and_a_curve(flow):
     row = flow.table().loc["connect4", "guessing", "", "-log p"]
     assert row.status == "ok"
     assert float(row["value"]) > 0

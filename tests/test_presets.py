@@ -14,7 +14,7 @@ from harness.storage.search import trials
 DIGESTS = {
     "full": "7b32143900f96aade4de587136a981a0f27575fd9f6d8d4b9e7c017c04b784db",
     "long": "76f9a47e453f2af2e408f6801fa9c5f49bb672542dd3cb4f5e223548e226d4f1",
-    "quick": "e9523cccbed1a750f159f21239c0bd24a929a70b63540d802dbb2984bdeb883f",
+    "quick": "98a07237b6896ccfc08f0bcdc9d954f53bee05510995cf223f9096a0c3c76884",
     "smoke": "26e715159a6806cb24be04b7bb10ffe90ad1256076ffd1a6438e3a0d8fea8a41",
 }
 

@@ -16,7 +16,7 @@ from harness.blocks import exact
 from harness.evaluation.evaluate import evaluate
 from harness.method import Batch, capabilities
 from harness.plugins.registry import build
-from harness.settings.config import Phase
+from harness.settings.parts import Phase
 from harness.storage import weights
 from harness.storage.records import file_digest
 from harness.storage.runs import OK

@@ -51,7 +51,8 @@ def test_memory_from_inference_mode_can_be_written_later():
 
 def kept(inferred):
     """All that was inferred in memory that is used again."""
-    return [*inferred.h, *(scored.product for scored in (*inferred.q, *inferred.p, inferred.prior))]
+    n = inferred.n_single
+    return [*inferred.h[:n], *(scored.product for scored in (*inferred.q[:n], *inferred.p[:n])), inferred.upper.work]
 
 
 def test_a_copied_model_has_memory_of_its_own():

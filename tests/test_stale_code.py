@@ -101,7 +101,7 @@ class Mine:
     def write(self, text):
         """Change the file; the next call sees it as a new process would."""
         self.file.write_text(text)
-        registry._module_in.cache_clear()
+        registry.module_in.cache_clear()
 
     def __call__(self, verb, *arguments):
         return main([verb, *arguments, "--settings", json.dumps(self.settings)])

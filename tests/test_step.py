@@ -10,7 +10,7 @@ from enumerable import STACKS, small_stack
 from harness.compute.precision import product_dtype
 from harness.errors import ConfigError
 from harness.method import Batch
-from harness.plugins.registry import build
+from harness.plugins.registry import build, method_class
 from harness.training.flat import FlatParameters
 from harness.training.state import new_model
 from harness.training.step import UpdateStep
@@ -157,3 +157,28 @@ def test_precision_is_a_choice_of_methods_that_offer_it():
     assert product_dtype(build("vae_hmc", N_VISIBLE, {"latent": 2, "hidden": [3]}), "bfloat16", cpu) == torch.bfloat16
     with pytest.raises(ConfigError, match=r"training\.precision: expected one of auto, .*, found 'half'"):
         product_dtype(stack, "half", cpu)
+
+
+def test_a_loss_of_a_derived_class_is_what_it_is_trained_on():
+    """VAE computes its gradients itself; a class with another loss must not be trained on these."""
+
+    class Weighted(method_class("vae")):
+        def loss(self, batch, n_samples, generator):
+            return 3.0 * super().loss(batch, n_samples, generator)
+
+    class Both(Weighted):
+        def accumulate_gradients(self, batch, n_samples, generator):
+            return torch.tensor(0.25)
+
+    def model(cls):
+        torch.manual_seed(0)
+        return cls(5, latent=2, hidden=[3])
+
+    x = torch.randint(0, 2, (4, 5), generator=torch.Generator().manual_seed(0)).float()
+    losses = {}
+    for cls in (method_class("vae"), Weighted, Both):
+        step = UpdateStep(model(cls))
+        losses[cls] = float(step.loss(Batch(x, torch.full((4,), -1)), 1, torch.Generator().manual_seed(1)))
+    plain, weighted, both = losses.values()
+    assert weighted == pytest.approx(3.0 * plain, rel=0.01)  # products are in bfloat16 in one of them
+    assert both == 0.25

@@ -23,7 +23,7 @@ from harness.data import CATALOGUE, DataSettings, fetch
 from harness.errors import ConfigError, DataError
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.measure import measure
-from harness.settings.config import Labels, Phase
+from harness.settings.parts import Labels, Phase
 from harness.storage import checkpoint, snapshots, weights
 from harness.storage.records import file_digest
 from harness.storage.runs import DIVERGED, OK, TIMEOUT, RunFolder

@@ -13,7 +13,7 @@ from plugins import odd
 from harness.errors import ConfigError, HarnessError
 from harness.evaluation.evaluate import evaluate
 from harness.plugins.registry import build, use_files
-from harness.settings.config import Phase
+from harness.settings.parts import Phase
 from harness.storage import snapshots, weights
 from harness.storage.records import file_digest, read_json
 from harness.storage.runs import OK, RunFolder

@@ -500,6 +500,25 @@ def test_a_search_trains_its_trials_once_and_measures_none(tmp_path):
     assert flow.jobs("searches")["train_trial"] == 1
 
 
+def test_budgets_are_tried_at_their_lengths_and_the_table_is_printed(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings |= {"only": "nade", "budget_trials": {"lengths": [0.5, 2]}}
+    printed = flow("budgets")
+    page = (flow.results / "budgets.md").read_text(encoding="utf-8")
+    assert page in printed
+    assert "1 cells (" in page
+    found = pd.read_csv(flow.results / "budgets.csv")
+    assert found["n_updates"].tolist() == [20, 10, 40]
+    assert not list(flow.results.rglob("metrics.json"))
+    assert flow.jobs("budgets") == {}
+    flow.settings["budget_trials"]["lengths"] = [0.5, 3]
+    assert flow.jobs("budgets")["train_trial"] == 1
+    flow.settings["budget_trials"] |= {"lengths": [0.5, 2], "chance": 0.2}
+    due = flow.jobs("budgets")
+    assert (due.get("train_trial"), due["gather_budgets"]) == (None, 1)
+    assert flow.jobs("searches").get("train_trial") is None
+
+
 def only_ablation(variant):
     """The ablations of bihm with this variant alone, once."""
     others = dict.fromkeys(load_settings({"preset": PRESET})["ablations"]["bihm"])

@@ -11,7 +11,6 @@ import torch
 
 from harness.data import Dataset
 from harness.errors import DataError
-from harness.evaluation.evaluate import evaluate
 from harness.settings.config import Cell
 from harness.storage.method_code import code_of
 from harness.storage.runs import RunFolder, training_to_copy
@@ -64,6 +63,8 @@ def measure(
     cell: Cell, data: Dataset | None, run: RunFolder, device: torch.device, preset: str
 ) -> list[dict[str, Any]]:
     """Measure the model in ``run`` on the test set and say what was found; the rows of ``metrics.json``."""
+    from harness.evaluation.evaluate import evaluate  # loads pyarrow, which training does without
+
     rows = evaluate(run.path, cell, data, device, preset)
     run.write_config(cell)  # with the settings of this evaluation
     for row in rows:

@@ -21,13 +21,25 @@ from harness.estimators import exact_log_prob, importance_estimates, log_prob_or
 from harness.evaluation import per_row
 from harness.evaluation.measure import CHUNK, EXACT_CHUNK
 from harness.method import ImportanceWeighted, Method, Orderings, Tractable, Unnormalised
-from harness.plugins.registry import INSTANCE, build, digest_of_object, hyperparameter_schema, use_object
+from harness.plugins.metrics import codes
+from harness.plugins.registry import (
+    INSTANCE,
+    build,
+    digest_of_object,
+    hyperparameter_schema,
+    method_names,
+    use_object,
+)
 from harness.schema import check
 from harness.settings.check import merged as merged_settings
-from harness.settings.config import Cell, Evaluation, Training, cells_named, data_settings, load_settings, resolve
+from harness.settings.config import Cell, cells_named, data_settings, load_settings, resolve
+from harness.settings.datasets import digest_of_data, with_cell_of_suite
+from harness.settings.parts import Evaluation, Training
 from harness.settings.schedule import in_phases
 from harness.settings.seeds import axes_of, generator_for
 from harness.storage.runs import HAVE_MODEL, RunFolder
+
+ORIGINS = ("arrays: ", "user: ")  # of data sets that are not from the catalogue
 
 
 class LogProb(NamedTuple):
@@ -140,7 +152,7 @@ def load_dataset(name: str, settings: Mapping[str, Any] | None = None) -> Datase
 
 
 def run(
-    dataset: str,
+    dataset: str | Dataset,
     method: str | type[Method] | Method,
     *,
     variant: str = "",
@@ -156,13 +168,19 @@ def run(
 ) -> Run:
     """Train one model, unless that was done, and measure it on the test set, unless that was done.
 
-    method: the name of a method; or a class of one's own, perhaps of a notebook; or an untrained instance. model,
-    training, evaluation: what is laid over the settings of the cell, as in a settings file. seed: repetition. folder:
-    where the run lies (default: results/PRESET/runs/..., as on the command line). device: as in settings. threads: of
-    the CPU; another number is another training. Raises ConfigError that names the key; InterruptedRunError after
-    SIGTERM or Ctrl-C, with a checkpoint written, from which the same call goes on.
+    dataset: the name of a data set, or one that ``harness.dataset`` made of arrays. A cell that the grid does not have
+    is what ``suite`` of the settings says of the method. method: the name of a method; or a class of one's own, perhaps
+    of a notebook; or an untrained instance. model, training, evaluation: what is laid over the settings of the cell, as
+    in a settings file. seed: repetition. folder: where the run lies (default: results/PRESET/runs/..., as on the
+    command line). device: as in settings. threads: of the CPU; another number is another training. Raises ConfigError
+    that names the key; InterruptedRunError after SIGTERM or Ctrl-C, with a checkpoint written, from which the same call
+    goes on.
     """
-    user = {**(settings or {}), "preset": preset}
+    user: dict[str, Any] = {**(settings or {}), "preset": preset}
+    data = dataset if isinstance(dataset, Dataset) else None
+    if isinstance(dataset, Dataset):
+        user = _with_data(user, dataset)
+        dataset = dataset.name
     merged = load_settings(user)
     parts = {"model": model, "training": training, "evaluation": evaluation}
     given = {part: dict(values) for part, values in parts.items() if values is not None}
@@ -172,7 +190,7 @@ def run(
         cell = _cell_of_object(dataset, method, variant, given, user)
     cell = replace(cell, seed=seed)
     place = RunFolder(Path(folder) if folder is not None else ROOT / "results" / preset / "runs" / cell.path)
-    data = fetch(dataset, data_settings(merged))
+    data = data or fetch(dataset, data_settings(merged))
     slots = merged["gpu"]["slots_per_device"]
     with place.alone(), on_device(device or merged["device"], slots, threads) as found:
         changed = not isinstance(method, str) and experiment.is_by_other_code(cell, place)  # a cell run again
@@ -180,6 +198,14 @@ def run(
         if not experiment.is_measured(cell, place):
             experiment.measure(cell, data, place, found, preset)
     return Run(place.path, cell)
+
+
+def _with_data(user: Mapping[str, Any], data: Dataset) -> dict[str, Any]:
+    """Settings that know a data set in memory; one that was loaded from the catalogue they know already."""
+    if not data.origin.startswith(ORIGINS):
+        return dict(user)
+    seen = {"digest": data.digest, "columns": data.n_features}
+    return merged_settings(user, {"data": {"known": {data.name: seen}}})
 
 
 def _cell_of_settings(
@@ -191,6 +217,12 @@ def _cell_of_settings(
     user: Mapping[str, Any],
 ) -> Cell:
     """The cell of the grid with what is given laid over it, checked as a file of settings is."""
+    if not variant and (dataset, "") not in {(d, v) for m, d, v in cells_named(merged, "grid") if m == method}:
+        of_suite = with_cell_of_suite(merged, method, dataset)
+        entry = {} if of_suite is None else of_suite["grid"][method][dataset]
+        if entry or (given and method in method_names()):
+            of_cell = {"grid": {method: {dataset: merged_settings(entry, given)}}}
+            return resolve(load_settings(merged_settings(user, of_cell)), dataset, method)
     cell = resolve(merged, dataset, method, variant)
     if not given:
         return cell
@@ -214,7 +246,8 @@ def _cell_of_object(
     else:
         hyperparameters = {INSTANCE: digest_of_object(name)}
     over = {"defaults": {part: given[part] for part in given if part != "model"}}
-    defaults = load_settings(merged_settings(user, over))["defaults"]
+    settings = load_settings(merged_settings(user, over))
+    defaults = settings["defaults"]
     return Cell(
         dataset,
         name,
@@ -222,5 +255,6 @@ def _cell_of_object(
         0,
         hyperparameters,
         Training.from_dict(in_phases(defaults["training"])),
-        Evaluation(**defaults["evaluation"]),
+        Evaluation(**defaults["evaluation"], metrics=codes(settings["metrics"], name)),
+        digest_of_data(settings, dataset),
     )

@@ -3,7 +3,8 @@
 A job is run while every product that reaches PyTorch's dispatcher is written down with the memory it works on. A
 replay then makes just these products, in their order, with their shapes, strides, data types and sharing of memory, on
 buffers allocated beforehand. Where ours fuses products into a kernel of its own, they are not seen, and a job whose
-products are all fused has no floor.
+products are all fused has no floor; the small layers of a stack are recorded as they go one by one
+(``harness.blocks.small_layers``).
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from harness.bench import cases
 from harness.bench.cases import Case
+from harness.bench.labels import labels_of
 from harness.estimators import importance_estimates, log_z2
 from harness.evaluation.measure import CHUNK
 from harness.method import Batch, Method
@@ -24,7 +25,11 @@ def update(case: Case, device: torch.device, precision: str = "auto") -> Callabl
     """One update on a batch x [B, D]: the step that training takes."""
     step = UpdateStep(build(case.method, case.n_visible, dict(case.model)).to(device), precision)
     generator = generator_for(device, case.key, "bench")
-    return lambda x: step.run(Batch(x), case.n_samples, generator, case.learning_rate, case.mean_l1)
+
+    def run(x: Tensor) -> Tensor:
+        return step.run(Batch(x, labels_of(x, case)), case.n_samples, generator, case.learning_rate, case.mean_l1)
+
+    return run
 
 
 def trained(case: Case, batches: list[Tensor], updates: int, learning_rate: float) -> Method:

@@ -9,6 +9,7 @@ can give. Rows: a tensor with N / R as many rows as another repeats, each row st
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -42,8 +43,7 @@ def draw(
     sample = product.new_empty(product.shape[0] * repeats, product.shape[1]) if out is None else out
     if _fused(product):
         total = torch.zeros(sample.shape[0], dtype=torch.float64) if log_prob is None else log_prob
-        seed = torch.empty((), dtype=torch.int64).random_(generator=generator).item()
-        _kernels().draw(_array(product), _array(bias), repeats, seed, _array(sample), _array(total))
+        _kernels().draw(array(product), array(bias), repeats, draw_seed(generator), array(sample), array(total))
         return sample
     logits = (product + bias).repeat_interleave(repeats, dim=0)
     sample.copy_(sample_bernoulli(torch.sigmoid(logits), generator))
@@ -52,13 +52,18 @@ def draw(
     return sample
 
 
+def draw_seed(generator: torch.Generator) -> int:
+    """What a kernel's draws of one layer are a function of, 64 bits."""
+    return torch.empty((), dtype=torch.int64).random_(generator=generator).item()
+
+
 def score(product: Tensor, bias: Tensor, value: Tensor, log_prob: Tensor) -> None:
     """Add log Bernoulli(value | product + bias), summed over columns, to ``log_prob`` [N] double.
 
     product [N, n], bias [n], value [V, n] with N a multiple of V.
     """
     if _fused(product):
-        _kernels().score(_array(product), _array(bias), _array(value), _array(log_prob))
+        _kernels().score(array(product), array(bias), array(value), array(log_prob))
         return
     log_prob += _log_bernoulli(_rows_like(value, product), product + bias)
 
@@ -70,7 +75,7 @@ def residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor, bias_
     weight [N]; shapes else as for ``score``.
     """
     if _fused(product):
-        _kernels().residual(*(_array(t) for t in (product, bias, value, weight, product, bias_gradient)))
+        _kernels().residual(*(array(t) for t in (product, bias, value, weight, product, bias_gradient)))
         return product
     missed = (_rows_like(value, product) - torch.sigmoid(product + bias)).mul_(weight[:, None])
     bias_gradient += missed.sum(0)
@@ -83,7 +88,7 @@ def pooled_residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor
     product [R, n], N a multiple of R. It overwrites ``product`` as ``residual`` does.
     """
     if _fused(product):
-        _kernels().pooled_residual(*(_array(t) for t in (product, bias, value, weight, product, bias_gradient)))
+        _kernels().pooled_residual(*(array(t) for t in (product, bias, value, weight, product, bias_gradient)))
         return product
     n_rows, n = product.shape
     weight = weight.view(n_rows, -1)
@@ -153,6 +158,7 @@ def _fused(product: Tensor) -> bool:
     return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
 
 
+@cache
 def _kernels() -> Any:
     # numba takes half a second to import, and not every process multiplies Bernoullis
     from harness.kernels import bernoulli
@@ -160,7 +166,7 @@ def _kernels() -> Any:
     return bernoulli
 
 
-def _array(tensor: Tensor) -> Any:
+def array(tensor: Tensor) -> Any:
     """The tensor's memory as an array; bfloat16 as its bits.
 
     Remembered on the tensor, which is often the same from update to update, since making it takes microseconds.

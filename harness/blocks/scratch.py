@@ -27,11 +27,11 @@ class Scratch(threading.local):
             return torch.empty(n_rows, n_columns, dtype=dtype, device=device)
         full_key = (key, n_columns, dtype)
         buffer = self._buffers.get(full_key)
-        if buffer is None or len(buffer) < n_rows:
+        if buffer is None or buffer.shape[0] < n_rows:  # len() of a tensor takes longer
             with torch.inference_mode(False):  # may be written to in any mode
                 buffer = torch.empty(n_rows, n_columns, dtype=dtype)
             self._buffers[full_key] = buffer
-        return buffer if len(buffer) == n_rows else buffer[:n_rows]
+        return buffer if buffer.shape[0] == n_rows else buffer[:n_rows]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scratch:
         return Scratch()

@@ -4,7 +4,8 @@ BiHM, reweighted wake-sleep and their semi-supervised forms share this network a
 so everything that goes through the layers is here: sampling, log-probabilities, and gradients. What a layer does is its
 own affair (``harness.blocks.conditional``); here they are sigmoid belief layers, and ``harness.blocks.nade_belief`` has
 others. Samples count as data, hence no gradient crosses a layer. What depends on x alone, the product that q(h_1 | x)
-has with it, is computed once per row, not once per sample.
+has with it, is computed once per row, not once per sample. Small layers at the top go together, where they can
+(``harness.blocks.small_layers``).
 
 Training may multiply in bfloat16 (``multiply_in``): samples are 0/1, hence exact, weights are rounded, products are
 summed in float32 and rounded, and everything else, biases, log-probabilities, gradients' sums and the parameters
@@ -17,7 +18,7 @@ samples are stored as [B * K, n_l] with the K samples of a row next to each othe
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -28,6 +29,7 @@ from harness.blocks.conditional import Scored
 from harness.blocks.scratch import Scratch
 from harness.blocks.sigmoid_layer import Bernoullis, SigmoidLayer
 from harness.blocks.single_layers import SingleLayers
+from harness.blocks.small_layers import Passed, SmallLayers
 from harness.method import Method, RoundedWeight
 from harness.ranges import Sizes
 
@@ -49,17 +51,24 @@ class Inferred:
 
     x: [B, D]. h: L tensors [B * K, n_l] in the data type that the layers draw in. q: h_1 .. h_L scored by q; p: x,
     h_1 .. h_{L-1} scored by p; prior: h_L by p, or None. log_p, log_q: [B, K] double, nats; log_p without the prior of
-    the top layer where that was left out. All but x, log_p and log_q may be memory that the model uses again: they are
-    valid until it infers again in the same thread.
+    the top layer where that was left out. upper: what the layers that went together keep, or None; theirs in h, q and p
+    are made when they are asked for, and there is no ``prior`` then. All but x, log_p and log_q may be memory that the
+    model uses again: they are valid until it infers again in the same thread.
     """
 
     x: Tensor
-    h: list[Tensor]
-    q: list[Scored]
-    p: list[Scored]
+    h: Sequence[Tensor]
+    q: Sequence[Scored]
+    p: Sequence[Scored]
     prior: Scored | None
     log_p: Tensor
     log_q: Tensor
+    upper: Passed | None = None
+
+    @property
+    def n_single(self) -> int:
+        """How many layers, from below, went by themselves."""
+        return len(self.q) if self.upper is None else self.upper.first
 
 
 class BeliefStack(SingleLayers, Method):
@@ -70,6 +79,7 @@ class BeliefStack(SingleLayers, Method):
     """
 
     product_dtype: torch.dtype | None = None  # of the matrix products that training makes, as ``multiply_in`` has it
+    _small_layers: SmallLayers | None = None  # that go together; a stack of other layers has none
 
     def __init__(self, n_visible: int, layers: Sizes):
         super().__init__(n_visible)
@@ -90,6 +100,7 @@ class BeliefStack(SingleLayers, Method):
             SigmoidLayer(self.q_weight, self.q_bias, level, scratch, f"q {level}") for level in range(len(pairs))
         ]
         self.prior = Bernoullis(self._parameters, "prior_bias", scratch, "prior")
+        self._small_layers = SmallLayers(self.p_layers, self.q_layers, self.prior, scratch)
 
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
         """See ``harness.method.MixedPrecision``."""
@@ -118,20 +129,24 @@ class BeliefStack(SingleLayers, Method):
         """
         n_pairs = x.shape[0] * n_samples
         log_p, log_q = (torch.zeros(n_pairs, dtype=torch.float64, device=x.device) for _ in range(2))
-        q, p, prior = [], [], None
+        q, p, prior, upper = [], [], None, None
         below, repeats, product = x, n_samples, first_product
-        for layer in self.q_layers:
+        n_single = len(self.q_layers) if self._small_layers is None else self._small_layers.first()
+        for layer in self.q_layers[:n_single]:
             if product is None:
                 product = layer.multiply_for_gradients(below, dtype)
             q.append(layer.draw_scored(product, repeats, generator, log_q))
             below, repeats, product = q[-1].value, 1, None
         h = [scored.value for scored in q]
-        for below, above, layer in zip([x, *h[:-1]], h, self.p_layers, strict=True):
+        for below, above, layer in zip([x, *h[:-1]], h, self.p_layers[:n_single], strict=True):
             p.append(layer.score(layer.multiply_for_gradients(above, dtype), below, log_p))
-        if with_prior:
+        if n_single < len(self.q_layers):
+            upper = self._small_layers.infer(h[-1], n_single, generator, log_p, log_q, with_prior)
+            h, q, p = upper.all_layers(h, q, p)
+        elif with_prior:
             prior = self.prior.score(self.prior.multiply_for_gradients(_nothing(h[-1])), h[-1], log_p)
         shape = (x.shape[0], n_samples)
-        return Inferred(x, h, q, p, prior, log_p.view(shape), log_q.view(shape))
+        return Inferred(x, h, q, p, prior, log_p.view(shape), log_q.view(shape), upper)
 
     def log_weights(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
         """log p(x, h_k) - log q(h_k | x) for h_k ~ q(h | x), [B, K] double."""
@@ -192,22 +207,33 @@ class BeliefStack(SingleLayers, Method):
     @torch.no_grad()
     def add_p_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B * K]."""
-        for layer, scored, above in zip(self.p_layers, inferred.p, inferred.h, strict=True):
-            layer.add_gradients(scored, weights, above)
+        for level in range(inferred.n_single):
+            self.p_layers[level].add_gradients(inferred.p[level], weights, inferred.h[level])
+        if inferred.upper is not None:
+            inferred.upper.add_gradients(weights, inferred.n_single, len(self.p_layers), of_p=True)
 
     @torch.no_grad()
     def add_prior_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log p(h_L) to the gradients of the prior; weights [B * K]."""
-        self.prior.add_gradients(inferred.prior, weights, _nothing(inferred.h[-1]))
+        if inferred.upper is not None:
+            inferred.upper.add_gradients(weights, len(self.p_layers), len(self.p_layers) + 1, of_p=True)
+        else:
+            self.prior.add_gradients(inferred.prior, weights, _nothing(inferred.h[-1]))
 
+    @torch.no_grad()
     def add_q_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log q(h_bk | x_b) to the gradients of q's layers; weights [B * K]."""
-        for level in range(len(self.q_layers)):
+        for level in range(inferred.n_single):
             self.add_q_layer_gradients(inferred, level, weights)
+        if inferred.upper is not None:
+            inferred.upper.add_gradients(weights, inferred.n_single, len(self.q_layers), of_p=False)
 
     @torch.no_grad()
     def add_q_layer_gradients(self, inferred: Inferred, level: int, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log q(h_l | h_{l-1}) to the gradients of layer l = level + 1; weights [B * K]."""
+        if level >= inferred.n_single:
+            inferred.upper.add_gradients(weights, level, level + 1, of_p=False)
+            return
         layer, scored = self.q_layers[level], inferred.q[level]
         if level == 0:
             layer.add_pooled_gradients(scored, weights, inferred.x)

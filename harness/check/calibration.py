@@ -3,7 +3,7 @@
 An estimate is the variance between the seeds of one cell in units of a scale that the cell is known to have without
 looking at its seeds. There are two scales. Where two models have values of the same rows, retraining moves the mean by
 delta ~ sqrt(c) s_d, with s_d^2 the variance of the per-row differences: twice the variance between seeds over the mean
-s_d^2 of their pairs estimates c. Elsewhere the scale is a function of the metric and its value (``rules.scale``).
+s_d^2 of their pairs estimates c. Elsewhere the scale is a function of metric and value (``rules.variance_scale``).
 
 Estimates are pooled over cells of one metric and method; of one metric and kind of method where the method has too few;
 of one metric where the kind has too few. Numbers that come out the same from every seed by construction (exact ones of
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.check.rules import scale
+from harness.check.rules import variance_scale
 from harness.check.summary import Number, Summary, equal
 from harness.comparison.rows import paired
 from harness.comparison.statistics import LEAST, VariancePrior, fit_prior
@@ -54,7 +54,7 @@ def by_value(number: Number) -> Estimate | None:
     """Of a cell with several seeds that differ, on the scale of the metric's value."""
     if len(number) < 2 or equal(min(number.values), max(number.values)):
         return None
-    return Estimate(number, number.spread / scale(number.key.metric, number.mean), len(number) - 1)
+    return Estimate(number, number.spread / variance_scale(number.scale, number.mean), len(number) - 1)
 
 
 def by_rows(number: Number) -> Estimate | None:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from harness.check.calibration import Calibration, by_rows, by_value, pooled
-from harness.check.rules import EXACT_IN_K, scale
+from harness.check.rules import EXACT_IN_K, Scale, variance_scale
 from harness.check.summary import Number
 from harness.comparison.rows import Paired, paired
 
@@ -37,6 +37,7 @@ class Difference:
     error: 0 where the values have to be equal to rounding; NaN where it is not known, and ``remark`` says why.
     repeated: the same weights gave the same values to the last digits. retrained, retrained_df: the error for models
     that were trained independently of theirs, as many. slack: what the numbers may differ by without any error.
+    scale: what the numbers are; None for a metric of the harness.
     """
 
     ours: float
@@ -49,6 +50,7 @@ class Difference:
     retrained_df: float = math.inf
     slack: float = 0.0
     remark: str = ""
+    scale: Scale | None = None
 
 
 def difference_of(
@@ -67,7 +69,7 @@ def difference_of(
     else:
         found = _trained_apart(number, reference, seeds, calibration, same, shared)
     retrained, df = _retrained(number, reference, calibration)
-    found = replace(found, retrained=retrained, retrained_df=df)
+    found = replace(found, retrained=retrained, retrained_df=df, scale=reference.scale)
     if corrected(number, reference):
         found = replace(found, remark="; ".join([*filter(None, [found.remark]), "without the biases of the estimates"]))
     if _same_rows(number, reference) and calibration.is_constant(number) and calibration.is_constant(reference):
@@ -89,7 +91,7 @@ def spread_of(calibration: Calibration, reference: Number, number: Number | None
     own, own_df = pooled(map(by_value, (reference, number) if number is not None else (reference,)))
     prior = calibration.prior(reference, with_rows=False)
     ratio, df = prior.moderated(own, own_df) if prior is not None else (own, own_df or math.nan)
-    return ratio * scale(reference.key.metric, reference.mean), df
+    return ratio * variance_scale(reference.scale, reference.mean), df
 
 
 def _same_weights(number: Number, reference: Number, seeds: Sequence[int]) -> Difference:

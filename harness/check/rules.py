@@ -1,4 +1,7 @@
-"""The rules of the check, from the settings: its level, its power, and the size from which on a difference matters."""
+"""The rules of the check: its level, its power, what is better, and the size from which on a difference matters.
+
+What there is to know of a metric of a user stands in the measurements themselves.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-NATS, PERCENT, SHARE = "nats", "percent", "share"
+from harness.plugins.metrics import HIGHER, LOWER, NATS, NEITHER, PERCENT, SHARE
+
 SHARED_ERROR = ("-log p*", "-2 log Z", "log Z")  # all test rows share the error of log Z: it does not shrink with them
 ROWS_OF = {"-log p*": "-log p~*", "-log p~": "-log p"}  # metrics that differ from another one by a number at most
 EXACT_IN_K = ("bound -log p", "bound -log p*", "-2 log Z", "log Z")  # more samples change their error, not their mean
@@ -14,22 +18,31 @@ UNDIRECTED = ("log Z",)
 HIGHER_IS_BETTER = ("ess p", "ess p*")  # all other metrics are losses, or zero at best (-2 log Z)
 
 
-def unit(metric: str) -> str:
-    """The unit of a metric: percent (effective sample sizes), a share (error rates), else nats."""
-    if metric.startswith("ess "):
-        return PERCENT
-    return SHARE if metric == "error" else NATS
+@dataclass(frozen=True)
+class Scale:
+    """What the numbers of a metric are. unit, better: as a metric has them. matters: the difference from which on it
+    matters; None where the settings say it, by unit."""
+
+    unit: str
+    better: str
+    matters: float | None = None
 
 
-def scale(metric: str, value: float) -> float:
+def scale_of(metric: str) -> Scale:
+    """That of a metric of the harness: percent (effective sample sizes), a share (error rates), else nats."""
+    unit = PERCENT if metric.startswith("ess ") else SHARE if metric == "error" else NATS
+    return Scale(unit, NEITHER if metric in UNDIRECTED else HIGHER if metric in HIGHER_IS_BETTER else LOWER)
+
+
+def variance_scale(scale: Scale, value: float) -> float:
     """The scale of the variance between seeds, over cells of very different values; above 0.
 
     Measured on the published runs: for numbers in nats it is nearly proportional to the value, for shares (here p, or
-    p / 100 for percent) to p (1 - p).
+    p / 100 for percent) to p (1 - p). Numbers in units of a user's own are taken for ones like those in nats.
     """
-    if unit(metric) == NATS:
+    if scale.unit not in (PERCENT, SHARE):
         return max(abs(value), 1e-3)
-    whole = 100.0 if unit(metric) == PERCENT else 1.0
+    whole = 100.0 if scale.unit == PERCENT else 1.0
     part = min(max(value / whole, 1e-3), 1.0 - 1e-3)
     return part * (1.0 - part) * whole**2
 
@@ -61,6 +74,6 @@ class Rules:
         sizes = {name: Size(**values) for name, values in section["sizes"].items()}
         return cls(section["level"], section["power"], sizes)
 
-    def size(self, metric: str, value: float) -> float:
+    def size(self, scale: Scale, value: float) -> float:
         """The size from which on a difference from ``value`` matters, in the metric's unit."""
-        return self.sizes[unit(metric)].of(value)
+        return self.sizes[scale.unit].of(value) if scale.matters is None else scale.matters

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.check.calibration import Calibration, Group, by_rows
-from harness.check.rules import scale
+from harness.check.rules import variance_scale
 from harness.check.summary import Number, Summary
 from harness.comparison.statistics import fit_priors, smallest_difference, two_sided
 from harness.reporting.tables.reported import reported
@@ -79,7 +79,7 @@ def retraining(run: Summary, calibration: Calibration) -> Design:
     numbers = [n for n in numbers if calibration.group(n, rows[n.key] is not None) is not None]
     with_rows = [rows[n.key] is not None for n in numbers]
     scales = [
-        2.0 * n.spread / estimate.ratio if (estimate := rows[n.key]) else 2.0 * scale(n.key.metric, n.mean)
+        2.0 * n.spread / estimate.ratio if (estimate := rows[n.key]) else 2.0 * variance_scale(n.scale, n.mean)
         for n in numbers
     ]
     n_seeds = np.array([len(n) for n in numbers], dtype=int)
@@ -91,7 +91,7 @@ def thesis(run: Summary, calibration: Calibration, n_seeds: int | None = None) -
     printed = {key for table in reported().values() for key in table}
     numbers = [n for key, n in run.numbers.items() if key in printed and calibration.group(n, False) and not n.constant]
     seeds = np.array([n_seeds or len(n) for n in numbers], dtype=int)
-    scales = np.array([scale(n.key.metric, n.mean) for n in numbers])
+    scales = np.array([variance_scale(n.scale, n.mean) for n in numbers])
     return Design(numbers, [False] * len(numbers), scales, seeds, 1.0 + 1.0 / np.maximum(1, seeds), 1, calibration)
 
 

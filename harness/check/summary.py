@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.check.rules import ROWS_OF
+from harness.check.rules import NATS, PERCENT, ROWS_OF, SHARE, Scale, scale_of
 from harness.comparison import columns
 from harness.comparison.rows import ROUNDING, RowKey, RowValues, check_mean
 from harness.errors import DataError
@@ -23,8 +23,8 @@ from harness.storage.measurements import current_names
 TEXT = ("dataset", "method", "variant", "metric", "status", "data_digest", "preset")
 NUMBERS = ("value", "sem", "mc_error", "k", "n_rows")
 COLUMNS = (*TEXT, "seed", *NUMBERS, "data_official")
-OPTIONAL_TEXT = ("message", "kind", "model_sha256")  # not known of a run that lacks them
-OPTIONAL_NUMBERS = ("n_updates", "n_test", "bias")
+OPTIONAL_TEXT = ("message", "kind", "model_sha256", "unit", "better")  # not known of a run that lacks them
+OPTIONAL_NUMBERS = ("n_updates", "n_test", "bias", "matters")
 UNNORMALISED = "log Z"  # a metric whose methods estimate it for their likelihood
 
 
@@ -36,7 +36,7 @@ class Number:
     part of that from sampling (``mc_errors``), the estimated bias (``biases``), the digest of the trained weights
     (``models``, '' for unknown) and, where known, the values of the rows (``rows``; those of the metric that it differs
     from by a number, where it has none of its own). k: samples per row, 0 for exact values. kind: of method, to tell
-    apart how much seeds vary.
+    apart how much seeds vary. own_scale: of a metric of a user.
     """
 
     key: Key
@@ -54,9 +54,15 @@ class Number:
     n_updates: float
     kind: str
     rows: Mapping[int, RowValues] = field(default_factory=dict, compare=False)
+    own_scale: Scale | None = None
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def scale(self) -> Scale:
+        """What its numbers are."""
+        return self.own_scale or scale_of(self.key.metric)
 
     @property
     def mean(self) -> float:
@@ -176,7 +182,17 @@ def _number(
         n_updates=fmean(u) if (u := [line["n_updates"] for line in lines if math.isfinite(line["n_updates"])]) else 0.0,
         kind=kind,
         rows=dict(_rows_of(key, lines, rows, rows_name)),
+        own_scale=_own_scale(lines[0]),
     )
+
+
+def _own_scale(line: Mapping[str, Any]) -> Scale | None:
+    """What the numbers of a user's metric are, as its author says; None for one of the harness."""
+    if not line["better"]:
+        return None
+    matters = line["matters"] if math.isfinite(line["matters"]) else None
+    known = line["unit"] in (NATS, PERCENT, SHARE) or matters is not None
+    return Scale(line["unit"] if known else NATS, line["better"], matters)
 
 
 def _rows_of(

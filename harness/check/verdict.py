@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from harness.check.difference import Difference
-from harness.check.rules import HIGHER_IS_BETTER, UNDIRECTED, Rules
+from harness.check.rules import HIGHER, NEITHER, Rules, Scale, scale_of
 from harness.comparison.rows import ROUNDING
 from harness.comparison.statistics import holm, smallest_difference, two_sided
 from harness.reporting.tables.reported import Key
@@ -50,11 +50,11 @@ class Verdict:
         return self.smallest <= self.size
 
 
-def direction(metric: str, difference: float) -> str:
+def direction(scale: Scale, difference: float) -> str:
     """``better`` or ``worse``, for a difference that is not noise; ``changed`` for a metric without a direction."""
-    if metric in UNDIRECTED:
+    if scale.better == NEITHER:
         return CHANGED
-    return BETTER if (difference > 0) == (metric in HIGHER_IS_BETTER) else WORSE
+    return BETTER if (difference > 0) == (scale.better == HIGHER) else WORSE
 
 
 def judged(compared: Mapping[Key, Difference], rules: Rules) -> dict[Key, Verdict]:
@@ -80,8 +80,9 @@ def judged(compared: Mapping[Key, Difference], rules: Rules) -> dict[Key, Verdic
     found = {}
     numbers = zip(p_values.tolist(), smallest.tolist(), retrained.tolist(), strict=True)
     for (key, each), (p_value, least, least_retrained) in zip(compared.items(), numbers, strict=True):
-        size = rules.size(key.metric, each.theirs)
-        word, reason = _word(key.metric, each, p_value < rules.level, least, size)
+        scale = each.scale or scale_of(key.metric)
+        size = rules.size(scale, each.theirs)
+        word, reason = _word(scale, each, p_value < rules.level, least, size)
         found[key] = Verdict(
             *(key, word, each.ours, each.theirs, each.difference, each.error, each.df, p_value),
             *(least, size, least_retrained, reason),
@@ -92,10 +93,10 @@ def judged(compared: Mapping[Key, Difference], rules: Rules) -> dict[Key, Verdic
 _FACTS = ("ours", "theirs", "difference", "error", "df", "retrained", "retrained_df", "slack")
 
 
-def _word(metric: str, found: Difference, significant: bool, smallest: float, size: float) -> tuple[str, str]:
+def _word(scale: Scale, found: Difference, significant: bool, smallest: float, size: float) -> tuple[str, str]:
     """Verdict and reason of one number."""
     if significant:
-        return direction(metric, found.difference), found.remark
+        return direction(scale, found.difference), found.remark
     if smallest <= size or found.repeated:
         return REPRODUCED, found.remark
     if math.isnan(smallest):

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.cli import about, cells, compare, gather, show
+from harness.cli import about, cells, compare, gather, kinds, new_dataset, show
 from harness.errors import HarnessError, InterruptedMeasuringError
 
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of a folder, not of the program
@@ -55,6 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="harness", description=__doc__.partition("\n")[0])
     parser.add_argument("--version", action="version", version=__version__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    for group in (about, cells, gather, show, compare):
+    for group in (about, kinds, cells, gather, show, compare, new_dataset):
         group.add(verbs)
     return parser

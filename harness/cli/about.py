@@ -16,6 +16,7 @@ def add(verbs: Any) -> None:
     """Verbs that list and manage."""
     datasets = add_verb(verbs, "datasets", _datasets, "list the data sets, or fetch some into the cache")
     datasets.add_argument("--fetch", nargs="+", metavar="NAME", help="data sets to find, verify and cache")
+    datasets.add_argument("--verify", nargs="+", metavar="NAME", help="data sets to read and check")
     datasets.add_argument(
         "--record",
         type=Path,
@@ -27,8 +28,9 @@ def add(verbs: Any) -> None:
 
     add_verb(verbs, "methods", _methods, "list the methods")
 
-    verify = add_verb(verbs, "verify", _verify, "compare a method with exact sums on small models")
-    verify.add_argument("method", metavar="METHOD")
+    verify = add_verb(verbs, "verify", _verify, "compare a method with exact sums on small models; check a metric")
+    verify.add_argument("kind", metavar="KIND", nargs="?", choices=("methods", "metrics"), default="methods")
+    verify.add_argument("name", metavar="NAME")
     verify.add_argument(
         "--allow-unchecked", action="store_true", help="exit with 0 even if a capability is NOT CHECKED"
     )
@@ -46,17 +48,17 @@ def add(verbs: Any) -> None:
 
     add_verb(verbs, "snakefile", _snakefile, "print the path of the workflow, for `snakemake -s`")
 
+    worker = add_verb(verbs, "worker", _worker, "do the jobs of a workflow, each in a forked process (started by it)")
+    worker.add_argument("listener", type=int, help="descriptor of the socket that clients connect to")
+    worker.add_argument("lifeline", type=int, help="descriptor of a pipe that ends with the workflow")
+
 
 def _datasets(options: argparse.Namespace) -> int:
-    from harness.data import describe
-    from harness.settings.config import data_settings
-
     settings = load_settings(options)
+    if options.verify:
+        return _verify_datasets(options.verify, settings)
     if not options.fetch:
-        from tabulate import tabulate
-
-        print(tabulate(describe(data_settings(settings)), headers="keys", maxcolwidths=40))
-        return 0
+        return list_datasets(settings)
     if options.record and len(options.fetch) > 1:
         raise ConfigError(f"--record: expected one data set, found {len(options.fetch)}")
     for name in options.fetch:
@@ -76,6 +78,31 @@ def _datasets(options: argparse.Namespace) -> int:
     return 0
 
 
+def _verify_datasets(names: list[str], settings: dict[str, Any]) -> int:
+    """Print every check of these data sets; 1 where one has failed."""
+    from tabulate import tabulate
+
+    from harness.data.verification import FAILED, verify_dataset
+    from harness.settings.config import data_settings
+
+    rows = [(name, *checked) for name in names for checked in verify_dataset(name, data_settings(settings))]
+    print(tabulate(rows, headers=("data set", "check", "verdict", "found"), maxcolwidths=(None, None, None, 80)))
+    n_failed = sum(verdict == FAILED for _, _, verdict, _ in rows)
+    print(f"\n{len(rows)} checks, {n_failed} failed")
+    return int(n_failed > 0)
+
+
+def list_datasets(settings: dict[str, Any]) -> int:
+    """Print all data sets; the exit code."""
+    from tabulate import tabulate
+
+    from harness.data import describe
+    from harness.settings.config import data_settings
+
+    print(tabulate(describe(data_settings(settings)), headers="keys", maxcolwidths=40))
+    return 0
+
+
 def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     """Fetch one data set; what is known of it."""
     from harness.data import fetch
@@ -83,8 +110,7 @@ def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     data = fetch(name, data_settings(settings))
     rows = {split: len(getattr(data, split)) for split in ("train", "valid", "test")}
-    status = "official" if data.status.official else f"stand-in: {data.status.note}"
-    print(f"{name}: {rows}, {data.n_features} columns, {status} (from {data.origin})", file=sys.stderr)
+    print(f"{name}: {rows}, {data.n_features} columns, {data.status} (from {data.origin})", file=sys.stderr)
     return {
         "name": name,
         "available": True,
@@ -97,12 +123,16 @@ def _fetch(name: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _methods(options: argparse.Namespace) -> int:
+    return list_methods(load_settings(options))
+
+
+def list_methods(settings: dict[str, Any]) -> int:
+    """Print all methods that are known once ``settings`` were read; 1 where the source of one cannot be read."""
     from tabulate import tabulate
 
     from harness.plugins.listing import listed
     from harness.plugins.registry import method_names, origin
 
-    load_settings(options)
     rows, broken = [], []
     for name in method_names():
         try:
@@ -123,30 +153,38 @@ def _verify(options: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from harness.verify import summary, verify
+    from harness.verify.metrics import verify_metric
 
     load_settings(options)
     torch.set_num_threads(1)
-    results = list(verify(options.method))
+    results = list(verify(options.name) if options.kind == "methods" else verify_metric(options.name))
     rows = [(result.check, result.verdict, result.detail) for result in results]
     print(tabulate(rows, headers=("check", "verdict", "found"), maxcolwidths=(None, None, 90)))
-    print(f"\n{options.method}: {summary(results)}")
+    print(f"\n{options.name}: {summary(results)}")
     bad = {"failed"} if options.allow_unchecked else {"failed", "NOT CHECKED"}
     return int(any(result.verdict in bad for result in results))
 
 
 def _new_method(options: argparse.Namespace) -> int:
+    load_settings(options)
+    print(*new_method(options.name, options.folder), sep="\n")
+    return 0
+
+
+def new_method(name: str, folder: Path | None) -> list[str]:
+    """Write a method and its settings; what to say of them and to do next."""
     from harness.cli.new_method import METHODS, write_new_method
     from harness.compute.places import CHECKOUT
 
-    load_settings(options)
-    written = write_new_method(options.name, options.folder)
+    written = write_new_method(name, folder)
     here, built_in = Path.cwd(), written[0].parent == METHODS
     code, settings = (path.relative_to(here) if path.is_relative_to(here) else path for path in written)
-    print(f"wrote {code}, a small working method, and {settings}, its settings; next:")
-    print(f"  harness verify {options.name}" + ("" if built_in else f" --settings {settings}"))
     snakemake = "snakemake" if CHECKOUT else 'snakemake -s "$(harness snakefile)"'
-    print(f"  {snakemake} --cores 8 tables figures --configfile {settings}")
-    return 0
+    return [
+        f"wrote {code}, a small working method, and {settings}, its settings; next:",
+        f"  harness verify {name}" + ("" if built_in else f" --settings {settings}"),
+        f"  {snakemake} --cores 8 tables figures --configfile {settings}",
+    ]
 
 
 def _forget(options: argparse.Namespace) -> int:
@@ -171,4 +209,14 @@ def _snakefile(options: argparse.Namespace) -> int:
     from harness.compute.places import SNAKEFILE
 
     print(SNAKEFILE)
+    return 0
+
+
+def _worker(options: argparse.Namespace) -> int:
+    import socket
+
+    from harness.cli import main
+    from harness.worker.server import serve
+
+    serve(socket.socket(fileno=options.listener), options.lifeline, main)
     return 0

@@ -68,8 +68,6 @@ def add(verbs: Any) -> None:
 
 def _run_cell(options: argparse.Namespace) -> int:
     """Train and measure in one process: importing torch takes longer than the work of a small cell."""
-    from harness.api.experiment import measure
-
     settings = load_settings(options)
     cell, run = cell_of(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
@@ -79,6 +77,8 @@ def _run_cell(options: argparse.Namespace) -> int:
         return 0
     run.crashes.forget(options.attempt, succeeded=False)
     with run.alone(), computing(options, settings, idle=data is None) as device:
+        from harness.api.experiment import measure  # after torch, which is loaded in a way of its own
+
         if data is not None:
             trials = results_of(settings) / "searches" / Path(cell.path).parent
             stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
@@ -104,11 +104,15 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _trial(options: argparse.Namespace) -> int:
-    from harness.storage.runs import RunFolder
+    from harness.settings.config import cells
+    from harness.storage.budgets import LENGTH, budget_trials
+    from harness.storage.runs import HAVE_MODEL, RunFolder
     from harness.storage.search import find_trial
+    from harness.training.scores import validation_scores
 
     settings = load_settings(options)
-    trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial)
+    further = budget_trials(settings, cells(settings))
+    trial = find_trial(settings, options.dataset, options.method, options.variant, options.trial, further)
     run = RunFolder(options.run or results_of(settings) / "searches" / trial.path)
     data = _data_to_train_on(options, settings, trial.cell, run)
     if data is None:
@@ -119,7 +123,11 @@ def _trial(options: argparse.Namespace) -> int:
             return 0
         with computing(options, settings) as device:
             cell_of_grid = results_of(settings) / "runs" / trial.cell.path
-            return _train_model(trial.cell, data, run, device, [cell_of_grid], again=True)
+            stopped = _train_model(trial.cell, data, run, device, [cell_of_grid], again=True)
+            if not stopped and LENGTH in trial.values and run.status()["status"] in HAVE_MODEL:
+                # here, where several trials are at it, rather than when all are gathered
+                validation_scores(trial.cell, lambda: data, run, device, settings["budget_trials"]["rows"])
+            return stopped
 
 
 def _data_to_train_on(
@@ -161,7 +169,6 @@ def _train_model(
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from harness.api.experiment import measure
     from harness.data import obtain
     from harness.settings.config import data_settings
     from harness.storage.runs import HAVE_MODEL
@@ -173,6 +180,8 @@ def _evaluate(options: argparse.Namespace) -> int:
         data = obtain(cell.dataset, data_settings(settings), status.get("data_digest"), run.status_file)
         run.name_other_code(cell)
     with run.alone(), computing(options, settings, idle=data is None) as device:
+        from harness.api.experiment import measure
+
         measure(cell, data, run, device, settings["preset"])
     return 0
 

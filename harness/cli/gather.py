@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.cli.options import add_verb, load_settings, results_of
+from harness.cli.options import add_computing, add_verb, computing, load_settings, results_of
+from harness.errors import ConfigError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from harness.data import Dataset
+    from harness.storage.runs import RunFolder
+    from harness.storage.search import Trial
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,8 +28,8 @@ if TYPE_CHECKING:
 
 def add(verbs: Any) -> None:
     """Verbs for tables, figures, checks and publications."""
-    tables = add_verb(verbs, "tables", _tables, "render Tables 3.1, 3.2, 3.3 and 4.1, or some of them")
-    tables.add_argument("tables", nargs="*", metavar="TABLE", help="table_3_1 or the like (default: all four)")
+    tables = add_verb(verbs, "tables", _tables, "render Tables 3.1, 3.2, 3.3 and 4.1, and that of your metrics")
+    tables.add_argument("tables", nargs="*", metavar="TABLE", help="table_3_1 or the like, metrics (default: all)")
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
 
@@ -32,6 +40,11 @@ def add(verbs: Any) -> None:
     searches = add_verb(verbs, "searches", _searches, "gather the results of all search trials")
     searches.add_argument("--trials", type=Path, required=True, help="folder with the trials")
     searches.add_argument("--output", type=Path, required=True, help="csv to write")
+
+    budgets = add_verb(verbs, "budgets", _budgets, "which length of its budget is enough for every cell")
+    add_computing(budgets)
+    budgets.add_argument("--trials", type=Path, required=True, help="folder with the trials")
+    budgets.add_argument("--output", type=Path, required=True, help="csv to write; Markdown goes beside it")
 
     figure = add_verb(verbs, "figure", _figure, "draw one figure from the analyses of all runs")
     figure.add_argument("figure", metavar="FIGURE", help="figure_3_3 or the like")
@@ -67,20 +80,28 @@ def add(verbs: Any) -> None:
 
 def _tables(options: argparse.Namespace) -> int:
     from harness.reporting.tables import pages, write_tables
-    from harness.reporting.tables.planned import NAMES, cells_shown, models
+    from harness.reporting.tables.own_metrics import glance, own_metrics_table, write_own_metrics
+    from harness.reporting.tables.planned import OWN, cells_shown, models, table_names
     from harness.reporting.tables.render import at_a_glance
     from harness.settings.config import cells
     from harness.storage.collect import read_metrics
     from harness.storage.seals import seal
 
     settings = load_settings(options)
-    names = options.tables or NAMES
+    names = options.tables or table_names(settings)
+    if OWN in names and OWN not in table_names(settings):
+        raise ConfigError(f"table {OWN}: expected metrics in the settings, found none")
     shown = cells_shown(cells(settings), settings, names)
     planned, metrics = models(shown, settings), read_metrics(shown, options.runs)
-    for text in pages(metrics, planned, settings["preset"], names):
+    for text in pages(metrics, planned, settings["preset"], [name for name in names if name != OWN]):
         written = write_tables(metrics, planned, settings["preset"], options.output, [text.name])
         seal(text.name, written)
         print(at_a_glance(text), *written, "", sep="\n")
+    if OWN in names:
+        table = own_metrics_table(metrics, planned, settings)
+        written = write_own_metrics(table, options.output)
+        seal(f"table_{OWN}", written)
+        print(glance(table), *written, "", sep="\n")
     return 0
 
 
@@ -109,6 +130,32 @@ def _searches(options: argparse.Namespace) -> int:
     found = write_findings(trials(settings), options.trials, options.output)
     seal("searches", [options.output])
     print(f"{options.output}: {len(found)} trials")
+    return 0
+
+
+def _budgets(options: argparse.Namespace) -> int:
+    from harness.data import obtain
+    from harness.reporting.budgets import budget_table, markdown, write_budgets
+    from harness.reporting.tables.planned import cells_shown
+    from harness.settings.config import cells, data_settings
+    from harness.storage.budgets import budget_trials
+    from harness.storage.seals import seal
+    from harness.training.scores import validation_scores
+
+    settings = load_settings(options)
+    asked, where = settings["budget_trials"], data_settings(settings)
+    with computing(options, settings) as device:
+
+        def scores(trial: Trial, run: RunFolder) -> np.ndarray:
+            def load() -> Dataset:
+                return obtain(trial.cell.dataset, where, run.status().get("data_digest"), run.status_file)
+
+            return validation_scores(trial.cell, load, run, device, asked["rows"])
+
+        planned = budget_trials(settings, cells_shown(cells(settings), settings))
+        table = budget_table(planned, options.trials, scores, asked["chance"])
+    seal("budgets", write_budgets(table, options.output))
+    print(markdown(table))
     return 0
 
 

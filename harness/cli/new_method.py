@@ -26,7 +26,10 @@ def write_new_method(name: str, folder: Path | None = None) -> tuple[Path, Path]
     folder than the built-in methods', the settings also say where the method is. Raises ConfigError for a name that is
     no Python identifier of ASCII letters or is taken, and for a file that exists.
     """
-    _check_name(name)
+    check_name(name)
+    if name in method_names():
+        owner = file_of(name) or origin(name)
+        raise ConfigError(f"new method: expected an unused name, found {name!r}, that of {owner}")
     folder = Path(os.path.abspath(folder or (METHODS if CHECKOUT else ".")))
     code, settings = folder / f"{name}.py", folder / f"{name}.yaml"
     for path in (code, settings):
@@ -38,12 +41,10 @@ def write_new_method(name: str, folder: Path | None = None) -> tuple[Path, Path]
     return code, settings
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str, kind: str = "method") -> None:
+    """Raises ConfigError for a name that is none of a module, or that settings would not read as a word."""
     if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name) or parse_settings(name, name) != name:
-        raise ConfigError(f"new method: expected a valid name of a Python module, found {name!r}")
-    if name in method_names():
-        owner = file_of(name) or origin(name)
-        raise ConfigError(f"new method: expected an unused name, found {name!r}, that of {owner}")
+        raise ConfigError(f"new {kind}: expected a valid name of a Python module, found {name!r}")
 
 
 def _from_root(path: Path) -> str:

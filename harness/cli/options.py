@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,13 +53,14 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 def load_settings(options: argparse.Namespace) -> dict[str, Any]:
     from harness.settings.check import Source
     from harness.settings.config import read_settings
+    from harness.settings.datasets import anchored
     from harness.settings.text import parse_settings, read_yaml
 
     text = options.settings
     if text.lstrip().startswith("{"):
         given = [Source("--settings", parse_settings(text, "--settings"))]
     else:
-        given = [Source(text, read_yaml(Path(text)))]
+        given = [Source(text, anchored(read_yaml(Path(text)), Path(text).parent))]
     if options.preset:
         given.append(Source("--preset", {"preset": options.preset}))
     return read_settings(given)
@@ -89,7 +91,7 @@ def results_of(settings: dict[str, Any]) -> Path:
 def computing(options: argparse.Namespace, settings: dict[str, Any], idle: bool = False) -> Iterator[torch.device]:
     """torch made ready, and the device to compute on, which is ours until the block ends; the CPU when ``idle``."""
     gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
-
+    importlib.import_module("harness.api.experiment")
     gc.freeze()
     gc.enable()
 

@@ -66,6 +66,8 @@ def measured(run: RunFolder) -> Iterator[str]:
     if not numbers:
         yield " ".join(filter(None, (rows[0].get("status"), rows[0].get("message"))))
         return
+    failed = [row for row in rows if row.get("value") is None and row.get("metric")]
+    yield from (f"{row['metric']}: {row.get('status')}: {row.get('message')}" for row in failed)
     table = [[row["metric"], _short(row["value"]), *_error(row), row.get("k") or ""] for row in numbers]
     yield tabulate(table, ("test set", "value", "±", "K"), disable_numparse=True, colalign=("left", *["right"] * 3))
 

@@ -119,7 +119,7 @@ def what_was_made(targets: Iterable[str], results: Path) -> list[str]:
     tables = (
         [*(results / "tables").glob("*.md")]
         if gathered
-        else [results / "tables" / f"{name}.md" for name in asked if name.startswith("table_")]
+        else [results / "tables" / f"{name}.md" for name in asked if name.startswith(("table_", "metrics"))]
     )
     made = {
         "tables": sorted(tables),

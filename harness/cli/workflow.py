@@ -22,11 +22,14 @@ from harness import atomic
 from harness.cli.terminal import counted
 from harness.compute.gpu_slots import means_gpu
 from harness.compute.processors import n_processors
-from harness.data import cached_route, is_local
-from harness.errors import ConfigError, DataError
+from harness.data import DataSettings, cached_route, is_local, is_outside
+from harness.data.outside import own_data
+from harness.data.sightings import identity
+from harness.errors import ConfigError, DataError, HarnessError
 from harness.plugins.registry import origin
 from harness.settings.check import Source
 from harness.settings.config import Cell, canonical_json, cells_named, data_settings, read_settings
+from harness.settings.datasets import anchored
 from harness.settings.text import read_yaml, typed
 from harness.storage.durations import Durations
 from harness.storage.method_code import MethodCode, code_of, in_one_line, is_by_other_code, training_key
@@ -78,7 +81,7 @@ def settings_given(config: Mapping[str, Any], files: Iterable[Path], arguments: 
     files = list(files)
     if not all(path.is_file() for path in files):  # a pipe, which cannot be read twice
         return read_settings([Source("--configfile and --config", typed(config, "--configfile and --config"))])
-    given = [Source(str(path), read_yaml(path)) for path in files]
+    given = [Source(str(path), anchored(read_yaml(path), path.parent)) for path in files]
     return read_settings([*given, Source("--config", typed(arguments, "--config"))])
 
 
@@ -218,10 +221,13 @@ def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any], lackin
     Its number is one more than last time when better data can now be obtained without a network: any data where there
     were none, official data where there was a stand-in; when the record cannot be read; and, where a cell is
     ``lacking`` what is to be measured, when the cache no longer has what the record describes. It is kept beside the
-    record, which may be lost. Where the user points at a file, a digest of its path, size and time follows.
+    record, which may be lost. Where the user points at a file, a digest of its path, size and time follows; of a data
+    set of the user's own, or of a plugin, nothing else counts.
     """
     last, number = _record(record), _last_attempt(record)
     where = data_settings(settings)
+    if is_outside(dataset, where):
+        return f"{number + (record.exists() and not last)}-{_files_of(dataset, where)}"
     if not last:
         number += record.exists()
     elif not last.get("available"):
@@ -230,6 +236,26 @@ def data_attempt(record: Path, dataset: str, settings: Mapping[str, Any], lackin
         gone = lacking and cached_route(dataset, where, last.get("digest")) is None
         number += gone or (not last.get("official") and is_local(dataset, where, official=True))
     return number if dataset not in where.paths else f"{number}-{_identity_of(where.paths[dataset])}"
+
+
+def changed_data(settings: Mapping[str, Any], cells: Iterable[Cell], results: Path) -> list[str]:
+    """A line for each data set of the user whose content is not what it was in the last call."""
+    n_cells = Counter(cell.dataset for cell in cells)
+    lines = []
+    for name, seen in settings["data"]["known"].items():
+        last = _record(results / "data" / f"{name}.json").get("digest")
+        if n_cells[name] and seen and last not in (None, seen["digest"]):
+            now = f"digest {seen['digest'][:12]}, not {last[:12]}"
+            lines.append(f"{name}: the data have changed ({now}): {counted(n_cells[name], 'cell')} trained again")
+    return lines
+
+
+def _files_of(dataset: str, where: DataSettings) -> str:
+    """What tells whether the files of a data set are still those that they were, short."""
+    try:
+        return identity(own_data(dataset, where))[:16]
+    except HarnessError as error:
+        return short_digest(str(error))
 
 
 def attempts_file(record: Path) -> Path:

@@ -54,10 +54,7 @@ class Comparison:
     ranks: Ranks | None
     level: float
     power: float
-
-    @property
-    def higher_is_better(self) -> bool:
-        return self.metric in HIGHER_IS_BETTER
+    higher_is_better: bool = False
 
     @property
     def contenders(self) -> list[Contender]:
@@ -132,9 +129,14 @@ COLUMNS = (
 RANK_COLUMNS = ("metric", "name", "dataset", "rank", "mean_rank", "critical_difference", "p_value")
 
 
-def compare(models: Mapping[str, Sequence[Model]], metric: str, level: float, power: float) -> Comparison:
-    """The comparison of ``models``, by data set, on ``metric``. Data sets with a single model are kept, unpaired."""
-    higher = metric in HIGHER_IS_BETTER
+def compare(
+    models: Mapping[str, Sequence[Model]], metric: str, level: float, power: float, higher_is_better: bool | None = None
+) -> Comparison:
+    """The comparison of ``models``, by data set, on ``metric``. Data sets with a single model are kept, unpaired.
+
+    higher_is_better: of a metric that the harness does not know.
+    """
+    higher = metric in HIGHER_IS_BETTER if higher_is_better is None else higher_is_better
     columns = [_column(dataset, of_dataset, _contenders(models)) for dataset, of_dataset in models.items()]
     values = {
         column.dataset: {contender.name: mean for contender, mean in column.means.items()}
@@ -142,7 +144,7 @@ def compare(models: Mapping[str, Sequence[Model]], metric: str, level: float, po
         if len(column.models) > 1
     }
     pairs = compared([list(column.models.values()) for column in columns], level, power, higher)
-    return Comparison(metric, columns, pairs, ranks_of(values, level, higher), level, power)
+    return Comparison(metric, columns, pairs, ranks_of(values, level, higher), level, power, higher)
 
 
 def _contenders(models: Mapping[str, Sequence[Model]]) -> dict[tuple[str, str], Contender]:

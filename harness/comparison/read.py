@@ -13,6 +13,7 @@ from harness.comparison.models import models_of
 from harness.comparison.rows import RowKey, RowValues, read_rows
 from harness.errors import DataError
 from harness.evaluation import per_row
+from harness.plugins.metrics import HIGHER, NEITHER
 from harness.settings.config import Cell
 from harness.storage.measurements import read_measurements
 from harness.storage.runs import RunFolder
@@ -31,11 +32,21 @@ class Measurements:
     left_out: Set[tuple[str, str, str]] = frozenset()
 
     def compare(self, level: float, power: float, metric: str = LIKELIHOOD) -> Comparison:
-        """All methods on ``metric``. Raises DataError, naming the file, where no cell has it."""
+        """All methods on ``metric``. Raises DataError, naming the file, where no cell has it, or nothing is better."""
         models = models_of(self.metrics, self.rows, metric, self.path, self.left_out)
         if not models:
             raise DataError(self.path, f"measurements of {metric}", ", ".join(self.known) or "no measurements")
-        return compare(models, metric, level, power)
+        better = self._better(metric)
+        if better == NEITHER:
+            raise DataError(self.path, "a metric of which more or less is better", f"{metric}, which has no direction")
+        return compare(models, metric, level, power, better == HIGHER if better else None)
+
+    def _better(self, metric: str) -> str:
+        """What is better in a metric of a user; '' for one of the harness."""
+        if "better" not in self.metrics:
+            return ""
+        said = self.metrics["better"][self.metrics["metric"].eq(metric)].dropna()
+        return "" if said.empty else str(said.iloc[0])
 
     @property
     def known(self) -> list[str]:

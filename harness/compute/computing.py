@@ -2,7 +2,7 @@
 
 The number of threads decides in which order PyTorch adds up, and where its vector instructions hand over to single
 ones; a difference of a last bit soon flips a binary sample. The precision of products is chosen by what the processor
-can do (see ``harness.compute.precision``). Both are recorded, with the kind of device, in the checkpoint and in
+is fast at (see ``harness.compute.precision``). Both are recorded, with the kind of device, in the checkpoint and in
 ``status.json``: a training keeps to its end what it began with, wherever it goes on. One on another number of threads,
 which is somebody's choice, is another training; what a processor chose is no reason to train a finished model again.
 """

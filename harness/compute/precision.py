@@ -7,13 +7,16 @@ is kept only where a product comes out as exact as float32 allows.
 
 Training a method that has ``multiply_in`` may multiply in bfloat16, twice as fast again where hardware does it:
 one factor of nearly every product is 0/1 and stays exact, and what rounding does to the other is far below the noise
-of sampling.
+of sampling. On a CPU that is measured (``harness.compute.product_speed``), unless the settings name a precision.
 """
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 
+from harness.compute.product_speed import bfloat16_pays
 from harness.errors import ConfigError
 from harness.method import Method, MixedPrecision
 
@@ -38,7 +41,7 @@ def choose_float32_products() -> str:
 def product_dtype(model: Method, precision: str, device: torch.device) -> torch.dtype | None:
     """Data type of the products that training ``model`` makes, where it is not that of the parameters; else None.
 
-    ``auto`` is bfloat16 for methods of ``MixedPrecision`` where the device multiplies it in hardware.
+    ``auto`` is bfloat16 for methods of ``MixedPrecision`` where the device is faster at it.
     """
     if precision not in PRECISIONS:
         raise ConfigError(f"training.precision: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
@@ -51,12 +54,20 @@ def product_dtype(model: Method, precision: str, device: torch.device) -> torch.
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has matrix instructions for bfloat16."""
+    """Whether the device is clearly faster at products in bfloat16 than in float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
-    from llvmlite.binding import get_host_cpu_features
+    return _bfloat16_pays_here()
 
-    features = get_host_cpu_features()
-    return any(features.get(name, False) for name in ("avx512bf16", "amx-bf16"))
+
+@cache
+def _bfloat16_pays_here() -> bool:
+    """``bfloat16_pays`` against the float32 products that training would make; the setting stays as it is."""
+    before = torch.get_float32_matmul_precision()
+    choose_float32_products()
+    try:
+        return bfloat16_pays()
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -24,11 +24,12 @@ def describe_device(device: torch.device) -> str:
     """Kind and model, such as ``cpu: AMD EPYC``."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"{device.type}: {_processor()}"
+    return f"{device.type}: {processor()}"
 
 
 @cache
-def _processor() -> str:
+def processor() -> str:
+    """The model of the processor, as Linux has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

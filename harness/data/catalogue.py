@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from harness.data import assembly, embedded
 from harness.data.dataset import Status
+from harness.data.debd import ENTRIES as WIDER_FIELD
 from harness.data.entry import Entry, RawFile, Route
 from harness.data.homes import ARM, amat, bundle, debd, debd_texts, github, made, mnist_labels
 
@@ -356,4 +357,4 @@ _ENTRIES = (
     ),
 )
 
-CATALOGUE: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})
+CATALOGUE: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in (*_ENTRIES, *WIDER_FIELD)})

@@ -16,13 +16,17 @@ PARTS = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class Status:
-    """Whether rows and split are those of the literature, and what the reader of a table must know about them."""
+    """Whether rows and split are those of the literature, and what the reader of a table must know about them.
 
-    official: bool
+    official: None of a user's data set, of which there is no other version.
+    """
+
+    official: bool | None
     note: str = ""
 
     def __str__(self) -> str:
-        return ": ".join(filter(None, ["official" if self.official else "stand-in", self.note]))
+        word = {True: "official", False: "stand-in", None: "own"}[self.official]
+        return ": ".join(filter(None, [word, self.note]))
 
 
 class Content(NamedTuple):
@@ -36,7 +40,11 @@ class Content(NamedTuple):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set ready for use; 0/1, or grey levels 0..255 where `grey` is True."""
+    """A data set ready for use; 0/1, or grey levels 0..255 where `grey` is True.
+
+    binarize: grey levels are probabilities, and models see draws from them: of training rows new ones in every update,
+    of other rows the same ones always (Salakhutdinov and Murray, 2008).
+    """
 
     name: str
     train: np.ndarray  # uint8 [rows, columns]
@@ -49,6 +57,8 @@ class Dataset:
     status: Status
     origin: str
     digest: str
+    binarize: bool = False
+    title: str = ""  # of a user's data set; '': its name
 
     @property
     def n_features(self) -> int:

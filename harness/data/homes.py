@@ -16,13 +16,15 @@ LAROCHELLE = "http://www.cs.toronto.edu/~larocheh/public/datasets"
 MNIST_HOMES = ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist")
 
 
-def github(home: tuple[str, str], path: str, size: int, sha256: str | None, git_blob: str | None = None) -> RawFile:
+def github(
+    home: tuple[str, str], path: str, size: int | None, sha256: str | None, git_blob: str | None = None
+) -> RawFile:
     repository, commit = home
     url = f"{GITHUB}/{repository}/{commit}/{path}"
     return RawFile(f"upstream/{repository}/{path}", (url,), size, sha256, git_blob)
 
 
-def debd(name: str, part: str, size: int, sha256: str | None, git_blob: str | None = None) -> RawFile:
+def debd(name: str, part: str, size: int | None, sha256: str | None, git_blob: str | None = None) -> RawFile:
     return github(DEBD, f"datasets/{name}/{name}.{part}.data", size, sha256, git_blob)
 
 

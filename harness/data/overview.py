@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.data import cache
+from harness.data import cache, outside
 from harness.data.catalogue import CATALOGUE
 from harness.data.entry import Entry, Route, user_route
 from harness.data.retrieval import find, local_file, route_of
@@ -11,6 +11,8 @@ from harness.data.settings import DataSettings
 
 def is_local(name: str, settings: DataSettings, official: bool = False) -> bool:
     """Whether `fetch` can succeed now without a network, with official data if asked for; looks at names of files."""
+    if outside.is_outside(name, settings):
+        return not official
     available, route = _where(find(name), settings)
     here = available in ("cache", "user", "mirror", "embedded")
     return here and (not official or (route is not None and route.status.official))
@@ -18,7 +20,9 @@ def is_local(name: str, settings: DataSettings, official: bool = False) -> bool:
 
 def describe(settings: DataSettings) -> list[dict]:
     """One record per data set: name, columns, rows of train, valid and test, status, available, licence, source."""
-    return [_record(entry, settings) for entry in CATALOGUE.values()]
+    others = outside.outside_names(settings)
+    built_in = [_record(entry, settings) for name, entry in CATALOGUE.items() if name not in others]
+    return built_in + [outside.describe_outside(name, settings) for name in others]
 
 
 def cached_route(name: str, settings: DataSettings, digest: str | None = None) -> Route | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data import cache, verify
+from harness.data import cache, outside, verify
 from harness.data.assembly import Raw
 from harness.data.catalogue import CATALOGUE
 from harness.data.dataset import PARTS, Dataset, Status, content_digest, pack
@@ -30,6 +30,8 @@ def fetch(name: str, settings: DataSettings) -> Dataset:
     Raises DataUnavailableError, which says how to get it, when no source has it; DataError when the only copies are
     damaged or the cache cannot be written.
     """
+    if outside.is_outside(name, settings):
+        return outside.read_outside(name, settings)
     entry = find(name)
     if name in settings.paths:
         return _from_user(entry, Path(settings.paths[name]))
@@ -77,6 +79,8 @@ def load(name: str, settings: DataSettings) -> Dataset:
 
     Raises DataUnavailableError when it is not in the cache, DataError when it is damaged.
     """
+    if outside.is_outside(name, settings):
+        return outside.read_outside(name, settings)
     entry = find(name)
     if name in settings.paths:
         return _from_user(entry, Path(settings.paths[name]))
@@ -99,6 +103,8 @@ def obtain(name: str, settings: DataSettings, digest: str | None, told_by: objec
         problem = str(error)
     if problem is None:
         return data
+    if outside.is_outside(name, settings):
+        raise DataError(name, f"content of digest {digest}, as {told_by} says", problem)
     logger.warning("%s: fetched again: %s", name, problem)
     data = fetch(name, settings)
     if digest not in (None, data.digest):

@@ -20,6 +20,7 @@ from harness.data import Dataset
 from harness.errors import HarnessError
 from harness.evaluation import per_row
 from harness.evaluation.measure import Measurement, measure
+from harness.evaluation.own_metrics import measure_own
 from harness.evaluation.per_row import TEST_ROWS, RowValues
 from harness.plugins.listing import listed
 from harness.plugins.registry import build, method_class
@@ -47,6 +48,7 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
         facts = measuring_facts(cell, data.digest, status["model_sha256"])
         with torch.inference_mode(), pieces.kept(folder.pieces_file, facts, device):
             measured = measure(model.eval(), cell, data, device)
+        measured += measure_own(model, cell, data, device, folder, measured, facts)
     else:
         measured = [NOTHING]
     facts = {
@@ -73,7 +75,9 @@ def measuring_facts(cell: Cell, data_digest: str, model_sha256: str) -> dict[str
     except (OSError, TypeError):  # of a class that is in no file
         source = None
     code = pieces.digest_of_source(Path(source)) if source else code_of_class(cell.method, method_class(cell.method))
-    return {**cell.to_dict(), "data_digest": data_digest, "model_sha256": model_sha256, "code": str(code)}
+    values = cell.to_dict()
+    values["evaluation"].pop("metrics", None)  # of users, on which no other measurement depends
+    return {**values, "data_digest": data_digest, "model_sha256": model_sha256, "code": str(code)}
 
 
 def record_failure(run: Path, cell: Cell, preset: str, message: str) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from harness import atomic
@@ -148,6 +147,8 @@ def keep_part(table: pa.Table, cell: Cell) -> pa.Table:
     All methods and seeds keep the same rows of a data set: those that estimates are made on come first (exact values
     have all), in an order of chance that depends on the data set alone.
     """
+    import pyarrow.compute as pc  # takes longer to import than a small cell to measure, which needs none of it
+
     table = table.filter(pc.is_in(pc.cast(table["metric"], pa.string()), value_set=pa.array(PUBLISHED)))
     present = np.unique(table["row"].to_numpy())
     if len(present) <= MOST_PUBLISHED:
@@ -168,6 +169,8 @@ def _named(table: pa.Table, cell: Cell) -> pa.Table:
 
 
 def _of_cell(table: pa.Table, cell: Cell) -> pa.Table:
+    import pyarrow.compute as pc  # takes longer to import than a small cell to measure, which needs none of it
+
     for key in CELL:
         column = table[key] if key == "seed" else pc.cast(table[key], pa.string())
         table = table.filter(pc.equal(column, getattr(cell, key)))

@@ -1,4 +1,4 @@
-"""The subject of an analysis: a trained model with its data, device, seeds and measurements."""
+"""The subject of an analysis or a metric: a trained model with its data, device, seeds and measurements."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class LeftOutError(Exception):
 class Subject:
     """A trained model and what belongs to it.
 
-    measured: the rows of its ``metrics.json``. run: its folder.
+    measured: the rows of its ``metrics.json``; for a metric, those that the harness measures. run: its folder.
+    purpose: what looks at it.
     """
 
     cell: Cell
@@ -35,11 +36,22 @@ class Subject:
     device: torch.device
     measured: Sequence[Mapping[str, Any]]
     run: RunFolder
+    purpose: str = "analysis"
 
-    def generator(self, purpose: str) -> torch.Generator:
-        """Random numbers of this cell for one purpose."""
+    def generator(self, purpose: str | None = None) -> torch.Generator:
+        """Random numbers of this cell for one purpose (default: its own), the same ones at every call."""
         cell = self.cell
-        return generator_for(self.device, cell.dataset, cell.method, cell.variant, cell.seed, purpose)
+        return generator_for(self.device, cell.dataset, cell.method, cell.variant, cell.seed, purpose or self.purpose)
+
+    @property
+    def test(self) -> Batch:
+        """The test rows that estimates are made on, the same ones for every method: x [B, D], and y [B] or None."""
+        return self.rows("test", self.cell.evaluation.rows)
+
+    @property
+    def n_samples(self) -> int:
+        """Importance samples per row, as the settings of the evaluation have it."""
+        return self.cell.evaluation.n_samples
 
     def rows(self, split: str, n: int | None) -> Batch:
         """n random rows of a split, the same ones for every method; all of them for None."""

@@ -2,7 +2,8 @@
 
 Importing a kernel module imports Numba, which takes half a second: import them where a kernel is called. Compiled
 kernels are kept in the user's cache, in a folder named by the digest of all sources here: Numba looks for changes in a
-kernel's own file only, not in those that it calls into.
+kernel's own file only, not in those that it calls into. What is missing there is compiled by one process at a time
+(``once``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 import numba
 
 from harness.compute.cache_folder import cache_folder
+from harness.kernels import once
 
 
 def sources_digest(folder: Path) -> str:
@@ -26,3 +28,4 @@ def sources_digest(folder: Path) -> str:
 if not numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR in the environment has the last word
     _own = Path(__file__).parent
     numba.config.CACHE_DIR = str(cache_folder("kernels") / sources_digest(_own))
+once.use()

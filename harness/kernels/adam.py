@@ -14,28 +14,35 @@ from harness.kernels.fastmath import FAST
 _ZERO, _ONE = np.float32(0.0), np.float32(1.0)
 
 
+BLOCK = 2048  # entries whose gradients stay in the nearest cache between two loops
+
+
 @nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
 def _step_part(start, stop, values, gradients, products, first, second, n_weights, scalars):
     """Entries start .. stop - 1; scalars: l1, rate, beta1, beta2, scale2, epsilon."""
     beta1, beta2 = scalars[2], scalars[3]
-    for j in range(start, min(stop, len(products))):
-        gradients[j] += load(products[j])
-        products[j] = 0
     for part in range(2):
-        low, high = (start, min(stop, n_weights)) if part == 0 else (max(start, n_weights), stop)
+        begin, end = (start, min(stop, n_weights)) if part == 0 else (max(start, n_weights), stop)
         strength = scalars[0] if part == 0 else _ZERO
         rate, scale2, epsilon = scalars[1], scalars[4], scalars[5]
-        value, gradient, mean, square = values[low:high], gradients[low:high], first[low:high], second[low:high]
-        for j in range(high - low):
-            v = value[j]
-            penalty = strength if v > _ZERO else -strength
-            g = gradient[j] + (penalty if v != _ZERO else _ZERO)
-            m = beta1 * mean[j] + (_ONE - beta1) * g
-            s = beta2 * square[j] + (_ONE - beta2) * g * g
-            mean[j] = m
-            square[j] = s
-            value[j] = v - rate * m / (np.sqrt(s) * scale2 + epsilon)
-            gradient[j] = _ZERO
+        for low in range(begin, end, BLOCK):
+            high = min(low + BLOCK, end)
+            value, gradient, mean, square = values[low:high], gradients[low:high], first[low:high], second[low:high]
+            product = products[low:high]  # none of biases; loops from 0 up become vectors, those from ``low`` do not
+            for j in range(len(product)):
+                gradient[j] += load(product[j])
+            for j in range(len(product)):
+                product[j] = 0
+            for j in range(high - low):
+                v = value[j]
+                penalty = strength if v > _ZERO else -strength
+                g = gradient[j] + (penalty if v != _ZERO else _ZERO)
+                m = beta1 * mean[j] + (_ONE - beta1) * g
+                s = beta2 * square[j] + (_ONE - beta2) * g * g
+                mean[j] = m
+                square[j] = s
+                value[j] = v - rate * m / (np.sqrt(s) * scale2 + epsilon)
+                gradient[j] = _ZERO
 
 
 @nb.cfunc(threads.TASK, cache=True)

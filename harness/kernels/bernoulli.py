@@ -39,7 +39,7 @@ _jit = nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
 
 
 @nb.njit(inline="always")
-def _random_word(seed, index):
+def random_word(seed, index):
     """64 random bits, a function of seed and index: SplitMix64 (Steele, Lea, Flood, 2014)."""
     word = seed + index * np.uint64(0x9E3779B97F4A7C15)
     word = (word ^ (word >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -64,7 +64,7 @@ def _decide_ties(bits, threshold, rest, logits, out, seed, index):
     on = 0.0
     for j in range(len(bits)):
         if np.int32(bits[j]) == threshold[j]:
-            word = _random_word(seed, index + np.uint64(j))
+            word = random_word(seed, index + np.uint64(j))
             if np.float32(word >> np.uint64(40)) * LOW_BITS < rest[j]:
                 out[j] = bit_like(out, True)
                 on += np.float64(logits[j])
@@ -97,7 +97,7 @@ def _draw_rows(product, bias, repeats, seed, first_row, last_row, sample, log_pr
     bits = words.view(np.uint16)[:n]
     n_words = np.uint64(len(words))
     seed = np.uint64(seed)
-    further = _random_word(seed, np.uint64(2**63))  # ties have a stream of their own
+    further = random_word(seed, np.uint64(2**63))  # ties have a stream of their own
     for row in range(first_row, last_row):
         base = 0.0  # sum_j log(1 + exp(a_j))
         products = product[row]
@@ -123,7 +123,7 @@ def _draw_rows(product, bias, repeats, seed, first_row, last_row, sample, log_pr
             out = sample[target]
             first_word = np.uint64(target) * n_words
             for i in range(len(words)):
-                words[i] = _random_word(seed, first_word + np.uint64(i))
+                words[i] = random_word(seed, first_word + np.uint64(i))
             on, ties = ZERO, np.int32(0)
             for j in range(n):
                 hit = np.int32(bits[j]) < threshold[j]

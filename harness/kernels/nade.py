@@ -20,7 +20,7 @@ import numba as nb
 import numpy as np
 import torch
 
-from harness.kernels.bernoulli import APART, _random_word
+from harness.kernels.bernoulli import APART, random_word
 from harness.kernels.fastmath import FAST, exp_neg, sigmoid
 
 COLUMNS = 32
@@ -285,7 +285,7 @@ def _ascend_drawing(x, inputs, outputs, seed, activation, hidden, input_tile, ou
                 _add_products(output_tile, k, hidden, start, logits, d)
                 for i in range(ROWS):
                     r = start + i
-                    word = _random_word(seed, np.uint64(r * n_columns + d))
+                    word = random_word(seed, np.uint64(r * n_columns + d))
                     x[r, d] = _ZERO
                     if np.float64(word >> np.uint64(11)) * UNIFORM_STEP < np.float64(sigmoid(logits[r, d])):
                         x[r, d] = _ONE

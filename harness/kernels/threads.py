@@ -79,7 +79,7 @@ def _ask(context: Any, function: Any) -> Any:
 
 
 @intrinsic
-def _pointer(context: Any, address: Any) -> Any:
+def pointer(context: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
@@ -159,11 +159,11 @@ def put(block, index, array):
 def matrix(block, index, dtype):
     """The array put there, as a matrix."""
     word = HEAD + ARRAY * index
-    return nb.carray(_pointer(block[word]), (block[word + 1], block[word + 2]), dtype)
+    return nb.carray(pointer(block[word]), (block[word + 1], block[word + 2]), dtype)
 
 
 @nb.njit(inline="always")
 def vector(block, index, dtype):
     """The array put there, as a vector."""
     word = HEAD + ARRAY * index
-    return nb.carray(_pointer(block[word]), (block[word + 1] * block[word + 2],), dtype)
+    return nb.carray(pointer(block[word]), (block[word + 1] * block[word + 2],), dtype)

@@ -237,6 +237,11 @@ def _in_module(module: str, class_name: str, beside: Path) -> tuple[Path, ast.Cl
     return class_named(module_file(module, beside), ast.Name(class_name))
 
 
+def capability_names() -> tuple[str, ...]:
+    """Names of all capabilities."""
+    return tuple(name for name, _ in _capabilities())
+
+
 @cache
 def _capabilities() -> list[tuple[str, frozenset[str]]]:
     """Every capability and the functions that make it, as ``harness.method`` has them."""

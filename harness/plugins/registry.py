@@ -141,7 +141,7 @@ def method_class(name: str) -> type:
         if name in built_in_names():
             return _only_method(importlib.import_module(f"{methods.__name__}.{name}"), name)
         if name in _named_files:
-            return _only_method(_module_in(_named_files[name]), name)
+            return _only_method(module_in(_named_files[name]), name)
         if name in _objects:
             return _objects[name] if isinstance(_objects[name], type) else type(_objects[name])
         loaded = entry_point_of(name).load()
@@ -152,12 +152,12 @@ def method_class(name: str) -> type:
 
 
 @cache
-def _module_in(path: Path) -> ModuleType:
+def module_in(path: Path, kind: str = "method") -> ModuleType:
     """The module in a file, which is run once; it is not to be found under the name that other modules could have.
 
     While it runs, it finds modules that lie beside it, under names that nothing else has.
     """
-    spec = importlib.util.spec_from_file_location(f"bihm_harness_method_{path.stem}", path)
+    spec = importlib.util.spec_from_file_location(f"bihm_harness_{kind}_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # classes look up where they were defined
     folder = str(path.parent)

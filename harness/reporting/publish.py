@@ -28,6 +28,8 @@ from harness import atomic
 from harness.errors import HarnessError
 from harness.evaluation import per_row
 from harness.reporting.tables import PlannedCell, write_tables
+from harness.reporting.tables.own_metrics import own_metrics_table, write_own_metrics
+from harness.reporting.tables.planned import OWN, table_names
 from harness.settings.config import Cell, canonical_json
 from harness.storage.collect import read_metrics, write_metrics
 from harness.storage.measurements import read_csv, read_measurements
@@ -154,6 +156,8 @@ def _fill(
     places = {"mirrors": [], "cache": None, "paths": {}}  # of the machine that the run was made on
     atomic.write_json(part / "settings.json", {**settings, "data": {**settings["data"], **places}})
     write_tables(metrics, models, settings["preset"], part / "tables")
+    if OWN in table_names(settings):
+        write_own_metrics(own_metrics_table(metrics, models, settings), part / "tables")
     known = [_as_trials(listed)]
     if earlier:
         known += [_as_trials(pd.DataFrame(earlier.runs.values())), earlier.trials]

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import ConfigError
 from harness.plugins.names import variant_folder, wrong_name
+from harness.settings.schedule import WARM_UP
 
 NamedCell = tuple[str, str, str]  # method, data set, variant
 
@@ -75,9 +76,14 @@ def with_updates(training: Mapping[str, Any], updates: int | None) -> dict[str, 
         ends.append(ends[-1] + phase["updates"])
     scaled = [round(end * updates / total) for end in ends]
     kept = [
-        {**phase, "updates": after - before}
+        {**phase, "updates": after - before, **_warm_up(phase, after - before)}
         for phase, before, after in zip(phases, scaled[:-1], scaled[1:], strict=True)
         if after > before
     ]
     every = training["validate_every"]
     return {**training, "phases": kept, "validate_every": min(every, max(1, round(every * updates / total)))}
+
+
+def _warm_up(phase: Mapping[str, Any], updates: int) -> dict[str, int]:
+    """The warm-up of a phase that has one, as large a part of other updates."""
+    return {WARM_UP: phase[WARM_UP] * updates // phase["updates"]} if WARM_UP in phase else {}

@@ -14,13 +14,16 @@ from importlib.resources import files
 from typing import Any, NamedTuple, NoReturn
 
 from harness.data import CATALOGUE
+from harness.data.outside import SCHEMA, fault_of
 from harness.errors import ConfigError, HarnessError
 from harness.plugins.analyses import analysis_names, settings_schema
+from harness.plugins.datasets import plugin_datasets
 from harness.plugins.listing import listed
 from harness.plugins.names import wrong_name, wrong_variant
 from harness.plugins.registry import file_of, method_names
 from harness.plugins.signatures import hyperparameters
 from harness.schema import first_error, shown, with_integers
+from harness.settings.optimizers import OPTIMIZER, as_mergeable_optimizer, optimizer_faults
 from harness.settings.schedule import (
     AXES,
     PHASES,
@@ -29,11 +32,12 @@ from harness.settings.schedule import (
     decay_faults,
     in_phases,
     schedule_faults,
+    warm_up_faults,
 )
 from harness.settings.text import dotted
 
 ANY = "*"
-MAPPINGS = ("groups", "grid", "ablations", "searches", "budgets", "analyses")
+MAPPINGS = ("groups", "grid", "ablations", "searches", "budgets", "analyses", "suite")
 WITH_CELLS = ("grid", "ablations", "budgets")  # sections of the form method -> data set -> cell
 LEARNING_RATE, BUDGET, FINER = "learning_rate", "updates", "finer"  # of searches
 
@@ -74,7 +78,8 @@ def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
         if both and key == "training":
-            result[key] = merged(*as_mergeable(result[key], value))
+            base, value = as_mergeable(result[key], value)  # noqa: PLW2901
+            result[key] = merged(as_mergeable_optimizer(base, value), value)
         else:
             result[key] = merged(result[key], value) if both else value
     return result
@@ -96,28 +101,36 @@ def _spelt_out(over: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
             over[section] = dict.fromkeys(base.get(section) or {})
     if isinstance(over.get("groups"), Mapping):
         over["groups"] = {name: [] if each is None else each for name, each in over["groups"].items()}
-    if "methods" in over and over["methods"] is None:
-        over["methods"] = []
+    for section in ("methods", "metrics", "datasets"):
+        if section in over and over[section] is None:
+            over[section] = []
     if isinstance(data := over.get("data"), Mapping):
-        empty = {"mirrors": [], "paths": dict.fromkeys(base.get("data", {}).get("paths") or {})}
+        named = {key: dict.fromkeys(base.get("data", {}).get(key) or {}) for key in ("paths", "own", "known")}
+        empty = {"mirrors": [], **named}
         over["data"] = {key: empty.get(key) if value is None else value for key, value in data.items()}
     return over
 
 
 class Checker:
-    """Checks settings, which are merged from ``sources``; methods that they name in files are known already."""
+    """Checks settings, which are merged from ``sources``; methods that they name in files are known already.
 
-    def __init__(self, settings: Mapping[str, Any], sources: Sequence[Source]):
+    whole: whether all sections are there and are to be right.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], sources: Sequence[Source], whole: bool = True):
         self.sources = sources
         self.hyperparameters = cache(hyperparameters)
         self._method_names = cache(method_names)  # those of packages take a while to find
-        self.settings = self._typed(dict(settings), schema(), ())
+        self._plugin_datasets = cache(plugin_datasets)
+        self.settings = self._typed(dict(settings), schema(), ()) if whole else dict(settings)
 
     def entries(self) -> dict[str, Any]:
         """The settings, with integers wherever these are meant. Raises ConfigError for the first fault."""
         self._groups()
         for name in self.settings["data"]["paths"]:
-            self._dataset(("data", "paths", name), name, CATALOGUE)
+            if name not in CATALOGUE:
+                known = ", ".join(CATALOGUE)
+                self.fail(("data", "paths", name), f"expected a data set ({known}), found {shown(name)}")
         for section in (*WITH_CELLS, "searches"):
             self._keys(section)
         for section in WITH_CELLS:
@@ -129,6 +142,7 @@ class Checker:
         self._names_of_analyses(("defaults",), self.settings["defaults"])
         if self.settings["defaults"].get("model"):
             self.fail(("defaults", "model"), "expected hyperparameters where methods are, in grid or budgets")
+        self._suite()
         for path, method, entry in self._cells("searches"):
             self._axes(path, method, entry)
             for i, finer in enumerate(entry.get(FINER, ())):
@@ -153,32 +167,70 @@ class Checker:
             path = ("groups", group)
             if wrong := wrong_name(group):
                 self.fail(path, wrong)
-            if group in CATALOGUE:
+            if self._is_dataset(group):
                 self.fail(path, "expected a name that no data set has, found the name of one")
             for i, name in enumerate(members):
-                self._dataset((*path, str(i)), name, CATALOGUE)
+                if not self._is_dataset(name):
+                    known = ", ".join(self._datasets())
+                    self.fail((*path, str(i)), f"expected a data set ({known}), found {shown(name)}")
 
-    def _dataset(self, path: Sequence[str], name: str, known: Mapping[str, Any]) -> None:
-        if name not in known:
-            self.fail(path, f"expected a data set ({', '.join(known)}), found {shown(name)}")
+    def about_data(self) -> dict[str, Any]:
+        """The settings, of which only what says what data sets there are need be right. Raises ConfigError."""
+        parts = {key: schema()["properties"][key] for key in ("data", "groups", "datasets")}
+        wanted = {"properties": parts, "required": list(parts), "$defs": schema()["$defs"]}
+        self.settings = {**self.settings, **self._typed({key: self.settings[key] for key in parts}, wanted, ())}
+        for name, entry in self.settings["data"]["own"].items():
+            path = ("data", "own", name)
+            others = [each for each in (*self.settings["data"]["own"], *self.settings["groups"]) if each != name]
+            fault = wrong_name(name)
+            if name in self.settings["groups"] or name.casefold() in map(str.casefold, others):
+                fault = f"expected a name of its own, found {shown(name)} as well as another data set or group"
+            if fault:
+                self.fail(path, fault)
+            self._typed(entry, SCHEMA, path)
+            if entry is not None and (fault := fault_of(entry)):
+                self.fail(path, fault)
+        return self.settings
+
+    def _is_dataset(self, name: str) -> bool:
+        data = self.settings["data"]
+        return name in CATALOGUE or name in data["own"] or name in data["known"] or name in self._plugin_datasets()
+
+    def _datasets(self) -> list[str]:
+        """Every data set that there is."""
+        data = self.settings["data"]
+        return list(dict.fromkeys([*CATALOGUE, *data["own"], *data["known"], *self._plugin_datasets()]))
+
+    def _suite(self) -> None:
+        """Methods and hyperparameters of the suite."""
+        for method, entries in self.settings["suite"].items():
+            self._method("suite", method)
+            for i, entry in enumerate(entries or ()):
+                path = ("suite", method, str(i))
+                self._schedule(path, entry)
+                self._names_of_analyses(path, entry)
+                self._model(path, method, entry)
 
     def _keys(self, section: str) -> None:
         """Methods, data sets, groups and variants that do not exist."""
         for method, entries in self.settings[section].items():
-            if file_of(method) is None and method not in self._method_names():
-                known = ", ".join(self._method_names())
-                self.fail((section, method), f"expected one of {known}, found {shown(method)}")
+            self._method(section, method)
             variants = self._variants(method) if section in ("budgets", "searches") else None
             for key in entries or {}:
                 self._key(section, method, key, variants)
+
+    def _method(self, section: str, method: str) -> None:
+        if file_of(method) is None and method not in self._method_names():
+            known = ", ".join(self._method_names())
+            self.fail((section, method), f"expected one of {known}, found {shown(method)}")
 
     def _key(self, section: str, method: str, key: str, variants: set[str] | None) -> None:
         path, groups = (section, method, key), self.settings["groups"]
         name, slash, variant = key.partition("/")
         if key in groups or (key == ANY and section == "budgets"):
             return
-        if name not in CATALOGUE:
-            known = ", ".join([*CATALOGUE, *groups])
+        if not self._is_dataset(name):
+            known = ", ".join([*self._datasets(), *groups])
             self.fail(path, f"expected a data set or group ({known}), found {shown(key)}")
         if not slash:
             return
@@ -246,7 +298,7 @@ class Checker:
                     self.fail((*path, axis, str(i), *keys), fault)
 
     def _analyses(self) -> None:
-        keys = (ANY, *self.settings["groups"], *CATALOGUE)
+        keys = (ANY, *self.settings["groups"], *self._datasets())
         for name, entries in self.settings["analyses"].items():
             self._analysis(("analyses", name), name)
             wanted = settings_schema(name)
@@ -256,7 +308,7 @@ class Checker:
                     self.fail(path, f"expected a data set or group ({', '.join(keys)}), found {shown(key)}")
                 if entry is not None and wanted is not None:
                     entries[key] = self._typed(entry, {**wanted, "required": []}, path)
-            for dataset in CATALOGUE if wanted else ():
+            for dataset in self._datasets() if wanted else ():
                 found = analysis_settings(self.settings, name, dataset)
                 missing = [] if found is None else [each for each in wanted["required"] if each not in found]
                 if missing:
@@ -280,6 +332,10 @@ def cell_faults(
         missing = sorted(set(cell_schema(part)["properties"]) - set(given))
         if missing:
             yield (part,), f"expected {', '.join(missing)}, found none"
+    for keys, fault in optimizer_faults(training[OPTIMIZER]) if training.get(OPTIMIZER) is not None else ():
+        yield ("training", OPTIMIZER, *keys), fault
+    for keys, fault in warm_up_faults(training.get(PHASES, [])):
+        yield ("training", PHASES, *keys), fault
     model = values.get("model", {})
     # the types in the entries are right by now, so that only what none of them has, or defaults have, can be wrong
     doubtful = wanted is not None and (set(wanted["required"]) - set(model) or set(model) - set(wanted["properties"]))
@@ -289,8 +345,8 @@ def cell_faults(
         yield ("training", "phases"), "expected at least one, found none"
     if training["labels"] is not None:
         rows, per_batch = training["labels"]["rows"], training["labels"]["per_batch"]
-        classes = CATALOGUE[dataset].classes
-        if classes is None and dataset not in paths:
+        classes = CATALOGUE[dataset].classes if dataset in CATALOGUE and dataset not in paths else None
+        if classes is None and dataset in CATALOGUE and dataset not in paths:
             yield ("training", "labels"), f"expected null, as {dataset} has no labels, found {rows} rows"
         if classes is not None and rows % classes:
             yield ("training", "labels", "rows"), f"expected a multiple of the {classes} classes, found {rows}"

@@ -17,19 +17,21 @@ trained model is in its :class:`Cell`, and nothing else is; how it is computed, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.compute.cache_folder import cache_folder
 from harness.compute.places import ROOT, WORKFLOWS
-from harness.data import DataSettings
 from harness.errors import ConfigError
+from harness.plugins.datasets import use_dataset_files
+from harness.plugins.metrics import codes as metric_codes
+from harness.plugins.metrics import use_metrics
 from harness.plugins.names import variant_folder
 from harness.plugins.registry import use_files
 from harness.schema import check
@@ -45,74 +47,25 @@ from harness.settings.check import (
     merged_sources,
     source_of,
 )
-from harness.settings.schedule import in_phases
+from harness.settings.datasets import (
+    about_data,
+    anchored,
+    data_settings,  # noqa: F401 part of what this module offers
+    dataset_files,
+    spelt_out,
+    with_cell_of_suite,
+)
+from harness.settings.parts import LATER, Evaluation, Training
+from harness.settings.schedule import OPTIONS, in_phases, without_defaults
 from harness.settings.text import dotted, plain, read_yaml
 
 
 @dataclass(frozen=True)
-class Phase:
-    """``updates`` steps of Adam at one learning rate with ``n_samples`` importance samples per row."""
-
-    updates: int
-    learning_rate: float
-    n_samples: int
-
-
-@dataclass(frozen=True)
-class Labels:
-    """How many training rows keep their label (equally many a class), and how many of these a batch holds."""
-
-    rows: int
-    per_batch: int
-
-
-@dataclass(frozen=True)
-class Training:
-    """The budget of a training run.
-
-    l1: the thesis' lambda, for gradients *summed* over a batch of ``batch_size``. validate_every: updates between two
-    looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
-    end a phase. precision: auto, float32 or bfloat16, of matrix products in training (see
-    ``harness.compute.precision``). snapshots: how many sets of weights to keep on the way (see
-    ``harness.storage.snapshots``).
-    """
-
-    batch_size: int
-    l1: float
-    phases: tuple[Phase, ...]
-    validate_every: int
-    validation_rows: int
-    validation_samples: int
-    patience: int
-    checkpoint_every_s: float
-    time_limit_s: float | None
-    precision: str
-    labels: Labels | None
-    snapshots: int = 0
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Training:
-        labels = values["labels"]
-        phases = tuple(Phase(**phase) for phase in values["phases"])
-        return cls(**{**values, "phases": phases, "labels": None if labels is None else Labels(**labels)})
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What is measured: importance samples per row, test rows (None: all), draws for Z.
-
-    z_outer: independent draws. z_inner: work on each, inner samples or the temperatures of an annealed chain.
-    """
-
-    n_samples: int
-    rows: int | None
-    z_outer: int
-    z_inner: int
-
-
-@dataclass(frozen=True)
 class Cell:
-    """One model to train and measure; ``model`` holds the hyperparameters of the method."""
+    """One model to train and measure; ``model`` holds the hyperparameters of the method.
+
+    data_digest: of the content of a data set that is not in the catalogue; '' for one that is, or was never seen.
+    """
 
     dataset: str
     method: str
@@ -121,6 +74,7 @@ class Cell:
     model: Mapping[str, Any]
     training: Training
     evaluation: Evaluation
+    data_digest: str = ""
 
     @property
     def path(self) -> str:
@@ -128,17 +82,23 @@ class Cell:
         return f"{self.dataset}/{self.method}/{variant_folder(self.variant)}/{self.seed}"
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        training = without_defaults(values["training"], LATER)
+        training["phases"] = tuple(without_defaults(phase, OPTIONS) for phase in training["phases"])
+        if not self.data_digest:  # cells of the catalogue's data sets are as they were before there were others
+            del values["data_digest"]
+        if not self.evaluation.metrics:  # as before users could have any
+            del values["evaluation"]["metrics"]
+        return {**values, "training": training}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Cell:
         """From what ``to_dict`` gave; raises ConfigError for anything else."""
         fields = {field.name for field in dataclasses.fields(cls)}
-        if set(values) != fields:
+        if {"data_digest", *values} != fields:
             raise ConfigError(f"cell: expected keys {sorted(fields)}, found {sorted(values)}")
-        for part in ("training", "evaluation"):
-            check(values[part], cell_schema(part), f"cell: {part}")
-        training, evaluation = Training.from_dict(values["training"]), Evaluation(**values["evaluation"])
+        check(values["training"], cell_schema("training"), "cell: training")
+        training, evaluation = Training.from_dict(values["training"]), Evaluation.from_dict(values["evaluation"])
         return cls(**{**values, "training": training, "evaluation": evaluation})
 
     @property
@@ -185,33 +145,33 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
     if preset not in presets():
         raise ConfigError(f"{asked.name}: preset: expected one of {', '.join(presets())}, found {preset!r}")
     path = f"presets/{preset}.yaml"
-    sources = [base, Source(f"workflows/{path}", read_yaml(WORKFLOWS / path)), *given]
+    here = [source._replace(values=anchored(source.values, Path())) for source in given]  # of no file, as --config
+    sources = [base, Source(f"workflows/{path}", read_yaml(WORKFLOWS / path)), *here]
+    about = Checker(about_data(sources), sources, whole=False).about_data()
+    with _told_of("datasets", sources):
+        use_dataset_files(dataset_files(about))
+    sources = spelt_out(sources, about)
     checker = Checker(merged_sources(sources), sources)
-    try:
+    with _told_of("methods", sources):
         use_files(method_files(checker.settings))
-    except ConfigError as error:
-        raise ConfigError(f"{source_of(('methods',), sources)}: {error}") from error
+    with _told_of("metrics", sources):
+        use_metrics(checker.settings["metrics"])
     settings = checker.entries()
-    try:
+    with _told_of("name", sources):
         check_name(settings.get("name"), presets())
+    with _told_of("only", sources):
         chosen([*cells_named(settings, "grid"), *cells_named(settings, "ablations")], settings)
-    except ConfigError as error:
-        key = str(error).partition(":")[0]
-        raise ConfigError(f"{source_of((key,), sources)}: {error}") from error
     _check_cells(settings, sources, checker.hyperparameters)
     return settings
 
 
-def data_settings(settings: Mapping[str, Any]) -> DataSettings:
-    """Where data are looked for; relative folders count from ``harness.compute.places.ROOT``."""
-    data = settings["data"]
-    return DataSettings(
-        cache=ROOT / Path(data["cache"]).expanduser() if data["cache"] else cache_folder(),
-        mirrors=tuple(ROOT / Path(mirror).expanduser() for mirror in data["mirrors"]),
-        download=data["download"],
-        paths={name: ROOT / Path(path).expanduser() for name, path in data["paths"].items() if path is not None},
-        timeout_s=data["timeout_s"],
-    )
+@contextlib.contextmanager
+def _told_of(key: str, sources: Sequence[Source]) -> Iterator[None]:
+    """Errors in the block name the source that has the key."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{source_of((key,), sources)}: {error}") from error
 
 
 def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -281,13 +241,17 @@ def specific_entries(
 
 
 def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str = "", seed: int = 0) -> Cell:
-    """The cell of this name, with everything that applies to it.
+    """The cell of this name, with everything that applies to it; one that the grid does not have may be in the suite.
 
     ``variant`` may be its name or that of its folder. Raises ConfigError for a cell that the settings do not have.
     """
     ablations = cells_named(settings, "ablations")
     known = [*cells_named(settings, "grid"), *ablations]
     chosen = [v for m, d, v in known if (m, d, variant_folder(v)) == (method, dataset, variant_folder(variant))]
+    if not chosen and variant_folder(variant) == variant_folder(""):
+        of_suite = with_cell_of_suite(settings, method, dataset)
+        if of_suite is not None:
+            return resolve(of_suite, dataset, method, variant, seed)
     if not chosen:
         existing = ", ".join(f"{m}/{d}/{variant_folder(v)}" for m, d, v in known)
         asked = f"{method}/{dataset}/{variant_folder(variant)}"
@@ -308,7 +272,8 @@ def _resolved(
         seed=0,
         model=values.get("model", {}),
         training=Training.from_dict(with_updates(in_phases(values["training"]), settings.get("updates"))),
-        evaluation=Evaluation(**values["evaluation"]),
+        evaluation=Evaluation(**values["evaluation"], metrics=metric_codes(settings["metrics"], method)),
+        data_digest=(settings["data"]["known"].get(dataset) or {}).get("digest", ""),
     )
     return cell, settings.get("seeds") or values.get("repetitions", settings["repetitions"])
 

@@ -38,6 +38,20 @@ def global_seed(device: torch.device, *axes: object) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def seeds(generator: torch.Generator) -> Iterator[None]:
+    """PyTorch's own generators, seeded by a draw of ``generator``, until the block ends; then they are as before.
+
+    For draws that take no generator, as those of ``torch.distributions``: within the block they depend on the given
+    generator alone, as everything that a method draws must. A method that uses this while it is trained on a GPU needs
+    ``capturable = False``, since the draw leaves the device. It is ``harness.seeds``.
+    """
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[generator.device] if generator.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def global_state(device: torch.device) -> dict[str, Tensor]:
     """States of PyTorch's own generators for this device."""
     states = {"cpu": torch.get_rng_state()}

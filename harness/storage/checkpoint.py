@@ -25,6 +25,7 @@ from harness import atomic
 log = logging.getLogger(__name__)
 
 SINCE = "random."  # tensors that checkpoints of earlier versions lack
+OPEN = "optimizer.state."  # tensors that there are only after an update, of a size that their optimiser knows
 _ENTRY = "bihm-harness"
 
 
@@ -74,14 +75,18 @@ def _usable(
         raise _UselessError("damaged: its content is not what was written")
     if record["digest"] != digest:
         raise _UselessError("of other settings, other data or another kind of device")
-    found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-    expected = found if like is None else {name: (tuple(each.shape), each.dtype) for name, each in like.items()}
+    found = _kinds(tensors)
+    expected = found if like is None else _kinds(like)
     if expected != found:
         name = next(name for name in sorted({**expected, **found}) if expected.get(name) != found.get(name))
         raise _UselessError(f"tensor {name}: expected {_words(expected.get(name))}, found {_words(found.get(name))}")
     if missing := sorted(set(fields) - set(record["state"])):
         raise _UselessError(f"state: expected {', '.join(missing)}, found none")
     return tensors, record["state"]
+
+
+def _kinds(tensors: Mapping[str, Tensor]) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+    return {name: (tuple(each.shape), each.dtype) for name, each in tensors.items() if not name.startswith(OPEN)}
 
 
 def _words(kind: tuple[tuple[int, ...], torch.dtype] | None) -> str:

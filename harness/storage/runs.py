@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import atomic
 from harness.errors import DataError, HarnessError
-from harness.settings.config import Cell, Training, canonical_json
+from harness.settings.config import Cell, canonical_json
+from harness.settings.parts import Training
 from harness.storage import run_lock, snapshots, weights
 from harness.storage.crashes import Crashes
 from harness.storage.method_code import MethodCode, code_of, is_by_other_code

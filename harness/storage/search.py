@@ -24,16 +24,8 @@ from typing import TYPE_CHECKING, Any
 from harness import atomic
 from harness.errors import ConfigError
 from harness.settings.check import BUDGET, FINER, LEARNING_RATE
-from harness.settings.config import (
-    Cell,
-    Phase,
-    Training,
-    canonical_json,
-    cells_named,
-    resolve,
-    specific_entries,
-    variant_folder,
-)
+from harness.settings.config import Cell, canonical_json, cells_named, resolve, specific_entries, variant_folder
+from harness.settings.parts import Phase, Training
 from harness.settings.schedule import axes_in_phases
 from harness.storage.method_code import VERSION, MethodCode, key_of_version, training_key
 from harness.storage.runs import RunFolder
@@ -127,11 +119,12 @@ def _changed(cell: Cell, axis: str, value: Any) -> Cell:
         )
         return replace(cell, training=replace(cell.training, phases=phases))
     values = cell.to_dict()
-    if part == "training" and key in values["training"]:
+    of_training = [field.name for field in fields(Training)]
+    if part == "training" and key in of_training:
         return replace(cell, training=Training.from_dict({**values["training"], key: value}))
     if part == "model" and key in values["model"]:
         return replace(cell, model={**values["model"], key: value})
-    known = [LEARNING_RATE, *(f"training.{name}" for name in values["training"])]
+    known = [LEARNING_RATE, *(f"training.{name}" for name in of_training)]
     known += [f"model.{name}" for name in values["model"]]
     raise ConfigError(f"searches: {cell.path}: expected axes out of {', '.join(known)}, found {axis!r}")
 
@@ -143,24 +136,33 @@ def _length(cell: Cell) -> int:
 def _shortened(cell: Cell, updates: int) -> Cell:
     """``updates`` in all, as the phases of the cell share them."""
     total = _length(cell)
-    phases = tuple(
-        replace(phase, updates=max(1, round(phase.updates * updates / total))) for phase in cell.training.phases
-    )
+    phases = tuple(_of_length(phase, max(1, round(phase.updates * updates / total))) for phase in cell.training.phases)
     return replace(cell, training=replace(cell.training, phases=phases))
 
 
+def _of_length(phase: Phase, updates: int) -> Phase:
+    """The phase with other updates, of which as large a part is its warm-up."""
+    return replace(phase, updates=updates, warm_up=phase.warm_up * updates // phase.updates)
+
+
 def _word(value: Any) -> str:
-    """A value as part of a file name; of a phase: 4000x0.01x10, its updates, learning rate and samples."""
+    """A value as part of a file name; of a phase: 4000x0.01x10, its updates, learning rate, samples and what else."""
     if isinstance(value, Mapping):
-        phase = [field.name for field in fields(Phase)]
+        phase = [key for key in (field.name for field in fields(Phase)) if key in value]
         return "x".join(_word(value[key]) for key in (phase if value.keys() == set(phase) else sorted(value)))
     return "-".join(map(_word, value)) if isinstance(value, list | tuple) else f"{value}".replace("/", "_")
 
 
-def find_trial(settings: Mapping[str, Any], dataset: str, method: str, variant: str, name: str) -> Trial:
-    """The trial of this name; raises ConfigError for one that the settings do not ask for."""
+def find_trial(
+    settings: Mapping[str, Any], dataset: str, method: str, variant: str, name: str, further: Iterable[Trial] = ()
+) -> Trial:
+    """The trial of this name among those of the searches and the ``further`` ones.
+
+    Raises ConfigError for one that the settings do not ask for.
+    """
     cell = f"{dataset}/{method}/{variant_folder(variant)}"
-    found = {trial.name: trial for trial in trials(settings) if str(Path(trial.path).parent) == cell}
+    planned = itertools.chain(trials(settings), further)
+    found = {trial.name: trial for trial in planned if str(Path(trial.path).parent) == cell}
     if name not in found:
         raise ConfigError(f"trial: {cell}: expected one of {', '.join(found) or 'none at all'}, found {name}")
     return found[name]

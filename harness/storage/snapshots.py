@@ -8,7 +8,7 @@ the old ones go; a run that was killed continues from its checkpoint and keeps t
 
 from __future__ import annotations
 
-from harness.settings.config import Training
+from harness.settings.parts import Training
 
 DECADES = 3  # between the first and the last one
 

@@ -7,6 +7,8 @@ holds a fixed number of labelled rows, which cycle on their own.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,22 +16,40 @@ from torch import Tensor
 from harness.data import Dataset
 from harness.errors import ConfigError
 from harness.method import Batch
-from harness.settings.config import Labels
-from harness.settings.seeds import seed_for
+from harness.settings.parts import Labels
+from harness.settings.seeds import generator_for, seed_for
 
 
 class Rows:
-    """One split of a data set on the device, as bytes; batches become floats when they are asked for."""
+    """One split of a data set on the device, as bytes; batches become floats when they are asked for.
 
-    def __init__(self, values: np.ndarray, labels: np.ndarray | None, grey: bool, device: torch.device):
+    draws_seed: of grey levels, training batches are draws from them, which depend on this and on the update.
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        labels: np.ndarray | None,
+        grey: bool,
+        device: torch.device,
+        draws_seed: int | None = None,
+    ):
         self.values = torch.from_numpy(np.ascontiguousarray(values)).to(device)  # [N, D] uint8
         self.labels = None if labels is None else torch.from_numpy(labels.astype(np.int64)).to(device)  # [N]
         self.scale = 1.0 / 255.0 if grey else 1.0
+        self.draws_seed = draws_seed
 
     @classmethod
     def of_split(cls, data: Dataset, split: str, device: torch.device) -> Rows:
         """The rows of ``train``, ``valid`` or ``test``, with labels where the data set has them."""
-        return cls(getattr(data, split), getattr(data, f"{split}_labels"), data.grey, device)
+        values, labels = getattr(data, split), getattr(data, f"{split}_labels")
+        if not (data.grey and data.binarize):
+            return cls(values, labels, data.grey, device)
+        seed = seed_for(data.name, split, "binarization")
+        if split == "train":
+            return cls(values, labels, True, device, seed)
+        levels = np.random.default_rng(seed).integers(0, 255, values.shape, np.uint8)  # 0 .. 254: 255 is always on
+        return cls((levels < values).astype(np.uint8), labels, False, device)
 
     def __len__(self) -> int:
         return self.values.shape[0]
@@ -40,6 +60,15 @@ class Rows:
         if self.scale != 1.0:
             x *= self.scale
         return Batch(x, None if self.labels is None else self.labels[rows].clone())
+
+    def drawn(self, rows: Tensor, update: int, seed: int) -> Batch:
+        """``batch``, or draws from its probabilities where the data set says so: a function of seed and update."""
+        batch = self.batch(rows)
+        if self.draws_seed is None:
+            return batch
+        draws = generator_for(batch.x.device, self.draws_seed, seed, update)
+        uniform = torch.rand(batch.x.shape, generator=draws, device=batch.x.device)
+        return replace(batch, x=(uniform < batch.x).float())
 
     def random_part(self, n: int | None, seed: int) -> Batch:
         """The rows that ``random_rows`` names."""
@@ -79,7 +108,7 @@ class TrainingBatches:
     """
 
     def __init__(self, rows: Rows, batch_size: int, seed: int, labels: Labels | None, labels_seed: int = 0):
-        self.rows = rows
+        self.rows, self.seed = rows, seed
         n, device = len(rows), rows.values.device
         if labels is None:
             self._cycles = [_Cycle(np.arange(n), batch_size, seed_for(seed, "all"), device)]
@@ -98,7 +127,7 @@ class TrainingBatches:
 
     def at(self, update: int) -> Batch:
         """The batch of an update."""
-        return self.rows.batch(torch.cat([cycle.at(update) for cycle in self._cycles]))
+        return self.rows.drawn(torch.cat([cycle.at(update) for cycle in self._cycles]), update, self.seed)
 
 
 def labels_seed(dataset: str, repetition: int) -> int:

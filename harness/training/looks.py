@@ -9,9 +9,10 @@ import torch
 
 from harness.data import Dataset
 from harness.method import Batch
-from harness.settings.config import Cell, Training
+from harness.settings.config import Cell
+from harness.settings.parts import Training
 from harness.settings.seeds import seed_for
-from harness.training import validation
+from harness.training import rates, validation
 from harness.training.batches import Rows
 from harness.training.state import Position, TrainingState
 
@@ -37,6 +38,11 @@ def look(state: TrainingState, rows: Batch, phase: int) -> bool:
 
     phase: index of the one that the look belongs to.
     """
+    with state.averaged():
+        return _look(state, rows, phase)
+
+
+def _look(state: TrainingState, rows: Batch, phase: int) -> bool:
     position = state.position
     losses = validation.losses(state.model, state.step, rows, state.cell, state.device)
     if state.step is not None:
@@ -67,10 +73,11 @@ def look(state: TrainingState, rows: Batch, phase: int) -> bool:
 
 def _place_on_curve(position: Position, budget: Training, phase: int) -> dict[str, Any]:
     of_phase = budget.phases[phase] if budget.phases else None  # a closed form has none
+    begun = position.update - (position.phase_end - of_phase.updates) if of_phase else 0
     return {
         "update": position.update,
         "seconds": round(position.seconds, 3),
         "phase": phase,
-        "learning_rate": of_phase.learning_rate if of_phase else math.nan,
+        "learning_rate": rates.rate_of(of_phase, max(0, begun - 1)) if of_phase else math.nan,
         "n_samples": of_phase.n_samples if of_phase else 0,
     }

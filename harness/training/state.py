@@ -5,8 +5,10 @@ A checkpoint holds all of it, so that a training which is restored goes on bit f
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -20,7 +22,8 @@ from harness.settings import seeds
 from harness.settings.config import Cell
 from harness.settings.seeds import axes_of, generator_for, seed_for
 from harness.storage.method_code import MethodCode, code_of_class
-from harness.training.step import UpdateStep
+from harness.training.averaging import WeightAverage
+from harness.training.optimizers import step_of_training
 
 INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
@@ -55,7 +58,8 @@ class TrainingState:
     """The state of a training of ``cell``, which begins with its initial weights.
 
     step: None for a closed form, which takes none, and may have nothing that a step could change. best: the weights
-    of the best look so far. loss_sum: of the updates since the last look. code: of the method, which trains the model.
+    of the best look so far. average: of the weights, where the cell asks for one. loss_sum: of the updates since the
+    last look. code: of the method, which trains the model.
     """
 
     def __init__(self, cell: Cell, n_visible: int, device: torch.device):
@@ -63,12 +67,21 @@ class TrainingState:
         self.model = new_model(cell, n_visible).to(device)
         self.code = code_of_class(cell.method, type(self.model))
         closed_form = isinstance(self.model, ClosedForm)
-        self.step = None if closed_form else UpdateStep(self.model, cell.training.precision)
+        self.step = None if closed_form else step_of_training(self.model, cell.training, cell.training.precision)
+        self.average = None if closed_form else self._new_average()
         self.computing = Computing.here(self.step and self.step.product_dtype)
         self.generator = generator_for(device, *axes_of(cell), "training")
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.position = Position()
         self.keep_as_best()
+
+    def _new_average(self) -> WeightAverage | None:
+        decay = self.cell.training.average
+        return None if decay is None else WeightAverage(self.model, self.step.parameters.values, decay)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """While the block lasts, the model has the weights that count: their average, where the cell asks for one."""
+        return contextlib.nullcontext() if self.average is None else self.average.in_place()
 
     def keep_as_best(self) -> None:
         """The weights as they are now are the best so far."""
@@ -87,6 +100,8 @@ class TrainingState:
         own = self.model.state_dict()
         counts = {name: own[name] for name in own if own[name].dim() == 0 and own[name].dtype in INTEGERS}
         self._load_weights({**self.best, **counts})
+        if self.average is not None:
+            self.average.begin_anew()
 
     def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
         self.model.load_state_dict(weights)  # copies into the existing views
@@ -98,7 +113,8 @@ class TrainingState:
         return {
             **{f"model.{name}": tensor for name, tensor in self.model.state_dict().items()},
             **{f"best.{name}": tensor for name, tensor in self.best.items()},
-            **{f"adam.{name}": tensor for name, tensor in self.step.state().items()},
+            **{f"{self.step.prefix}{name}": tensor for name, tensor in self.step.state().items()},
+            **{f"average.{name}": tensor for name, tensor in (self.average.state() if self.average else {}).items()},
             **{f"random.{name}": tensor for name, tensor in seeds.global_state(self.device).items()},
             "generator": self.generator.get_state(),
             "loss_sum": self.loss_sum,
@@ -106,16 +122,20 @@ class TrainingState:
 
     def facts(self) -> dict[str, Any]:
         """Everything else, as JSON: the position, how it is computed, and by which code."""
-        return {**asdict(self.position), "computing": asdict(self.computing), "code": self.code.facts()}
+        facts = {**asdict(self.position), "computing": asdict(self.computing), "code": self.code.facts()}
+        numbers = self.step.numbers()
+        return facts if numbers is None else {**facts, "optimizer": numbers}
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from what ``tensors`` and ``facts`` gave, in the way in which the training was begun."""
-        position = {key: value for key, value in facts.items() if key not in ("code", "computing")}
+        position = {key: value for key, value in facts.items() if key not in ("code", "computing", "optimizer")}
         self.code = MethodCode.recorded_in(facts.get("code", {}))  # not known where an earlier version began
         self._compute_as(facts.get("computing"))
         self._load_weights(_below("model.", tensors))
         self.best = {name: tensor.to(self.device) for name, tensor in _below("best.", tensors).items()}
-        self.step.load_state(_below("adam.", tensors))
+        self.step.load_state(_below(self.step.prefix, tensors), facts.get("optimizer"))
+        if self.average is not None:
+            self.average.load_state(_below("average.", tensors))
         seeds.set_global_state(_below("random.", tensors), self.device)
         self.generator.set_state(tensors["generator"])
         self.loss_sum.copy_(tensors["loss_sum"])
@@ -127,7 +147,8 @@ class TrainingState:
         self.computing = here.kept_from(Computing(**begun), self.cell.path, self.device) if begun else here
         if self.computing.products != here.products:
             self.model = new_model(self.cell, self.n_visible).to(self.device)
-            self.step = UpdateStep(self.model, self.computing.products)
+            self.step = step_of_training(self.model, self.cell.training, self.computing.products)
+            self.average = self._new_average()
 
 
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """One update of a model: gradients, L1 penalty, Adam. What training repeats and what ``harness bench`` measures.
 
+Other optimisers than Adam have ``harness.training.optimizers``.
+
 Everything that persists from one update to the next, but for the random generator, lives here: parameters and gradients
 in one buffer each, and Adam's moments. On the CPU the penalty, the step and clearing the gradients are one fused pass.
 On a GPU the whole update is captured as a CUDA graph once per batch shape and replayed from then on, since launching
@@ -8,19 +10,23 @@ its hundred small kernels one by one takes longer than running them.
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from harness.compute.precision import product_dtype
 from harness.errors import ConfigError, HarnessError
-from harness.method import Batch, Method, MixedPrecision, OwnGradients
+from harness.method import AfterUpdate, Batch, Method, MixedPrecision, computes_gradients
 from harness.training.flat import FlatParameters, device_of
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba's
+UPDATE = "update"  # argument of a loss
+NO_NUMBER: Mapping[str, int] = {}
 EAGER_UPDATES = 3  # before a capture: libraries choose their algorithms and allocate their workspaces
 
 
@@ -28,11 +34,14 @@ class UpdateStep:
     """Updates ``model``, whose parameters become views of one buffer.
 
     precision: ``auto``, ``float32`` or ``bfloat16``, of the matrix products of methods that leave it open (see
-    ``harness.compute.precision.product_dtype``). Raises ConfigError for a model whose parameters cannot be trained
-    together, or with a loss and nothing that learns.
+    ``harness.compute.precision.product_dtype``). clip_norm: the longest gradient, penalty included, as its Euclidean
+    norm over all parameters; longer ones are shortened. Raises ConfigError for a model whose parameters cannot be
+    trained together, or with a loss and nothing that learns.
     """
 
-    def __init__(self, model: Method, precision: str = "auto"):
+    prefix = "adam."  # of the names of its tensors in a checkpoint
+
+    def __init__(self, model: Method, precision: str = "auto", clip_norm: float | None = None):
         device = device_of(model)
         self.product_dtype = product_dtype(model, precision, device)
         self.model = model
@@ -40,15 +49,20 @@ class UpdateStep:
         if isinstance(model, MixedPrecision):
             model.multiply_in(self.product_dtype, self.parameters.rounded_weights)
         values = self.parameters.values
-        self._own_gradients = isinstance(model, OwnGradients)
+        self._own_gradients = computes_gradients(model)
         if not self._own_gradients and not len(values):
             raise ConfigError(f"method {_name(model)}: expected a parameter that learns, found none")
         self.n_steps = 0
+        self.clip_norm = clip_norm
+        self._takes_update = takes_update(model)
+        self._has_hook = isinstance(model, AfterUpdate)
         self._checked = False
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
         self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
-        self._graphs = CudaGraph if device.type == "cuda" and model.capturable else None
+        # a graph would repeat the number of the update in which it was captured
+        capturable = model.capturable and not self._takes_update
+        self._graphs = CudaGraph if device.type == "cuda" and capturable else None
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
     def run(self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float) -> Tensor:
@@ -57,10 +71,21 @@ class UpdateStep:
         l1: strength of a penalty l1 sum |w| on top of the mean loss, over parameters of two or more dimensions.
         """
         self.n_steps += 1
+        loss = self._step(batch, n_samples, generator, learning_rate, l1)
+        if self._has_hook:
+            self._after_update()
+        return loss
+
+    def _step(
+        self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float
+    ) -> Tensor:
         rate = learning_rate / (1.0 - BETA1**self.n_steps)
         scale = 1.0 / math.sqrt(1.0 - BETA2**self.n_steps)
         if self._scalars.device.type == "cpu" and self._scalars.dtype == torch.float32:
-            loss = self._gradients(batch, n_samples, generator)
+            loss = self._gradients(batch, n_samples, generator, self._number())
+            if self.clip_norm is not None:
+                self._complete_gradient(l1)
+                l1 = 0.0
             self._fused_adam(rate, scale, l1)
             return loss
         self._scalars.copy_(torch.tensor([rate, scale, l1], dtype=self._scalars.dtype))
@@ -82,19 +107,28 @@ class UpdateStep:
         """Adam's state, for a checkpoint."""
         return {"step": torch.tensor(self.n_steps), "first": self.first, "second": self.second}
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Continue from what ``state`` gave."""
+    def load_state(self, state: dict[str, Tensor], numbers: Any = None) -> None:
+        """Continue from what ``state`` and ``numbers`` gave."""
         self.n_steps = int(state["step"])
         self.first.copy_(state["first"])
         self.second.copy_(state["second"])
 
-    def _gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
+    def numbers(self) -> Any:
+        """What else is in the state, as JSON can hold it; None where there is nothing."""
+
+    def _number(self) -> dict[str, int]:
+        """The number of the update for methods that take it."""
+        return {UPDATE: self.n_steps - 1} if self._takes_update else {}
+
+    def _gradients(
+        self, batch: Batch, n_samples: int, generator: torch.Generator, number: Mapping[str, int] = NO_NUMBER
+    ) -> Tensor:
         """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
         self.parameters.begin_update()
         if self._own_gradients:
-            loss = self.model.accumulate_gradients(batch, n_samples, generator)
+            loss = self.model.accumulate_gradients(batch, n_samples, generator, **number)
         else:
-            loss = self.model.loss(batch, n_samples, generator)
+            loss = self.model.loss(batch, n_samples, generator, **number)
             if not loss.requires_grad:
                 raise HarnessError(
                     f"method {_name(self.model)}: expected a loss that depends on a parameter that learns, found "
@@ -116,19 +150,32 @@ class UpdateStep:
         adam.step(*(tensor.numpy() for tensor in tensors), flat.n_weights, *scalars)
 
     @torch.no_grad()
-    def _tensor_adam(self) -> None:
-        values, weights = self.parameters.values, self.parameters.values[: self.parameters.n_weights]
-        gradient = self.parameters.gradients
+    def _complete_gradient(self, l1: float | Tensor) -> None:
+        """All of the gradient in ``parameters.gradients``: products, and the penalty, of no more than the norm."""
+        gradient, weights = self.parameters.gradients, self.parameters.values[: self.parameters.n_weights]
         gradient[: len(self.parameters.products)] += self.parameters.products
         self.parameters.products.zero_()
-        gradient[: len(weights)] += weights.sign() * self._scalars[2]
+        gradient[: len(weights)] += weights.sign() * l1
+        if self.clip_norm is not None:
+            gradient *= (self.clip_norm / torch.linalg.vector_norm(gradient)).clamp(max=1.0)
+
+    @torch.no_grad()
+    def _after_update(self) -> None:
+        self.model.after_update(self.n_steps)
+        self.parameters.reattach()
+        self.parameters.gradients.zero_()
+
+    @torch.no_grad()
+    def _tensor_adam(self) -> None:
+        values, gradient = self.parameters.values, self.parameters.gradients
+        self._complete_gradient(self._scalars[2])
         self.first.lerp_(gradient, 1.0 - BETA1)
         self.second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
         values -= self._scalars[0] * self.first / (self.second.sqrt() * self._scalars[1] + EPSILON)
         gradient.zero_()
 
     def _whole(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        loss = self._gradients(batch, n_samples, generator)
+        loss = self._gradients(batch, n_samples, generator, self._number())
         self._tensor_adam()
         return loss
 
@@ -145,6 +192,22 @@ class UpdateStep:
         if batch.y is not None:
             captured.batch.y.copy_(batch.y)
         return captured.graph.replay()
+
+
+def takes_update(model: Method) -> bool:
+    """Whether the loss, or what accumulates gradients, takes the number of the update.
+
+    Raises ConfigError for one without a default, which is what others than training ask for.
+    """
+    function = "accumulate_gradients" if computes_gradients(model) else "loss"
+    learns = getattr(type(model), function, None)
+    parameter = inspect.signature(learns).parameters.get(UPDATE) if learns else None
+    if parameter is not None and parameter.default is parameter.empty:
+        raise ConfigError(
+            f"method {_name(model)}: {function}: expected a default for {UPDATE}, which training alone passes, "
+            "found none"
+        )
+    return parameter is not None
 
 
 class CudaGraph:

@@ -1,4 +1,4 @@
-"""The training loop, one for all methods: Adam, an L1 penalty, learning-rate phases, early stopping.
+"""The training loop, one for all methods: an optimiser, an L1 penalty, learning-rate phases, early stopping.
 
 A run is a function of its cell, its data and of how it is computed (see ``harness.compute.computing``; vector
 instructions of another kind of processor may round differently as well). The order of rows, the samples and the initial
@@ -27,10 +27,11 @@ from harness.settings.config import Cell
 from harness.settings.seeds import axes_of, global_seed, seed_for
 from harness.storage import snapshots
 from harness.storage.runs import DIVERGED, HAVE_MODEL, OK, TIMEOUT, RunFolder
-from harness.training import looks
+from harness.training import fitting, looks
 from harness.training.batches import Rows, TrainingBatches, labels_seed
 from harness.training.checkpoints import Checkpoints
 from harness.training.progress import Progress
+from harness.training.rates import rate_of
 from harness.training.signals import StopOnSignal
 from harness.training.state import TrainingState
 
@@ -101,11 +102,12 @@ class Trainer:
         self.cell, self.budget, self.run, self.stop = cell, cell.training, run, stop
         self.state = TrainingState(cell, data.n_features, device)
         self.rows = Rows.of_split(data, "train", device)
-        if not isinstance(self.state.model, ClosedForm):
+        if not isinstance(self.state.model, ClosedForm) or self.budget.labels is not None:  # which hides the others
             order = seed_for(*axes_of(cell), "order")
             shown = labels_seed(cell.dataset, cell.seed)
             self.batches = TrainingBatches(self.rows, self.budget.batch_size, order, self.budget.labels, shown)
         self.validation_rows = looks.validation_rows(cell, data, device)
+        self.data = data
         self.checkpoints = Checkpoints(run, cell, data.digest, device)
         self.kept_updates = set(snapshots.updates(cell.training))
 
@@ -120,9 +122,10 @@ class Trainer:
             return self._all_phases()
 
     def _fit(self, model: ClosedForm) -> tuple[str, str]:
-        started = time.perf_counter()
-        model.fit(self.rows.batch(slice(None)))
-        self.state.position.seconds = time.perf_counter() - started
+        started, state = time.perf_counter(), self.state
+        valid = Rows.of_split(self.data, "valid", state.device).batch(slice(None))
+        fitting.fit(model, self.rows.batch(slice(None)), valid, state.generator)
+        state.position.seconds = time.perf_counter() - started
         self._look(phase=0)
         return OK, ""
 
@@ -161,21 +164,25 @@ class Trainer:
         return OK, ""
 
     def _update(self) -> None:
-        """One step of Adam on one batch."""
+        """One step of the optimiser on one batch."""
         started = time.perf_counter()
         state, position = self.state, self.state.position
         phase = self.budget.phases[position.phase]
         batch = self.batches.at(position.update)
         # lambda belongs to gradients summed over the batch; ours are means
         l1 = self.budget.l1 / batch.x.shape[0]
-        state.loss_sum += state.step.run(batch, phase.n_samples, state.generator, phase.learning_rate, l1)
+        rate = rate_of(phase, position.update - (position.phase_end - phase.updates))
+        state.loss_sum += state.step.run(batch, phase.n_samples, state.generator, rate, l1)
+        if state.average is not None:
+            state.average.update()
         position.update += 1
         position.since_look += 1
         position.seconds += time.perf_counter() - started
 
     def _keep_if_due(self) -> None:
         if self.state.position.update in self.kept_updates:
-            self.run.save_snapshot(self.state.position.update, self.state.model, self.cell)
+            with self.state.averaged():
+                self.run.save_snapshot(self.state.position.update, self.state.model, self.cell)
 
     def _look(self, phase: int) -> bool:
         return looks.look(self.state, self.validation_rows, phase)

@@ -30,6 +30,7 @@ from harness.verify import (
     labels,
     likelihoods,
     modes,
+    resuming,
     rows,
     sampling,
     updates,
@@ -80,6 +81,7 @@ CHECKS: dict[str, Callable[[Subject], str]] = {
     "single precision": likelihoods.single_precision,
     "device parity": likelihoods.device_parity,
     "learning": updates.learning,
+    "resuming": resuming.resuming,
     "bad input": conduct.bad_input,
 }
 

@@ -26,7 +26,7 @@ from harness.method import (
     has,
 )
 from harness.plugins.registry import hyperparameter_schema
-from harness.training.step import UpdateStep
+from harness.training.optimizers import step_of
 from harness.verify.gradients import loss_and_gradients
 from harness.verify.questions import draws_of, scores
 from harness.verify.subject import (
@@ -85,7 +85,9 @@ def determinism(subject: Subject) -> str:
             model.load_state_dict(state)
             with global_seed(other):
                 found.append(ask(generator(seed)).clone())
-        require(torch.equal(found[0], found[1]), f"{name}: expected the same values from one seed, found others")
+        hint = "; draws of torch.distributions belong in `with harness.seeds(generator):`" if name != "loss" else ""
+        same = torch.equal(found[0], found[1])
+        require(same, f"{name}: expected the same values from one generator, found others{hint}")
         differ = not torch.equal(found[0], found[2])
         require(differ or name not in always_random, f"{name}: expected other values from another seed")
     return ", ".join(asked) or "nothing random"
@@ -116,10 +118,10 @@ def checkpoint(subject: Subject) -> str:
 def _learner(subject: Subject, model: Method, dtype: torch.dtype) -> Callable[[Batch, int], None]:
     """What teaches a model a batch, by a few updates or by a fit."""
     if isinstance(model, ClosedForm):
-        return lambda batch, seed: model.fit(subject.uneven_rows(100, seed))
+        return lambda batch, seed: subject.fit(model, subject.uneven_rows(100, seed), seed)
     if not trainable(model):
         return lambda batch, seed: None
-    step = UpdateStep(model, "float32")
+    step = step_of(model, "float32", learning_rate=0.05)
 
     def learn(batch: Batch, seed: int) -> None:
         model.train()

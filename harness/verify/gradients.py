@@ -22,7 +22,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from harness.method import Batch, Differentiable, Enumerable, Method, OwnGradients, Tractable, has
+from harness.method import Batch, Differentiable, Enumerable, Method, OwnGradients, Tractable, computes_gradients, has
 from harness.verify import causes
 from harness.verify.comparisons import LEVEL, ROUNDING
 from harness.verify.label_batches import KINDS, labelled, takes_labels
@@ -50,7 +50,7 @@ def loss_and_gradients(model: Method, batch: Batch, n_samples: int, draws: torch
     """The loss of one batch (nats per row, no dimensions), detached; its gradients are left in the parameters."""
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    if isinstance(model, OwnGradients):
+    if computes_gradients(model):
         return model.accumulate_gradients(batch, n_samples, draws).detach()
     loss = model.loss(batch, n_samples, draws)
     require(loss.requires_grad, "loss: expected a value that can be differentiated, found one without a graph")

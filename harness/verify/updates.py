@@ -21,7 +21,7 @@ from harness.method import (
     Tractable,
     Unnormalised,
 )
-from harness.training.step import UpdateStep
+from harness.training.optimizers import step_of
 from harness.verify import causes
 from harness.verify.comparisons import LEVEL, REPEATS, ROUNDING, negative_log_p
 from harness.verify.gradients import Seeded
@@ -163,7 +163,7 @@ def learning(subject: Subject) -> str:
 
 def train_on(model: Method, batch: Batch) -> None:
     """``UPDATES`` updates on one batch, in training mode."""
-    step, draws = UpdateStep(model.train(), "float32"), generator(11)
+    step, draws = step_of(model.train(), "float32", learning_rate=RATE), generator(11)
     with global_seed(11):
         for _ in range(UPDATES):
             loss = step.run(batch, N_SAMPLES, draws, RATE, 0.0)

@@ -60,7 +60,7 @@ def test_second_mirror_is_asked_when_the_first_is_damaged(tiny, tmp_path):
 
 def test_unknown_name():
     for act in (fetch, load, is_local):
-        with pytest.raises(DataError, match=r"expected one of adult, binarized_mnist, .*, found 'mnits'"):
+        with pytest.raises(DataError, match=r"expected one of accidents, ad, adult, .*, found 'mnits'"):
             act("mnits", DataSettings(cache="."))
 
 

@@ -10,9 +10,10 @@ from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluste
 from harness.settings.asked import results_name
 from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
-from harness.reporting.tables.planned import NAMES, cells_compared, cells_shown
+from harness.reporting.tables.planned import cells_compared, cells_shown, table_names
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
+from harness.storage.budgets import budget_trials
 from harness.storage.collect import measured
 from harness.storage.durations import Durations
 from harness.storage.method_code import training_key
@@ -22,6 +23,7 @@ from harness.storage.search import trials
 from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_was_made
 from harness.cli.workflow import (
     attempts_at_data,
+    changed_data,
     check_place,
     cores_per_job,
     errors_in_one_line,
@@ -37,6 +39,7 @@ from harness.cli.workflow import (
     trained_by_other_code,
     use_this_python,
 )
+from harness.worker.start import start_worker
 
 use_this_python()
 with errors_in_one_line():
@@ -56,7 +59,7 @@ ANALYSES = {path: analyses_of(SETTINGS, cell) for path, cell in CELLS.items()}
 RUNS = {path: RunFolder(Path(RESULTS) / "runs" / path) for path in CELLS}
 RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # of any cell
 METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
-CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in NAMES}  # by table
+CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in table_names(SETTINGS)}  # by table
 CELLS_COMPARED = cells_compared(list(CELLS.values()), SETTINGS)
 # What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
 DURATIONS = Durations(SETTINGS["preset"])
@@ -204,6 +207,13 @@ def digest_of_figure(figure):
     )
 
 
+def digest_of_trials(planned):
+    """A digest of what trials are, and of attempts at their data."""
+    return short_digest(
+        {path: [training_key(trial.cell), ATTEMPTS[trial.cell.dataset]] for path, trial in planned.items()}
+    )
+
+
 def requests():
     """Resources of what is to be sent to a cluster; jobs of cells that share one ask for the sum of their times."""
     remote = [job for job in workflow.dag.needrun_jobs() if not job.is_local]
@@ -231,3 +241,5 @@ onstart:
         schedule_at_once(workflow.scheduler)
     if workflow.executor_plugin.name == "slurm":
         check_requests(requests())
+    if workflow.is_main_process and workflow.executor_plugin.name == "local":
+        start_worker()

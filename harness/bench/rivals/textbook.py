@@ -18,6 +18,7 @@ from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from harness.bench import cases
 from harness.bench.cases import Case
+from harness.bench.labels import N_CLASSES, labels_of
 from harness.bench.rivals.updates import adam_update, by_backward
 
 EVALUATION_CHUNK = 1000  # draws scored at once, which is the fastest here
@@ -169,6 +170,91 @@ class IWAE(nn.Module):
         return math.log(n_samples) - torch.logsumexp(self.log_weights(x, n_samples), dim=0).mean()
 
 
+class VAEHMC(nn.Module):
+    """One layer of Gaussian latent variables moved by leapfrog steps, forces by automatic differentiation; tanh units.
+
+    r_t has inputs of its own for every transition: the encoder's last hidden layer and the position.
+    """
+
+    def __init__(
+        self,
+        n_visible: int,
+        latent: int,
+        hidden: Sequence[int],
+        iterations: int = 8,
+        leapfrog_steps: int = 1,
+        reverse_hidden: int = 100,
+        initial_step: float = 0.05,
+    ):
+        super().__init__()
+        self.leapfrog_steps = leapfrog_steps
+        self.features = nn.Sequential(*perceptron([n_visible, *hidden], nn.Tanh), nn.Tanh())
+        self.posterior = nn.Linear(hidden[-1], 2 * latent)
+        self.decoder = perceptron([latent, *reversed(hidden), n_visible], nn.Tanh)
+        self.log_step = nn.ParameterList(torch.full((latent,), math.log(initial_step)) for _ in range(iterations))
+        sizes = [hidden[-1] + latent, reverse_hidden, 2 * latent]
+        self.reverse = nn.ModuleList(perceptron(sizes, nn.Tanh) for _ in range(iterations))
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z) [K, B] for z [K, B, n]."""
+        return _bernoulli(self.decoder(z)).log_prob(x).sum(-1) + _log_standard_normal(z)
+
+    def force(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x, z) [K, B] and its gradient by z."""
+        log_joint = self.log_joint(x, z)
+        return log_joint, torch.autograd.grad(log_joint.sum(), z, create_graph=True)[0]
+
+    def loss(self, x: Tensor, n_samples: int) -> Tensor:
+        """Mean of -log p(x, z_T) prod_t r_t(v_t | x, z_t) / (q(z_0 | x) prod_t N(v'_t))."""
+        features = self.features(x)
+        q = _normal(self.posterior(features))
+        z = q.rsample((n_samples,))
+        total = -q.log_prob(z).sum(-1)
+        log_joint, slope = self.force(x, z)
+        for log_step, reverse in zip(self.log_step, self.reverse, strict=True):
+            step, v = log_step.exp(), torch.randn_like(z)
+            total = total - _log_standard_normal(v)
+            for _ in range(self.leapfrog_steps):
+                v = v + 0.5 * step * slope
+                z = z + step * v
+                log_joint, slope = self.force(x, z)
+                v = v + 0.5 * step * slope
+            seen = torch.cat([features.expand(*z.shape[:2], -1), z], dim=-1)
+            total = total + _normal(reverse(seen)).log_prob(v).sum(-1)
+        return -(total + log_joint).mean()
+
+
+def _log_standard_normal(value: Tensor) -> Tensor:
+    normal = Normal(torch.zeros_like(value), torch.ones_like(value), validate_args=False)
+    return normal.log_prob(value).sum(-1)
+
+
+class LabelMLP(nn.Module):
+    """Labels from pixels: one layer of rectified units, dropout before and after it."""
+
+    def __init__(
+        self,
+        n_visible: int,
+        hidden: int,
+        n_classes: int = N_CLASSES,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        weight_decay: float = 0.0,
+    ):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(input_dropout),
+            nn.Linear(n_visible, hidden),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, n_classes),
+        )
+
+    def loss(self, x: Tensor, y: Tensor) -> Tensor:
+        """Mean of -log p(y | x), without the weight decay, which is the optimiser's."""
+        return nn.functional.cross_entropy(self.layers(x), y)
+
+
 def _bihm(net: BeliefNet, x: Tensor, n_samples: int) -> Tensor:
     layers, log_q = net.infer(x, n_samples)
     return bihm_loss(net.log_joint(layers), log_q)
@@ -183,17 +269,26 @@ def _nade(net: NADE, x: Tensor, n_samples: int) -> Tensor:
     return -net.log_prob(x).mean()
 
 
-def _bound(net: VAE | IWAE, x: Tensor, n_samples: int) -> Tensor:
+def _bound(net: VAE | IWAE | VAEHMC, x: Tensor, n_samples: int) -> Tensor:
     return net.loss(x, n_samples)
 
 
-NETWORKS: dict[str, type[nn.Module]] = {"bihm": BeliefNet, "rws": BeliefNet, "nade": NADE, "vae": VAE, "iwae": IWAE}
+NETWORKS: dict[str, type[nn.Module]] = {
+    "bihm": BeliefNet,
+    "rws": BeliefNet,
+    "nade": NADE,
+    "vae": VAE,
+    "iwae": IWAE,
+    "vae_hmc": VAEHMC,
+    "label_mlp": LabelMLP,
+}
 LOSSES: dict[str, Callable[[Any, Tensor, int], Tensor]] = {
     "bihm": _bihm,
     "rws": _rws,
     "nade": _nade,
     "vae": _bound,
     "iwae": _bound,
+    "vae_hmc": _bound,
 }
 
 
@@ -203,9 +298,11 @@ def update(case: Case, device: torch.device, bfloat16: bool = False) -> Callable
 
     def loss(x: Tensor) -> Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            return LOSSES[case.method](network, x, case.n_samples)
+            labels = labels_of(x, case)
+            return LOSSES[case.method](network, x, case.n_samples) if labels is None else network.loss(x, labels)
 
-    return adam_update(network, by_backward(loss), case.learning_rate, case.mean_l1)
+    decay = case.model.get("weight_decay", 0.0)
+    return adam_update(network, by_backward(loss), case.learning_rate, case.mean_l1, decay)
 
 
 @torch.no_grad()

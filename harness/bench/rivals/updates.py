@@ -14,11 +14,20 @@ from torch import Tensor, nn
 
 
 def adam_update(
-    network: nn.Module, add_gradients: Callable[[Tensor], object], learning_rate: float, l1: float
+    network: nn.Module,
+    add_gradients: Callable[[Tensor], object],
+    learning_rate: float,
+    l1: float,
+    weight_decay: float = 0.0,
 ) -> Callable[[Tensor], None]:
-    """An update on a batch x [B, D]: ``add_gradients(x)`` into empty ``.grad``, l1 sign(w) on weights, Adam."""
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, fused=True)
+    """An update on a batch x [B, D]: ``add_gradients(x)`` into empty ``.grad``, then on weights, then Adam.
+
+    On weights: l1 sign(w), and weight_decay w, by the optimiser, which is faster than as a term of the loss.
+    """
     weights = [parameter for parameter in network.parameters() if parameter.dim() >= 2]
+    others = [parameter for parameter in network.parameters() if parameter.dim() < 2]
+    groups = [{"params": weights, "weight_decay": weight_decay}, {"params": others}]
+    optimizer = torch.optim.Adam(groups, lr=learning_rate, fused=True)
 
     def update(x: Tensor) -> None:
         optimizer.zero_grad()

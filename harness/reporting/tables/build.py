@@ -15,7 +15,7 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.reporting.tables import layout
 from harness.reporting.tables.layout import Axis, Block, Table
-from harness.reporting.tables.pooling import Measured, Row, pool
+from harness.reporting.tables.pooling import Measured, Row, is_own, pool
 from harness.reporting.tables.reported import Key, PlannedCell, reported
 
 NOT_PLANNED = "not planned"  # the thesis has the number, the configuration no such cell
@@ -121,7 +121,7 @@ def _entry(table: Table, key: Key, rows: Mapping, planned: set[PlannedCell], our
 
 
 def _measured_metrics(rows: Sequence[Row]) -> set[str]:
-    return {row["metric"] for row in rows if row["metric"]}
+    return {row["metric"] for row in rows if row["metric"] and not is_own(row)}
 
 
 def _extra_blocks(table: Table, extra: Sequence[PlannedCell], rows: Mapping) -> Iterator[Block]:

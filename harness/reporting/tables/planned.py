@@ -12,6 +12,12 @@ from harness.settings.config import Cell, cells_named
 
 NAMES = tuple(table.name for table in TABLES)
 FACES = ("tfd", "faces48")  # data sets whose models figures show, and no table
+OWN = "metrics"  # the table of the metrics of users, where the settings ask for any
+
+
+def table_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """All tables that the settings ask for."""
+    return (*NAMES, OWN) if settings["metrics"] else NAMES
 
 
 def models(planned: Iterable[Cell], settings: Mapping[str, Any]) -> list[PlannedCell]:
@@ -26,8 +32,11 @@ def cells_shown(planned: Sequence[Cell], settings: Mapping[str, Any], names: Ite
 
     Raises ConfigError for a table that does not exist.
     """
-    tables = [table_named(name) for name in names]
-    shown = {model for model in models(planned, settings) if any(table.shows(model) for table in tables)}
+    names = list(names)
+    tables = [table_named(name) for name in names if name != OWN]
+    shown = {
+        model for model in models(planned, settings) if OWN in names or any(table.shows(model) for table in tables)
+    }
     return [cell for cell in planned if _model(cell) in shown]
 
 

@@ -32,9 +32,9 @@ LAYERS = "layers"
 REQUIRED = ("preset", "dataset", "method", "variant", "seed", "metric", "value", "status")
 OPTIONAL = (  # absent where no run got far enough to have any
     *("title", "kind", "split", "sem", "mc_error", "bias", "k", "n_rows", "n_test"),
-    *("seconds", "train_seconds", "n_updates", "layers", "device", "data_official", "data_note", "message"),
+    *("seconds", "train_seconds", "n_updates", "layers", "device", "data_official", "data_note", "message", "better"),
 )
-TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message")
+TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message", "better")
 
 Row = Mapping[str, Any]
 
@@ -96,7 +96,8 @@ def pool(rows: Sequence[Row], metric: str) -> Measured | None:
         used = [row for row in candidates if row["status"] == status]
         if used:
             return _combined(status, used, rows)
-    failed = [row for row in rows if row["status"] in FAILURES]
+    # a metric of a user, whose rows say what is better, may fail where all others are fine
+    failed = [row for row in rows if row["status"] in FAILURES and (not is_own(row) or row["metric"] == metric)]
     if failed:
         worst = min(failed, key=lambda row: FAILURES.index(row["status"]))
         return Measured(worst["status"], message=worst["message"], others=_described(failed))
@@ -122,6 +123,11 @@ def _combined(status: str, used: Sequence[Row], rows: Sequence[Row]) -> Measured
         message="; ".join(dict.fromkeys(row["message"] for row in used if row["message"])),
         others=_described([row for row in rows if row["seed"] not in seeds]),
     )
+
+
+def is_own(row: Row) -> bool:
+    """Whether a row is of a metric that a user brought."""
+    return bool(row.get("better"))
 
 
 def pooled_error(values: Sequence[float], errors: Sequence[float]) -> float:

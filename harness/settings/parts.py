@@ -1,0 +1,99 @@
+"""The parts of a cell: phases and labels of its training, and what is measured of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.schema import check
+from harness.settings.check import cell_schema
+from harness.settings.schedule import OPTIONS
+
+
+@dataclass(frozen=True)
+class Phase:
+    """``updates`` steps of the optimiser at one learning rate with ``n_samples`` importance samples per row.
+
+    shape: how the rate changes within the phase, constant, linear or cosine; the latter two end at zero. warm_up: the
+    first updates, over which it rises (see ``harness.training.rates``).
+    """
+
+    updates: int
+    learning_rate: float
+    n_samples: int
+    shape: str = OPTIONS["shape"]
+    warm_up: int = OPTIONS["warm_up"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How many training rows keep their label (equally many a class), and how many of these a batch holds."""
+
+    rows: int
+    per_batch: int
+
+
+@dataclass(frozen=True)
+class Training:
+    """The budget of a training run.
+
+    l1: the thesis' lambda, for gradients *summed* over a batch of ``batch_size``. validate_every: updates between two
+    looks at ``validation_rows`` rows with ``validation_samples`` samples. patience: looks without improvement that
+    end a phase. precision: auto, float32 or bfloat16, of matrix products in training (see
+    ``harness.compute.precision``). snapshots: how many sets of weights to keep on the way (see
+    ``harness.storage.snapshots``). optimizer: name and arguments of one of ``torch.optim`` (see
+    ``harness.settings.optimizers``); None: the method's own, or Adam. clip_norm: the longest gradient, as its Euclidean
+    norm over all parameters. average: decay per update of the mean of the weights that is validated and kept (see
+    ``harness.training.averaging``).
+    """
+
+    batch_size: int
+    l1: float
+    phases: tuple[Phase, ...]
+    validate_every: int
+    validation_rows: int
+    validation_samples: int
+    patience: int
+    checkpoint_every_s: float
+    time_limit_s: float | None
+    precision: str
+    labels: Labels | None
+    snapshots: int = 0
+    optimizer: Mapping[str, Any] | None = None
+    clip_norm: float | None = None
+    average: float | None = None
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Training:
+        labels = values["labels"]
+        phases = tuple(Phase(**phase) for phase in values["phases"])
+        return cls(**{**values, "phases": phases, "labels": None if labels is None else Labels(**labels)})
+
+
+LATER = dict.fromkeys(("optimizer", "clip_norm", "average"))  # settings of training that cells have where they say more
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured: importance samples per row, test rows (None: all), draws for Z.
+
+    z_outer: independent draws. z_inner: work on each, inner samples or the temperatures of an annealed chain.
+    metrics: the metrics of users that are measured as well, and the sha256 of the code of each.
+    """
+
+    n_samples: int
+    rows: int | None
+    z_outer: int
+    z_inner: int
+    metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Evaluation:
+        """From what ``Cell.to_dict`` gave; raises ConfigError for anything else."""
+        values = dict(values)
+        metrics = values.pop("metrics", {})
+        check(values, cell_schema("evaluation"), "cell: evaluation")
+        check(metrics, {"type": "object", "additionalProperties": {"type": "string"}}, "cell: evaluation.metrics")
+        return cls(**values, metrics=metrics)
