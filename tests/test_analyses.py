@@ -227,7 +227,21 @@ def test_looks_of_known_methods_never_change_and_differ():
     ],
 )
 def test_names_of_lines_are_moved_apart_as_little_as_possible(places, expected):
-    assert panels.moved_apart(places, 0.1) == pytest.approx(expected)
+    assert panels.moved_apart(places, [0.1] * len(places)) == pytest.approx(expected)
+
+
+def test_a_label_of_two_lines_takes_twice_the_room():
+    assert panels.moved_apart([0.5, 0.5], [0.2, 0.1]) == pytest.approx([0.425, 0.575])
+
+
+def test_lines_of_one_name_share_a_label():
+    figure, (axes,) = panels.grid(1, "x", "y")
+    axes.set_ylim(0.0, 4.0)
+    panels.label_ends(
+        axes, [(1.0, 3.0, "BiHM", "b"), (1.0, 1.0, "BiHM", "b"), (1.0, 2.0, "BiHM", "b"), (1, 0, "VAE", "r")]
+    )
+    style.close(figure)
+    assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("VAE", 0), ("BiHM (3 variants)", 2.0)]
 
 
 def test_names_of_many_lines_do_not_overlap():

@@ -140,7 +140,7 @@ def test_a_count_of_the_summary_filters_the_verdicts(report, tmp_path):
         tmp_path,
         """() => {
           const shown = () => [...document.querySelectorAll("#verdicts tbody.row")].filter((row) => !row.hidden)
-            .map((row) => row.rows[0].cells[8].textContent);
+            .map((row) => row.rows[0].cells[0].textContent);
           const counts = [...document.querySelectorAll("a.count")].map((link) => {
             link.click();
             return [link.querySelector("b").textContent, link.textContent, shown()];

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pandas as pd
 
 FIRST = "binarized_mnist"  # what the thesis shows
+LABEL_SIZE, LABEL_WIDTH = 6.5, 30  # of the name of a line: points, characters before it takes another line
 
 
 def datasets(data: pd.DataFrame) -> list[str]:
@@ -52,38 +55,47 @@ def grid(
 def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, Any]]) -> None:
     """Names of lines to the right of a panel, at the height of their ends, moved apart where they would overlap.
 
-    ends: x, y, name and colour of every line, in the axes' coordinates as they are at the end of the drawing: call it
-    after limits and scales are set.
+    Lines of one name, as those of a method's variants, share a label that says how many they are, at the middle one of
+    their ends. ends: x, y, name and colour of every line, in the axes' coordinates: call it after scales and limits are
+    set.
     """
-    size = 6.5  # points
-    points = axes.figure.get_figheight() * 72.0 * axes.get_position().height
-    apart = 1.15 * size / points
+    of_name: dict[str, list[tuple[float, float, str, Any]]] = {}
+    for end in sorted(ends, key=lambda end: end[1]):
+        of_name.setdefault(end[2], []).append(end)
     to_share = axes.transData + axes.transAxes.inverted()
-    order = sorted(ends, key=lambda end: to_share.transform(end[:2])[1])
+    middle = [group[len(group) // 2] for group in of_name.values()]
+    order = sorted(middle, key=lambda end: to_share.transform(end[:2])[1])
+    many = {name: f"{name} ({len(group)} variants)" if len(group) > 1 else name for name, group in of_name.items()}
+    texts = [textwrap.fill(many[name], LABEL_WIDTH) for _, _, name, _ in order]
+    line = 1.15 * LABEL_SIZE / (axes.figure.get_figheight() * 72.0 * axes.get_position().height)
+    heights = [line * (1 + text.count("\n")) for text in texts]
     wanted = [float(to_share.transform(end[:2])[1]) for end in order]
-    for (x, y, name, color), height in zip(order, moved_apart(wanted, apart), strict=True):
+    for (x, y, _, color), text, height in zip(order, texts, moved_apart(wanted, heights), strict=True):
         axes.annotate(
-            name, (x, y), (1.06, height), textcoords="axes fraction", fontsize=size, va="center", annotation_clip=False,
+            text, (x, y), (1.06, height), textcoords="axes fraction", fontsize=LABEL_SIZE, va="center",
+            annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "relpos": (0, 0.5), "shrinkA": 1,
                         "shrinkB": 1},
         )  # fmt: skip
 
 
-def moved_apart(places: Sequence[float], apart: float) -> list[float]:
-    """Ascending places moved as little as possible (least squares) so that neighbours are at least ``apart``.
+def moved_apart(places: Sequence[float], heights: Sequence[float]) -> list[float]:
+    """Ascending middles of labels, moved as little as possible (least squares) to keep labels of these heights apart.
 
     They stay between 0 and 1 as far as there is room for all of them.
     """
-    groups: list[list[float]] = []  # of places that touch: mean of their offsets, and how many
-    for i, place in enumerate(places):
-        groups.append([place - i * apart, 1.0])
+    gaps = [0.0, *(0.5 * (below + above) for below, above in pairwise(heights))]
+    offsets = list(accumulate(gaps))[: len(places)]
+    groups: list[list[float]] = []  # of labels that touch: mean of what their places have beyond offsets, how many
+    for place, offset in zip(places, offsets, strict=True):
+        groups.append([place - offset, 1.0])
         while len(groups) > 1 and groups[-2][0] > groups[-1][0]:
             mean, n = groups.pop()
             last = groups[-1]
             last[:] = [(last[0] * last[1] + mean * n) / (last[1] + n), last[1] + n]
-    offsets = [mean for mean, n in groups for _ in range(int(n))]
-    highest = max(0.0, 1.0 - (len(places) - 1) * apart)
-    return [min(max(offset, 0.0), highest) + i * apart for i, offset in enumerate(offsets)]
+    starts = [mean for mean, n in groups for _ in range(int(n))]
+    highest = max(0.0, 1.0 - offsets[-1]) if offsets else 0.0
+    return [min(max(start, 0.0), highest) + offset for start, offset in zip(starts, offsets, strict=True)]
 
 
 def plain_logarithmic(axis: Any) -> None:

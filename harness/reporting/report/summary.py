@@ -17,7 +17,7 @@ from harness.reporting.tables.reported import Key, PlannedCell
 NOT_RUN = "not run"
 ALWAYS = ("reproduced", "better", "worse", NOT_RUN)  # counted in the summary even where there are none
 WORDS = {"missing": NOT_RUN}  # verdicts of the check that the report has another word for
-HEADER = ("data set", "method", "variant", "metric", "ours", "thesis", "difference", "±", "verdict", "remark")
+HEADER = ("verdict", "data set", "method", "variant", "metric", "ours", "thesis", "difference", "±", "remark")
 
 
 class Judged(Protocol):
@@ -77,9 +77,9 @@ def verdict_rows(verdicts: Sequence[Judged]) -> list[VerdictRow]:
     return [
         VerdictRow(
             (
+                _word(each),
                 *each.key,
                 *map(shown, (each.ours, each.theirs, each.difference, each.error)),
-                _word(each),
                 each.reason,
             ),
             _word(each),
