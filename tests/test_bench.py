@@ -451,6 +451,8 @@ def test_the_cases_are_those_of_the_thesis():
         "vae": (100, 1),
         "iwae1": (20, 5),
         "iwae2": (20, 5),
+        "vae_hmc": (100, 1),
+        "label_mlp": (100, 1),
     }
     for case in known.values():
         assert Case.from_dict(json.loads(json.dumps(case.to_dict()))) == case
