@@ -72,6 +72,12 @@ Path(__file__).with_name("found.json").write_text(json.dumps(found))
 KILLS = 20
 
 
+def hear_all_signals():
+    """As a shell leaves it for a command in front: one in the background, as these tests may be, ignores some."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Worker:
     """A process that owns a worker, and jobs for it; ``job`` without one is what a fresh process does."""
 
@@ -94,6 +100,7 @@ class Worker:
             text=True,
             env=self.environment,
             cwd=self.folder,
+            preexec_fn=hear_all_signals,  # noqa: PLW1509 no threads here
         )
         self.address = self.owner.stdout.readline().strip()
         (self.process,) = psutil.Process(self.owner.pid).children()
@@ -112,6 +119,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hear_all_signals,  # noqa: PLW1509 no threads here
         )
 
     def job(self, *arguments, alone=False, **environment):
