@@ -162,7 +162,7 @@ class AfterUpdate(Capability, Protocol):
 class MixedPrecision(Capability, Protocol):
     """Leaves open in which data type training multiplies: bfloat16 where the device is faster at it.
 
-    Parameters, gradients and likelihoods stay as they are; products are in that type, with one factor rounded.
+    Parameters, gradients and likelihoods stay as they are; factors are rounded to that type, and so are products.
     """
 
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
