@@ -69,7 +69,8 @@ def read_rows(path: Path) -> dict[RowKey, RowValues]:
     metrics = current_names(columns.text(axes, "metric", path), errors)
     keys = [*named, columns.integers(axes, "seed", path), metrics]
     found = {}
-    for (*cell, seed, metric), start, end in zip(zip(*keys, strict=True), starts, [*starts[1:], len(row)], strict=True):
+    ends = [*starts[1:], len(row)][: len(starts)]  # none where no cell got as far as any row
+    for (*cell, seed, metric), start, end in zip(zip(*keys, strict=True), starts, ends, strict=True):
         key = RowKey(*cell, int(seed), metric)
         if np.any(np.diff(row[start:end]) == 0):
             raise DataError(path, f"every row once for {_named(key)}", "a row that is there twice")

@@ -30,6 +30,7 @@ METRICS = (LIKELIHOOD, "error")  # that the overview has, of those that were mea
 UNITS = {LIKELIHOOD: "nats per example", "error": "a fraction"}
 BEST, UNPAIRED = "best", "¤"
 VALUE, BEHIND = "value", "behind"
+IDENTITY = ("dataset", "method", "variant", "metric")  # of a line of the csv
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Overview:
 
 
 def overview(measured: Measurements, level: float, power: float) -> Overview:
-    """All methods of a run compared on the metrics of the overview. Raises DataError where it has none of them."""
-    metrics = [metric for metric in METRICS if metric in measured.known] or [LIKELIHOOD]
+    """All methods of a run compared on the metrics of the overview; nothing where no cell has any of them."""
+    metrics = [metric for metric in METRICS if metric in measured.known]
     return Overview([measured.compare(level, power, metric) for metric in metrics], measured)
 
 
@@ -115,7 +116,7 @@ def tidy(found: Overview) -> pd.DataFrame:
                         "published_by": f"{known.method}: {known.source}" if known else None,
                     }
                 )
-    return pd.DataFrame(records)
+    return pd.DataFrame(records, columns=None if records else [*IDENTITY, "value", "sem"])
 
 
 def _status(metrics: pd.DataFrame, dataset: str) -> tuple[str, str]:
@@ -193,6 +194,8 @@ def _failure(found: Overview, contender: Contender, dataset: str) -> str:
 
 
 def _caption(found: Overview) -> str:
+    if not found.comparisons:
+        return f"{TITLE}: no cell of this run has {' or '.join(f'`{metric}`' for metric in METRICS)}."
     parts = []
     for each in found.comparisons:
         if each.pairs:
