@@ -411,3 +411,15 @@ def test_attempts_follow_the_files(folder):
     assert workflow.data_attempt(record, "mine", settings, lacking=True) != first
     (folder / "test.csv").unlink()
     assert workflow.data_attempt(record, "mine", settings, lacking=True) != first
+
+
+def test_a_record_of_merged_settings_is_read_as_they_were(tmp_path):
+    """Records sort their keys, and the group of own data sets is in the order in which they were given."""
+    for name in ("zebra", "ant"):
+        rows = "\n".join(f"{i % 2},{i // 2 % 2},{i // 4 % 2}" for i in range(40))
+        (tmp_path / f"{name}.csv").write_text(rows + "\n")
+    own = {name: {"file": str(tmp_path / f"{name}.csv"), "split": [0.6, 0.2, 0.2]} for name in ("zebra", "ant")}
+    merged = load_settings({"preset": "smoke", "data": {"own": own}, "grid": "own"})
+    again = load_settings(json.loads(json.dumps(merged, sort_keys=True)))
+    assert {cell.path for cell in cells(again)} == {cell.path for cell in cells(merged)}
+    assert {cell.dataset for cell in cells(again)} == {"zebra", "ant"}

@@ -90,7 +90,8 @@ def spelt_out(sources: Sequence[Source], about: Mapping[str, Any]) -> list[Sourc
     about: the settings of ``about_data``, checked. Raises ConfigError for a data set that there is not.
     """
     own = [name for name, entry in about["data"][OWN].items() if entry is not None]
-    if about["groups"].get(OWN, []) not in ([], own):
+    given = about["groups"].get(OWN) or []  # of settings that were merged before, in a record that sorts its keys
+    if given and sorted(given) != sorted(own):
         where = source_of(("groups", OWN), sources)
         raise ConfigError(f"{where}: groups.{OWN}: expected none, as it is made of data.{OWN}, found one")
     for source in sources:
