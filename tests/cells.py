@@ -86,3 +86,9 @@ def patterns(n_features=12) -> Dataset:
         digest="0",
         **vars(splits),
     )
+
+
+def trial_call(trial, settings, folder):
+    """The arguments that train a trial of a search in its place below a folder, by settings as text."""
+    named = ("--dataset", trial.cell.dataset, "--method", trial.cell.method, "--trial", trial.name)
+    return ["trial", "--settings", settings, *named, "--run", str(folder / trial.path)]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from cells import cell, patterns
+from cells import cell, patterns, trial_call
 
 from harness.cli import main
 from harness.errors import ConfigError, DataError
@@ -280,17 +280,7 @@ def test_the_command_line_trains_scores_and_writes_the_table_and_measures_nothin
     settings = load_settings(given)
     text, found = json.dumps(given), planned()
     for trial in found:
-        arguments = [
-            "--dataset",
-            "adult",
-            "--method",
-            "rws",
-            "--trial",
-            trial.name,
-            "--run",
-            str(tmp_path / trial.path),
-        ]
-        assert main(["trial", "--settings", text, *arguments]) == 0
+        assert main(trial_call(trial, text, tmp_path)) == 0
         scored = read_json(tmp_path / trial.path / FILE)
         assert scored["rows"] == settings["budget_trials"]["rows"]
     (tmp_path / found[0].path / FILE).unlink()  # as after a kill: made again

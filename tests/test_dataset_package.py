@@ -4,13 +4,10 @@ The package is built and installed by pip into a fresh virtual environment, whic
 data are real: rows of the letters and of connect4 that come with the harness, one as files, one by a function.
 """
 
-import venv
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
-from test_plugin_package import run, this_environment
+from test_plugin_package import installed, run
 from test_workflow import Workflow
 
 from harness.data import DataSettings, fetch
@@ -67,15 +64,7 @@ def _python(tmp_path_factory):
     letters = fetch("ocr_letters", DataSettings(cache=folder / "cache", download=False))
     for part, rows in (("train", letters.train[:500]), ("test", letters.test[:150])):
         np.savetxt(package / f"{part}.csv.gz", rows, fmt="%d", delimiter=",")
-    environment = folder / "environment"
-    venv.create(environment, symlinks=True)
-    python = environment / "bin" / "python"
-    own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
-    beside = [f"import site; site.addsitedir({path!r})\n" for path in this_environment()]
-    Path(own, "beside.pth").write_text("".join(beside))
-    options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
-    run(python, "-m", "pip", "install", *options, str(package.parent))
-    return python
+    return installed(package.parent, folder / "environment")
 
 
 def test_they_are_not_known_here():

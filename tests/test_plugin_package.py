@@ -104,7 +104,11 @@ def _python(tmp_path_factory):
     (package / "__init__.py").touch()
     (package / "guessing.py").write_text(METHOD)
     (package / "column_gap.py").write_text(METRIC)
-    environment = folder / "environment"
+    return installed(package.parent, folder / "environment")
+
+
+def installed(source, environment):
+    """The Python of a fresh environment in which the package in the folder ``source`` is installed."""
     venv.create(environment, symlinks=True)
     python = environment / "bin" / "python"
     own = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip()
@@ -112,7 +116,7 @@ def _python(tmp_path_factory):
     beside = [f"import site; site.addsitedir({path!r})\n" for path in this_environment()]
     Path(own, "beside.pth").write_text("".join(beside))
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check")
-    run(python, "-m", "pip", "install", *options, str(package.parent))
+    run(python, "-m", "pip", "install", *options, str(source))
     return python
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pandas as pd
 import pytest
+from cells import trial_call
 
 from harness.cli import main
 from harness.errors import ConfigError, DataError
@@ -136,17 +137,7 @@ def test_trials_are_trained_gathered_and_never_measured_on_the_test_set(tmp_path
     planned = trials(settings)
     text = json.dumps(TINY)
     for trial in planned:
-        arguments = [
-            "--dataset",
-            "adult",
-            "--method",
-            "rws",
-            "--trial",
-            trial.name,
-            "--run",
-            str(tmp_path / trial.path),
-        ]
-        assert main(["trial", "--settings", text, *arguments]) == 0
+        assert main(trial_call(trial, text, tmp_path)) == 0
     assert not list(tmp_path.rglob("metrics.json"))
     assert main(["searches", "--settings", text, "--trials", str(tmp_path), "--output", str(tmp_path / "s.csv")]) == 0
     found = pd.read_csv(tmp_path / "s.csv")
