@@ -12,11 +12,12 @@ import pytest
 
 from harness import atomic
 from harness.errors import HarnessError
-from harness.reporting.tables import PlannedCell, render, write_tables
+from harness.reporting.tables import PlannedCell, pages, render, write_tables
 from harness.reporting.tables.build import CSV_COLUMNS, Entry
 from harness.reporting.tables.cell_text import difference_text, with_error
 from harness.reporting.tables.layout import TABLES, UCI, key
 from harness.reporting.tables.pooling import Measured, pooled_error
+from harness.reporting.tables.render import at_a_glance
 from harness.reporting.tables.reported import Key, reported
 
 MNIST = "binarized_mnist"
@@ -587,3 +588,17 @@ def test_a_title_is_no_markup_in_any_form(tmp_path):
     shown = (tmp_path / "table_3_3.md").read_text()
     assert "&lt;script>alert(1)&lt;/script> & &lt;b>bold&lt;/b> &amp;lt;" in shown
     assert r"\textless{}script" in (tmp_path / "table_3_3.tex").read_text()
+
+
+def test_the_terminal_has_what_was_measured_and_says_where_the_errors_are():
+    planned = [PlannedCell("adult", "nade", "")]
+    rows = [row for row in rows_of() if (row["dataset"], row["method"]) == ("adult", "nade")]
+    text = at_a_glance(pages(pd.DataFrame(rows), planned, "quick", ["table_3_1"])[0])
+    title, header, _, *lines = text.splitlines()
+    assert title == "Table 3.1 (with standard errors and notes in the files below)"
+    assert header.split() == ["Model", "ADULT"]  # no column of what was not asked for
+    value = next(row["value"] for row in rows if row["metric"] == "-log p")
+    assert any(line.split()[:3] == ["NADE", "ours", f"{value:.2f}"] for line in lines)
+    assert "±" not in text
+    nothing = at_a_glance(pages(pd.DataFrame(rows), planned, "quick", ["table_4_1"])[0])
+    assert nothing == "Table 4.1: no cell of it is in the configuration"

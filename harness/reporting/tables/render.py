@@ -95,7 +95,8 @@ def at_a_glance(page: Page) -> str:
 
     body = [line for label, lines in kept for line in [*([[f"[{label}]"]] if label else []), *map(short, lines)]]
     align = ("left", "left", *["right"] * len(columns))
-    return f"Table {page.number}\n" + tabulate(body, short(page.header), disable_numparse=True, colalign=align)
+    title = f"Table {page.number} (with standard errors and notes in the files below)\n"
+    return title + tabulate(body, short(page.header), disable_numparse=True, colalign=align)
 
 
 def _is_ours(cell: str) -> bool:
