@@ -31,6 +31,15 @@ LONG = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _as_pytorch_computes():
+    """What a test sets for all of PyTorch ends with it; that our code leaves nothing set has tests of its own."""
+    before = torch.get_float32_matmul_precision()
+    yield
+    torch.set_num_threads(1)
+    torch.set_float32_matmul_precision(before)
+
+
 def pytest_collection_modifyitems(items):
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))

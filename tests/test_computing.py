@@ -1,5 +1,6 @@
 """How a training is computed: recorded, kept when it goes on elsewhere, and part of what makes it this training."""
 
+import contextlib
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from cells import cell, patterns, train_until
 from safetensors.torch import load_file, save_file
 
+from harness.compute.computing import on_device
 from harness.settings.parts import Phase
 from harness.storage import checkpoint
 from harness.storage.runs import OK, RunFolder
@@ -14,13 +16,6 @@ from harness.training.train import train
 
 CPU = torch.device("cpu")
 PHASES = (Phase(12, 1e-2, 10),)
-
-
-@pytest.fixture(autouse=True)
-def _restore():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def wide(**training):
@@ -99,3 +94,15 @@ def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path):
     assert train(chosen, patterns(), run, CPU, stop=updates.append) == OK  # which says nothing
     assert updates[0] == 5
     assert weights(run) == weights(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("before", ["highest", "high", "medium"])
+def test_a_device_leaves_pytorch_as_it_was(before):
+    """A notebook's own products after a training are made as they were before it."""
+    torch.set_float32_matmul_precision(before)
+    with contextlib.suppress(KeyError), on_device("cpu", 1, 2):
+        assert torch.get_num_threads() == 2
+        assert torch.get_float32_matmul_precision() in ("medium", "highest")  # whichever is exact and fast here
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == before
+    assert torch.get_num_threads() == 1

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+from harness.compute.places import ROOT
+
 # Prints what this process itself has compiled of the harness.
 CODE = """
 import sys
@@ -84,3 +86,29 @@ def test_a_folder_without_locks_is_no_hindrance(tmp_path):
 
     (tmp_path / "file").write_text("")
     assert once._lock(tmp_path / "file") is None
+
+
+TRAIN_ON_TWO_THREADS = """
+import pathlib, sys
+import torch
+from cells import cell, patterns
+from harness.settings.parts import Phase
+from harness.training.train import train
+torch.set_num_threads(2)
+for method in ("bihm", "rws", "vimco", "nade", "vae"):
+    layers = {"bihm": {"layers": [150, 40, 20]}, "rws": {"layers": [150, 40]}, "vimco": {"layers": [150]}}
+    chosen = cell(method, layers.get(method), batch_size=100, phases=(Phase(2, 1e-2, 10),))
+    train(chosen, patterns(400), pathlib.Path(sys.argv[1]) / method, torch.device("cpu"))
+"""
+
+
+def test_what_threads_share_is_compiled_once_too(tmp_path):
+    """The next process finds all that the first one compiled; closures over a kernel were new to each."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    found = []
+    for name in ("first", "second"):
+        command = [sys.executable, "-c", TRAIN_ON_TWO_THREADS, str(tmp_path / name)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
+        found.append((done.stderr + done.stdout).count("compiling kernels"))
+    assert found == [1, 0]

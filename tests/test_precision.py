@@ -1,16 +1,8 @@
 """The choice of the library for float32 products never costs accuracy."""
 
-import pytest
 import torch
 
 from harness.compute import precision
-
-
-@pytest.fixture(autouse=True)
-def _restore():
-    before = torch.get_float32_matmul_precision()
-    yield
-    torch.set_float32_matmul_precision(before)
 
 
 def test_products_are_as_exact_as_float32_allows():

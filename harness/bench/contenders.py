@@ -17,7 +17,7 @@ from torch import Tensor
 
 from harness.bench import cases
 from harness.bench.cases import Case
-from harness.compute.precision import choose_float32_products, multiplies_bfloat16
+from harness.compute.precision import float32_products, multiplies_bfloat16, products_set_to
 
 # contender -> module to import, and its package where the names differ
 _PYRO = ("pyro", "pyro-ppl")
@@ -78,15 +78,16 @@ def job(contender: str, workload: Workload) -> Job:
 @cache
 def our_float32_products() -> str:
     """The setting of float32 products that ours works with."""
-    return choose_float32_products()
+    with float32_products() as setting:
+        return setting
 
 
-def with_setting(float32_products: str, work: Job) -> Job:
+def with_setting(setting: str, work: Job) -> Job:
     """``work`` under a setting of ``torch.set_float32_matmul_precision``."""
 
     def work_with_setting() -> Any:
-        torch.set_float32_matmul_precision(float32_products)
-        return work()
+        with products_set_to(setting):
+            return work()
 
     return work_with_setting
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from harness.compute import gpu_slots
-from harness.compute.precision import choose_float32_products, multiplies_bfloat16
+from harness.compute.precision import float32_products, multiplies_bfloat16
 from harness.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,7 @@ def on_device(wanted: str, slots_per_device: int, threads: int) -> Iterator[torc
 
     wanted: as ``harness.compute.gpu_slots.acquire`` has it. Raises ConfigError for no device.
     """
-    choose_float32_products()
-    with on_threads(threads), gpu_slots.acquire(wanted, slots_per_device) as name:
+    with float32_products(), on_threads(threads), gpu_slots.acquire(wanted, slots_per_device) as name:
         try:
             device = torch.device(name)
         except RuntimeError as error:

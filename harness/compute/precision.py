@@ -12,6 +12,8 @@ of sampling. On a CPU that is measured (``harness.compute.product_speed``), unle
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import cache
 
 import torch
@@ -36,6 +38,24 @@ def choose_float32_products() -> str:
     if error > TOLERANCE:
         torch.set_float32_matmul_precision("highest")
     return torch.get_float32_matmul_precision()
+
+
+@contextlib.contextmanager
+def float32_products() -> Iterator[str]:
+    """``choose_float32_products`` until the block ends; then PyTorch's setting is again what it was before."""
+    with products_set_to(torch.get_float32_matmul_precision()):
+        yield choose_float32_products()
+
+
+@contextlib.contextmanager
+def products_set_to(setting: str) -> Iterator[None]:
+    """PyTorch's float32 matmul precision, as it is named there, until the block ends."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def product_dtype(model: Method, precision: str, device: torch.device) -> torch.dtype | None:
@@ -65,9 +85,5 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 @cache
 def _bfloat16_pays_here() -> bool:
     """``bfloat16_pays`` against the float32 products that training would make; the setting stays as it is."""
-    before = torch.get_float32_matmul_precision()
-    choose_float32_products()
-    try:
+    with float32_products():
         return bfloat16_pays()
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -297,7 +297,7 @@ def _share_residual(rows, n_threads, product, bias, value, weight, out, bias_gra
     """``residual`` or ``pooled_residual``, whichever ``rows`` is the kernel of, on several threads."""
     arrays = product, bias, value, weight
     points = threads.points_for(rows, *arrays, 0, len(product), out, bias_gradient)
-    task = _residual_task(rows, product.dtype, value.dtype)
+    task = _residual_task(product.dtype, value.dtype)
     _share_any_residual(points, task, n_threads, *arrays, out, bias_gradient)
 
 
@@ -322,7 +322,8 @@ def _share_any_residual(points, task, n_threads, product, bias, value, weight, o
 
 
 @cache
-def _residual_task(rows, dtype, value_dtype):
+def _residual_task(dtype, value_dtype):
+    # of both kernels, whose types are alike; one in the closure would be another one in each process to the cache
     @nb.cfunc(threads.TASK, cache=True)
     def task(data):
         block = threads.block_at(data)
@@ -331,7 +332,7 @@ def _residual_task(rows, dtype, value_dtype):
         out, own_gradients = threads.matrix(block, 4, dtype), threads.matrix(block, 5, np.float32)
         thread, start, stop = threads.own_part(block, len(product))
         own = own_gradients[thread][: len(bias)]
-        threads.call(rows, block, (product, bias, value, weight, start, stop, out, own))
+        threads.call(_residual_rows, block, (product, bias, value, weight, start, stop, out, own))
 
     return task.address
 
