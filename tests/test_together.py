@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import signal
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -173,12 +174,16 @@ def test_members_that_are_ready_share_a_program(captured, tmp_path):
     assert [[part.key[-1] for part in parts] for parts in captured] == [[2, 2, 2], [2, 2], [3]]
 
 
-def test_time_counts_what_a_program_takes(captured, tmp_path):
-    side_by_side([learning("bihm"), learning("bihm", 1)], tmp_path)
-    for number in range(2):
-        seconds = pd.read_csv(tmp_path / str(number) / "curve.csv").seconds
-        assert seconds.is_monotonic_increasing
-        assert RunFolder(tmp_path / str(number)).status()["train_seconds"] > 0
+def test_the_time_of_a_program_is_shared_out(captured, tmp_path):
+    """Together they have trained no longer than the process."""
+    started = time.perf_counter()
+    side_by_side([learning("bihm"), learning("bihm", 1), learning("vae")], tmp_path)
+    passed = time.perf_counter() - started
+    seconds = [RunFolder(tmp_path / str(number)).status()["train_seconds"] for number in range(3)]
+    assert min(seconds) > 0
+    assert sum(seconds) < passed
+    curves = [pd.read_csv(tmp_path / str(number) / "curve.csv").seconds for number in range(3)]
+    assert all(curve.is_monotonic_increasing for curve in curves)
 
 
 def test_statuses_are_each_trainings_own(programs, tmp_path):

@@ -3,10 +3,10 @@
 They take turns. In its turn a training does all that is not an update (looks, checkpoints, snapshots) and makes the
 next update itself, or makes it ready; those that are ready are then made at once, by one program on the GPU. The
 program is captured anew when a training has ended, begins another phase or joins. Parameters, optimiser, generators,
-batches, curve, checkpoint and status are each training's own, also PyTorch's own generators, which are put in place
-for its turn, so that every file is the one of a lone training, but for the seconds in it: those of a program count for
-each of its trainings. A method that draws from PyTorch's own generators on the GPU, or cannot be captured, makes its
-updates in its turn, and so does every one on a CPU.
+batches, curve, checkpoint and status are each training's own, also PyTorch's own generators, which are put in place for
+its turn, so that every file is the one of a lone training, but for the seconds in it: those of a program are shared out
+among its trainings, so that all together say how long the process has trained. A method that draws from PyTorch's own
+generators on the GPU, or cannot be captured, makes its updates in its turn, and so does every one on a CPU.
 
 Each ends by itself: done, diverged, stopped by a signal with a checkpoint, or with an error of its method, of which the
 others notice nothing. What may be the fault of all of them together, an error of the program or a lack of memory on the
@@ -115,7 +115,7 @@ def _take_turns(
                 for member in parts:
                     member.set_aside(error)
             else:
-                seconds = time.perf_counter() - started
+                seconds = (time.perf_counter() - started) / len(parts)
                 for member, loss in zip(parts, losses, strict=True):
                     member.made = loss, seconds
         for member in members:
@@ -137,7 +137,8 @@ def _alone(member: _Member, device: torch.device, signals: StopOnSignal) -> Outc
 class _Member:
     """One training among others.
 
-    outcome: None as long as it has none. made: loss and seconds of an update that a program has made in between.
+    outcome: None as long as it has none. made: loss of an update that a program has made in between, and its share of
+    the seconds.
     """
 
     def __init__(self, asked: Asked, device: torch.device, signals: StopOnSignal):

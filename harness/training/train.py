@@ -211,7 +211,7 @@ class Trainer:
         return part
 
     def finish_update(self, loss: Tensor, seconds: float) -> None:
-        """After a program has made an update in so many seconds, which count for all that it made at once."""
+        """After a program has made an update, whose share of its time are so many seconds."""
         started = time.perf_counter()
         self.state.step.finish()
         self._count(loss)
