@@ -204,6 +204,18 @@ def test_a_guest_that_fails_fails_in_its_own_process(jobs, tmp_path):
     assert files_of(tmp_path / "0") == alone(cells[0], tmp_path / "alone")
 
 
+def test_a_host_that_fails_takes_no_guest_along(jobs, tmp_path):
+    use_object(Failing)
+    cells = [cell("failing", {}), learning("vae")]
+    ours = jobs(*cells)
+    host = ours.begin(0, guests=1)
+    ours.wait_for_slot()
+    ours.begin(1)
+    assert ours.outcomes() == {0: "ZeroDivisionError", 1: OK}
+    assert ours.hosts_of(1) == [host.pid]
+    assert files_of(tmp_path / "1") == alone(cells[1], tmp_path / "alone")
+
+
 # -- who gets a place -------------------------------------------------------------------------------------------------
 
 
