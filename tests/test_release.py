@@ -386,7 +386,7 @@ def test_best_weights_say_how_many_layers_they_are_of():
     release.reliability[1] = 0.9
     assert len(state.model.q_layers) == 2
     state.load_best_weights_alone()
-    assert (len(state.model.q_layers), release.n_updates) == (2, 24)
+    assert (len(state.model.q_layers), release.n_updates) == (2, 25)
     assert release.reliability.tolist() == [0.14, 0.0, 0.0]
     state.model.begin_update()
     assert len(state.model.q_layers) == 2

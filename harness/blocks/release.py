@@ -66,15 +66,14 @@ class Release(nn.Module):
             raise ConfigError(f"release: n_samples: expected at least 2, to compare draws, found {n_samples}")
         average, found = self.reliability[self.n_released - 1], reliability(draws, n_samples)
         average.copy_(torch.where(average == 0, found, KEPT * average + (1.0 - KEPT) * found))
-        self.n_updates += 1
-        self.updates.fill_(self.n_updates)
 
     def advance(self) -> bool:
-        """Release the next layer if it is time to decide, and time for it; whether it was."""
-        if self.n_released == len(self.reliability) or self.n_updates % self.every:
-            return False
-        if self.reliability[self.n_released - 1].item() <= self.threshold:
-            return False
-        self.n_released += 1
-        self.released.fill_(self.n_released)
-        return True
+        """Begin another update: release the next layer if it is time to decide, and time for it; whether it was."""
+        due = self.n_updates % self.every == 0 and self.n_released < len(self.reliability)
+        due = due and self.reliability[self.n_released - 1].item() > self.threshold
+        if due:
+            self.n_released += 1
+            self.released.fill_(self.n_released)
+        self.n_updates += 1
+        self.updates.fill_(self.n_updates)
+        return due

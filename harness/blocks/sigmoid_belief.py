@@ -89,7 +89,7 @@ class BeliefStack(SingleLayers, Method):
     product_dtype: torch.dtype | None = None  # of the matrix products that training makes, as ``multiply_in`` has it
     _small_layers: SmallLayers | None = None  # that go together; a stack of other layers has none
     _whole: tuple[Sequence[Any], Sequence[Any], Any] | None = None  # p_layers, q_layers and prior once none waits
-    _waits = False  # whether there are layers that are not released
+    waits = False  # whether there are layers that are not released
     _waiting: tuple[nn.Parameter, ...] | None = ()  # their parameters; None: not looked for yet
 
     def __init__(self, n_visible: int, layers: Sizes, release: Share | None = None, release_every: Size = 100):
@@ -124,24 +124,27 @@ class BeliefStack(SingleLayers, Method):
         n = self.release.n_released
         p_layers, q_layers, self.prior = self._whole
         self.p_layers, self.q_layers = p_layers[:n], q_layers[:n]
-        self._waits, self._waiting = n < len(p_layers), None
-        if self._waits:
+        self.waits, self._waiting = n < len(p_layers), None
+        if self.waits:
             self.prior = Bernoullis(self.p_bias._parameters, str(n), self._scratch, "prior")
         self._small_layers = SmallLayers(self.p_layers, self.q_layers, self.prior, self._scratch)
 
     def begin_update(self) -> Sequence[nn.Parameter]:
         """See ``harness.method.InStages``: the next layer is released where it is time."""
-        if self._waits and self.release.advance():
+        if self.waits and self.release.advance():
             self._use_released()
         if self._waiting is None:  # only now, since moving a model may put others in their place
-            n = len(self.p_layers)
-            above = (*self.p_weight[n:], *self.q_weight[n:], *self.p_bias[n + 1 :], *self.q_bias[n:], self.prior_bias)
-            self._waiting = above if self._waits else ()
+            self._waiting = self.parameters_above(len(self.p_layers)) if self.waits else ()
         return self._waiting
+
+    def parameters_above(self, n: int) -> tuple[nn.Parameter, ...]:
+        """Those that are in no use while only the n lowest layers are."""
+        above = *self.p_weight[n:], *self.q_weight[n:], *self.p_bias[n + 1 :], *self.q_bias[n:]
+        return (*above, self.prior_bias)
 
     def waiting_units(self) -> list[int]:
         """See ``harness.method.InStages``."""
-        return [len(layer.bias) for layer in self._whole[1][len(self.q_layers) :]] if self._waits else []
+        return [len(layer.bias) for layer in self._whole[1][len(self.q_layers) :]] if self.waits else []
 
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
         """See ``harness.method.MixedPrecision``."""
@@ -250,9 +253,9 @@ class BeliefStack(SingleLayers, Method):
     def add_p_gradients(self, inferred: Inferred, weights: Tensor) -> None:
         """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B * K].
 
-        An update does this once: its samples tell whether the next layer may be released.
+        As updates do it, the samples tell whether the next layer may be released.
         """
-        if self._waits:
+        if self.waits:
             self.release.see(inferred.h[-1], inferred.log_p.shape[1])
         for level in range(inferred.n_single):
             self.p_layers[level].add_gradients(inferred.p[level], weights, inferred.h[level])
