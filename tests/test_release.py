@@ -19,10 +19,10 @@ from harness.kernels import threads
 from harness.method import Batch
 from harness.plugins.registry import build, method_class
 from harness.settings.config import load_settings, resolve
-from harness.settings.parts import Phase
+from harness.settings.parts import Labels, Phase
 from harness.storage.runs import OK, RunFolder
 from harness.training.optimizers import step_of
-from harness.training.state import TrainingState
+from harness.training.state import TrainingState, new_model
 from harness.training.step import UpdateStep
 from harness.training.train import train
 from harness.verify import CHECKS, Subject, run_check
@@ -284,6 +284,53 @@ def test_a_copy_and_a_moved_model_release_layers_of_their_own():
     assert all(parameter.is_meta for parameter in moved.begin_update())
 
 
+# -- labels -----------------------------------------------------------------------------------------------------------
+
+LABELLED = {"layers": [3, 2], "gamma": 0.3, "n_classes": 3, "release": NEVER}
+
+
+@pytest.mark.parametrize("estimator", ["separate", "shared"])
+def test_a_label_above_layers_that_wait_is_independent_of_the_row(estimator):
+    """B(x, y) = A(x) / n_classes, and gradients of both are exact on average; no parameter of the label gets one."""
+    model = small_model("ssl_bihm", **LABELLED, estimator=estimator)
+    x = exact.all_binary(5)[[3, 10, 12, 29]]
+    batch = Batch(x, torch.tensor([2, -1, 0, -1]))
+    log_a = 0.5 * exact.log_p_star_unnormalised(model, x)
+    assert torch.allclose(model.exact_label_weights(x), log_a[:, None] - math.log(3))
+    zero_gradients(model)
+    known = batch.y >= 0
+    loss = torch.where(known, 0.3 * log_a - (log_a - math.log(3)), -2 * log_a).mean()
+    assert torch.allclose(loss, model.exact_loss(batch))
+    loss.backward()
+    expected, found, draws = flat_gradient(model), [], generator(1)
+    for _ in range(100):
+        zero_gradients(model)
+        model.accumulate_gradients(batch, 3000, draws)
+        found.append(flat_gradient(model))
+    assert z_scores(torch.stack(found), expected).abs().max() < 4
+    waiting = {id(parameter) for parameter in model.begin_update()}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in waiting) == (not parameter.grad.any()), name
+        assert id(parameter) in waiting or not name.startswith("label"), name
+
+
+@pytest.mark.parametrize("method", ["ssl_bihm", "ssl_bihm_low"])
+def test_labels_are_learned_in_time_and_training_resumes(method, tmp_path):
+    model = {**STAGED, "layers": [6, 4], "gamma": 0.1, "n_classes": 3}
+    chosen = cell(method, model, phases=(Phase(100, 3e-2, 5),), labels=Labels(rows=30, per_batch=5))
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert train(chosen, patterns(), whole, CPU) == OK
+    train_until(chosen, stopped, 40)
+    assert train(chosen, patterns(), stopped, CPU) == OK
+    assert (whole / "model.safetensors").read_bytes() == (stopped / "model.safetensors").read_bytes()
+    trained, start = new_model(chosen, 12), new_model(chosen, 12)
+    RunFolder(whole).load_model(trained, RunFolder(whole).status()["model_sha256"])
+    assert not trained.waits
+    label = "label_q_weight" if method == "ssl_bihm" else "head.output.weight"
+    ends = [dict(each.named_parameters())[label] for each in (trained, start)]
+    assert not torch.equal(*ends)
+
+
 # -- in training ------------------------------------------------------------------------------------------------------
 
 STAGED = {"layers": [6, 4, 3], "release": 0.15, "release_every": 12}
@@ -436,14 +483,18 @@ def test_updates_are_captured_once_no_layer_waits():
 
 # -- verified ---------------------------------------------------------------------------------------------------------
 
-# one of two layers in use; and layers that come into use in the course of a check
-SMALL = {"waiting": {"layers": [3, 2], "release": NEVER}, "on the way": {"layers": [3, 2], "release": 0.0}}
+# one of two layers in use; layers that come into use in the course of a check; and a label above one that waits
+SMALL = {
+    "waiting": ("bihm", {"layers": [3, 2], "release": NEVER}),
+    "on the way": ("bihm", {"layers": [3, 2], "release": 0.0}),
+    "label": ("ssl_bihm", LABELLED),
+}
 QUICK = ("interface", "determinism", "checkpoint", "resuming", "loss is a bound", "loss is a mean over rows")
 
 
 def _verified(check, state):
-    model = {**SMALL[state], "release_every": 2}
-    result = run_check(check, Subject(method_class("bihm"), model))
+    method, model = SMALL[state]
+    result = run_check(check, Subject(method_class(method), {**model, "release_every": 2}))
     assert result.verdict in ("passed", "not applicable"), result.detail
     return result.verdict
 
