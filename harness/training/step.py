@@ -59,7 +59,7 @@ class UpdateStep:
         self._has_hook = isinstance(model, AfterUpdate)
         self._in_stages = isinstance(model, InStages)
         self._waiting: Sequence[nn.Parameter] = ()
-        self._parts = self.parameters.parts_without(())  # of the buffers, those that an update moves
+        self._moved = self.parameters.parts_without(())  # of the buffers, those that an update moves
         self._checked = False
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
@@ -86,7 +86,7 @@ class UpdateStep:
         """Learn which parameters wait in this update."""
         waiting = self.model.begin_update()
         if waiting is not self._waiting:
-            self._waiting, self._parts = waiting, self.parameters.parts_without(waiting)
+            self._waiting, self._moved = waiting, self.parameters.parts_without(waiting)
 
     def _step(
         self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float
@@ -160,7 +160,7 @@ class UpdateStep:
         tensors = (flat.values, flat.gradients, flat.products.view(torch.uint16), self.first, self.second)
         arrays = [tensor.numpy() for tensor in tensors]
         scalars = l1, rate, BETA1, BETA2, scale, EPSILON
-        for part in self._parts:
+        for part in self._moved:
             adam.step(*(array[part] for array in arrays), max(0, min(part.stop, flat.n_weights) - part.start), *scalars)
 
     @torch.no_grad()
@@ -169,7 +169,7 @@ class UpdateStep:
         values, gradient = self.parameters.values, self.parameters.gradients
         gradient[: len(self.parameters.products)] += self.parameters.products
         self.parameters.products.zero_()
-        for part in self._parts:
+        for part in self._moved:
             weights = slice(part.start, max(part.start, min(part.stop, self.parameters.n_weights)))
             gradient[weights] += values[weights].sign() * l1
         if self.clip_norm is not None:
@@ -185,7 +185,7 @@ class UpdateStep:
     def _tensor_adam(self) -> None:
         buffers = self.parameters.values, self.parameters.gradients, self.first, self.second
         self._complete_gradient(self._scalars[2])
-        for part in self._parts:
+        for part in self._moved:
             values, gradient, first, second = (buffer[part] for buffer in buffers)
             first.lerp_(gradient, 1.0 - BETA1)
             second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
