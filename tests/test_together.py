@@ -87,6 +87,7 @@ def a_company():
         learning("iwae", phases=(Phase(500, 0.3, 2),), validate_every=10, patience=1),
         learning("ssl_bihm_low"),
         learning("factorised"),
+        replace(learning("bihm"), variant="released", model={**MODELS["bihm"], "release": 0.0, "release_every": 30}),
         learning("rws", average=0.9, clip_norm=1.0, snapshots=5),
         own(checkpoint_every_s=1e9),
     ]
