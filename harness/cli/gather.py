@@ -96,7 +96,8 @@ def _tables(options: argparse.Namespace) -> int:
     for text in pages(metrics, planned, settings["preset"], [name for name in names if name != OWN]):
         written = write_tables(metrics, planned, settings["preset"], options.output, [text.name])
         seal(text.name, written)
-        print(at_a_glance(text), *written, "", sep="\n")
+        glanced = at_a_glance(text)
+        print(glanced, *([*written, ""] if "\n" in glanced else []), sep="\n")  # files without a number are no news
     if OWN in names:
         table = own_metrics_table(metrics, planned, settings)
         written = write_own_metrics(table, options.output)
