@@ -243,6 +243,13 @@ def _notes(found: Overview) -> Iterator[str]:
                 "all of them, adjusted by what the other models have on the rows that a model lacks. Other tables have "
                 "each model over its own rows."
             )
+        parts = {c.dataset: most for c in each.columns if (most := _most_of_a_part(c))}
+        if parts:
+            named = ", ".join(f"{dataset} ({most:,})" for dataset, most in parts.items())
+            yield (
+                f"Values per row of `{each.metric}` are there for a random part of the test rows of {named}, as in a "
+                "publication: columns are over these rows and pairs are compared on them. Other tables have all rows."
+            )
         lacking = [c.dataset for c in each.columns if not c.adjusted and len(c.models) > 1]
         if lacking:
             yield (
@@ -266,6 +273,12 @@ def _notes(found: Overview) -> Iterator[str]:
             )
     yield from _variants(found)
     yield from _unmeasured(found)
+
+
+def _most_of_a_part(column: Column) -> int:
+    """How many rows the model with most has, where it was measured on more; 0 elsewhere."""
+    most = max((len(model.rows) for model in column.models.values() if model.rows is not None), default=0)
+    return most if any(model.n_rows > most for model in column.models.values()) and column.adjusted else 0
 
 
 def _differ_in_rows(column: Column) -> bool:
