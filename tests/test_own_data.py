@@ -325,7 +325,7 @@ def test_plugins_that_are_wrong_are_named(folder, monkeypatch, capsys, code, mes
 
 
 def test_draws_from_grey_levels_are_other_data_than_the_levels(folder, monkeypatch, capsys):
-    """What models see is part of every cell, from settings, arrays and plugins alike; levels alone stay what they were."""
+    """Part of every cell, from settings, arrays and plugins alike; levels alone are what they were."""
     monkeypatch.setattr(plugins, "_named_files", {})
     parts = {part: np.loadtxt(folder / f"{part}.csv", delimiter=",") * 200 + 25 for part in PARTS}
     for part, levels in parts.items():
