@@ -12,7 +12,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ RED, PLAIN = "\033[31m", "\033[0m"
 LOOK_EVERY_S = 0.5
 
 
-def hush(logger: logging.Logger) -> None:
-    """Keep Snakemake's lines about single jobs, but for errors, from the terminal; its log files have them."""
+def hush(logger: logging.Logger, *filters: Callable[[logging.LogRecord], bool]) -> None:
+    """Keep Snakemake's lines about single jobs, but for errors, from the terminal; its log files have them.
+
+    filters: what else must let a line pass.
+    """
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.addFilter(_is_worth_a_line)
+            for each in (_is_worth_a_line, *filters):
+                handler.addFilter(each)
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:

@@ -21,7 +21,7 @@ rule render_overview:
         tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "python -m harness overview {input.metrics:q} --settings {params.settings:q} --output {params.tables:q}"
-        " > {log:q} 2>&1"
+        " 2> {log:q}"
 
 
 rule compare_methods:
