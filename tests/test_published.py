@@ -12,7 +12,8 @@ from harness.check.verdict import REPRODUCED
 from harness.check.write import PUBLISHED, write_check
 from harness.cli import main
 from harness.compute.places import ROOT
-from harness.reporting.report.claims import HOLDS, NOT_MEASURED, UNDECIDED, claims_of
+from harness.reporting.report.claims import claims_of
+from harness.reporting.report.judging import HOLDS, NOT_MEASURED, UNDECIDED
 from harness.reporting.tables import PlannedCell, write_tables
 from harness.settings.config import Cell
 from harness.storage.runs import UNAVAILABLE

@@ -112,14 +112,16 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{row['metric']} {value:.{digits}f}{spread}{took}"
 
 
-def what_was_made(targets: Iterable[str], results: Path) -> list[str]:
-    """Where the files are that people read, as far as the targets of a call ask for them."""
+def what_was_made(targets: Iterable[str], results: Path, own: Sequence[str] = ()) -> list[str]:
+    """Where the files are that people read, as far as the targets of a call ask for them. own: tables of users."""
     asked = set(targets) or {"all"}
     gathered = asked & {"tables", "report", "check", "all"}
     tables = (
         [*(results / "tables").glob("*.md")]
         if gathered
-        else [results / "tables" / f"{name}.md" for name in asked if name.startswith(("table_", "metrics"))]
+        else [
+            results / "tables" / f"{name}.md" for name in asked if name.startswith(("table_", "metrics")) or name in own
+        ]
     )
     made = {
         "tables": sorted(tables),

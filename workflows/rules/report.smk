@@ -3,6 +3,7 @@ rule write_report:
     input:
         metrics=rules.gather_metrics.output.metrics,
         figures=[f"{RESULTS}/figures/{name}.png" for name in FIGURES],
+        judged=files_to_judge(),
     output:
         f"{RESULTS}/report.html",
     log:
@@ -14,6 +15,7 @@ rule write_report:
         settings=settings_file,
         cells=short_digest(FACTS),
         figures=[FIGURE_DIGESTS[name] for name in FIGURES],
+        **({"own": digest_of_users()} if OWN_TABLES or OWN_CLAIMS else {}),
         runs=f"{RESULTS}/runs",
     shell:
         "python -m harness report --settings {params.settings:q} --runs {params.runs:q} --figures {input.figures:q}"

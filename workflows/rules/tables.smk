@@ -1,4 +1,4 @@
-# Tables 3.1, 3.2, 3.3 and 4.1, each from the cells that it shows and as soon as these are measured; and the measurements
+# Tables 3.1, 3.2, 3.3 and 4.1, and those of users, each from the cells that it shows and as soon as these are measured; and the measurements
 # themselves, gathered of all that the targets of a call ask for and all that earlier calls have left.
 METRICS_OF = {name: metrics_files(cells) for name, cells in CELLS_OF.items()}
 
@@ -18,7 +18,7 @@ rule render_table:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        cells=lambda wildcards: short_digest({cell.path: FACTS[cell.path] for cell in CELLS_OF[wildcards.table]}),
+        cells=lambda wildcards: digest_of_table(wildcards.table),
         runs=f"{RESULTS}/runs",
         tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
