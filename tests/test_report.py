@@ -18,7 +18,7 @@ from harness.check.verdict import Verdict
 from harness.comparison.read import read_measured
 from harness.compute.places import PUBLISHED
 from harness.errors import DataError
-from harness.reporting.report import judging, write_report
+from harness.reporting.report import claims, judging, write_report
 from harness.reporting.report.claims import claims_of, less_sensitive_to_k
 from harness.reporting.report.judging import FAILS, HOLDS, NOT_MEASURED, UNDECIDED
 from harness.reporting.report.markup import prose

@@ -105,7 +105,8 @@ def _drawn(
     if is_own:
         data = plain_frame(data, DATA)
     if not len(data):
-        remarks += [] if remarks and not any(map(len, tables)) else [NOTHING]
+        is_told = remarks and not (all if is_own else any)(map(len, tables))
+        remarks += [] if is_told else [NOTHING]
         return _nothing(remarks, path), [], None
     atomic.write(path, lambda temporary: data.to_csv(temporary, index=False))
     style.use_theme()
@@ -137,7 +138,7 @@ def _taking_part(figure: Figure, settings: Mapping[str, Any], cells: Sequence[Ce
     measured = cells_compared(cells, settings) if MEASURED in figure.analyses else []
     due = set(figure.analyses)
     analysed = [cell for cell in cells if {each.name for each in analyses_of(settings, cell)} & due]
-    return list(dict.fromkeys([*analysed, *measured]))
+    return list({cell.path: cell for cell in [*analysed, *measured]}.values())
 
 
 def _caption(text: str, notes: Sequence[str]) -> str:
