@@ -55,10 +55,10 @@ class _Checks:
 
     def all(self) -> dict[str, Callable[[], str]]:
         return {
+            "process untouched": self.process_untouched,
             "verdict": self.verdict,
             "determinism": self.determinism,
             "inputs untouched": self.inputs_untouched,
-            "process untouched": self.process_untouched,
             "missing numbers": self.missing_numbers,
         }
 
@@ -66,21 +66,20 @@ class _Checks:
     def _judged(self) -> tuple[str, Frames, Claim]:
         """Whose files it was judged by, these, and the verdict. Raises NotCheckedError where none have its numbers."""
         why = "no run has its numbers"
-        for whose, frames in self._runs():
+        for whose, frames in self._runs:
             found = verdict_of(self.claim, frames)
             if found.verdict != NOT_MEASURED:
                 return whose, frames, found
             why = f"by {whose}: {found.measured}"
         raise NotCheckedError(why)
 
-    def _runs(self) -> Iterator[tuple[str, Frames]]:
-        for folder in sorted(PUBLISHED.glob("*")):
-            frames = _read(self.claim.sources, folder)
-            if frames:
-                yield f"the published run {folder.name}", frames
-        frames = _read(self.claim.sources, self._small_run())
-        if frames:
-            yield "a small run", frames
+    @cached_property
+    def _runs(self) -> list[tuple[str, Frames]]:
+        """Whose files the claim may be judged by, and these."""
+        folders = {f"the published run {folder.name}": folder for folder in sorted(PUBLISHED.glob("*"))}
+        folders["a small run"] = self._small_run()
+        found = ((whose, _read(self.claim.sources, folder)) for whose, folder in folders.items())
+        return [(whose, frames) for whose, frames in found if frames]
 
     def _small_run(self) -> Path:
         """The folder of a small run with the figures and tables of the claim."""
@@ -119,9 +118,9 @@ class _Checks:
         return "rows as they were"
 
     def process_untouched(self) -> str:
-        _, frames, _ = self._judged
-        with process_as_it_was():
-            verdict_of(self.claim, frames)
+        for _, frames in self._runs:
+            with process_as_it_was():
+                verdict_of(self.claim, frames)
         return "random numbers, environment and folder as they were"
 
     def missing_numbers(self) -> str:

@@ -28,12 +28,13 @@ from harness.method import CAPABILITIES
 from harness.plugins.analyses import built_in_analyses
 from harness.plugins.finding import name_of
 from harness.plugins.registry import build, built_in_names, method_class
+from harness.reporting.plain_frames import in_words
 from harness.settings.check import merged
 from harness.settings.config import Cell, cells
 from harness.settings.text import read_yaml
 from harness.storage.collect import read_metrics
 from harness.storage.runs import OK, RunFolder
-from harness.verify.subject import FailedCheckError
+from harness.verify.subject import FailedCheckError, NotCheckedError
 
 METHODS = ("factorised", "nade", "rws", "bihm")  # unless a plugin is about others
 DATASETS = ("adult", "connect4")
@@ -131,9 +132,16 @@ def _settings_of(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def process_as_it_was() -> Iterator[None]:
-    """Raises FailedCheckError where the block changes what other code of the process depends on."""
+    """Raises FailedCheckError where the block changes what other code of the process depends on.
+
+    It has to be the first that code is run in, which may change something once and for all. Raises NotCheckedError
+    where that code fails, as other checks will say.
+    """
     before = _state()
-    yield
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise NotCheckedError(f"it fails: {in_words(error)}") from error
     for what, value in _state().items():
         if value != before[what]:
             raise FailedCheckError(f"expected {what} as before, found another")
