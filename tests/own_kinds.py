@@ -68,15 +68,13 @@ SOURCE = "us"
 
 
 def judge(behind):
-    rows = behind.set_index("method")
-    if "factorised" not in rows.index or len(rows) < 2:
-        return None
-    control, others = rows.loc["factorised"], rows.drop("factorised")
+    is_control = behind["method"] == "factorised"
+    pairs = behind[is_control].merge(behind[~is_control], on="dataset", suffixes=("_control", "_other"))
     differences = [
-        Number(control["behind"], control["behind_sem"]) - Number(other["behind"], other["behind_sem"])
-        for _, other in others.iterrows()
+        Number(pair.behind_control, pair.behind_sem_control) - Number(pair.behind_other, pair.behind_sem_other)
+        for pair in pairs.itertuples()
     ]
-    return differences, f"least {min(each.value for each in differences):.2f} nats"
+    return (differences, f"least {min(each.value for each in differences):.2f} nats") if differences else None
 '''
 NAMES = {"analyses": "ones", "figures": "ones_by_nll", "tables": "behind", "claims": "control_is_last"}
 TEXTS = {"analyses": ANALYSIS, "figures": FIGURE, "tables": TABLE, "claims": CLAIM}

@@ -388,7 +388,7 @@ def judged(paths, folder, rows, strict=False):
     load_settings(asking(paths))
     frame = pd.DataFrame(rows, columns=["method", "behind", "behind_sem"])
     (folder / "tables").mkdir(exist_ok=True)
-    frame.to_csv(folder / "tables" / "behind.csv", index=False)
+    frame.assign(dataset="adult").to_csv(folder / "tables" / "behind.csv", index=False)
     return judge_own("control_is_last", folder / "figures", strict)
 
 
@@ -428,7 +428,7 @@ def test_a_claim_without_its_files_is_not_measured(paths, tmp_path):
 )
 def test_a_claim_that_fails_is_not_measured_and_says_why(returned, said, paths, tmp_path):
     text = TEXTS["claims"]
-    paths["claims"].write_text(text[: text.index("    rows =")] + f"    return {returned}\n")
+    paths["claims"].write_text(text[: text.index("    is_control =")] + f"    return {returned}\n")
     rows = [("factorised", 3.0, 0.1), ("bihm", 0.0, 0.1)]
     found = judged(paths, tmp_path, rows)
     assert found.verdict == NOT_MEASURED
