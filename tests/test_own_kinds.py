@@ -9,6 +9,7 @@ from cells import cell, patterns
 from own_kinds import NAMES, TEXTS, asking, write
 from test_workflow import Workflow, only
 
+import harness
 from harness.cli import main
 from harness.compute.places import WORKFLOWS
 from harness.errors import ConfigError, HarnessError
@@ -470,6 +471,15 @@ def test_a_line_of_settings_for_each_shows_it_everywhere(tmp_path):
     judged = pd.read_csv(flow.results / "check" / "check_claims.csv")
     assert judged["source"].tolist() == ["us"]
     assert flow.jobs("all") == {}
+    read = harness.results(flow.results)
+    assert read.table("behind").equals(pd.read_csv(flow.results / "tables" / "behind.csv"))
+    assert read.figure_data("ones_by_nll").equals(figure)
+    published = tmp_path / "published"
+    for _ in range(2):  # the second time in place of the first
+        given = ("--settings", json.dumps(flow.settings), "--results", str(flow.results), "--output", str(published))
+        assert main(["publish", *given]) == 0
+    for name in ("tables/behind.md", *(f"figures/ones_by_nll.{form}" for form in ("png", "rst", "csv"))):
+        assert (published / name).read_bytes() == (flow.results / name).read_bytes()
     for kind, due in (("tables", "render_table"), ("figures", "draw_figure"), ("claims", "write_report")):
         paths[kind].write_text(paths[kind].read_text() + "# changed\n")
         assert due in flow.jobs("all"), kind

@@ -1,7 +1,10 @@
 """What ``harness verify`` finds wrong with tables, figures, analyses and claims: one planted fault at a time."""
 
+import re
+
 import pytest
 
+from harness.compute.places import ROOT
 from harness.errors import ConfigError
 from harness.settings.config import load_settings
 from harness.verify.analyses import verify_analysis
@@ -23,6 +26,20 @@ def verdicts(verify, kind, text, tmp_path, **settings):
     given = {kind: {str(path): {"*": {}}} if kind == "analyses" else [str(path)], **settings}
     found = {each.check: (each.verdict, each.detail) for each in verify("mine", load_settings(given))}
     return {check: detail for check, (verdict, detail) in found.items() if verdict == "failed"}, found
+
+
+@pytest.mark.parametrize(
+    ("kind", "verify", "title"),
+    [
+        ("tables", verify_table, "A table of your own"),
+        ("claims", verify_claim, "A claim of your own"),
+    ],
+)
+def test_examples_of_the_documentation_pass(kind, verify, title, tmp_path):
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8").partition(f"## {title}")[2]
+    (example,) = re.findall(r"```python\n(.*?)```", text.partition("\n## ")[0], re.DOTALL)
+    _, found = verdicts(verify, kind, example, tmp_path)
+    assert {verdict for verdict, _ in found.values()} == {"passed"}
 
 
 TABLE = """
