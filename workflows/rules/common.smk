@@ -254,9 +254,7 @@ def files_to_judge():
 
 def with_analyses_of_users():
     """Paths of the cells that have an analysis of a user which their method can do."""
-    return [
-        path for path, analyses in ANALYSES.items() if any(each.code and not each.lacks for each in analyses)
-    ]
+    return [path for path, analyses in ANALYSES.items() if any(each.code and not each.lacks for each in analyses)]
 
 
 def digest_of_trials(planned):

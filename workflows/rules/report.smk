@@ -12,10 +12,10 @@ rule write_report:
     conda:
         "../envs/harness.yaml"
     params:
+        **({"own": digest_of_users()} if OWN_TABLES or OWN_CLAIMS else {}),
         settings=settings_file,
         cells=short_digest(FACTS),
         figures=[FIGURE_DIGESTS[name] for name in FIGURES],
-        **({"own": digest_of_users()} if OWN_TABLES or OWN_CLAIMS else {}),
         runs=f"{RESULTS}/runs",
     shell:
         "python -m harness report --settings {params.settings:q} --runs {params.runs:q} --figures {input.figures:q}"
