@@ -16,7 +16,7 @@ of ``harness.capability``; what ``__init__`` assigns to an instance is not looke
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -70,9 +70,9 @@ class Method(nn.Module):
     checked against their names and annotations when settings are read, and ``harness.ranges`` has annotations that say
     which numbers make sense. Parameters of two or more dimensions count as weights: the L1 penalty of the training loop
     falls on them, not on biases. Those with ``requires_grad=False`` stay as they are; one that several modules share is
-    one. Which parameters there are, and which of them learn, must not change while training. Buffers are saved with the
-    parameters; those of one integer count progress, and stay when the next phase of training begins with the best
-    weights of the one before.
+    one. Which parameters there are, and which of them learn, must not change while training, but for those that wait
+    (``InStages``). Buffers are saved with the parameters; those of one integer count progress, and stay when the next
+    phase of training begins with the best weights of the one before.
     """
 
     name: ClassVar[str]  # the file's name and the configuration's word for it
@@ -156,6 +156,20 @@ class AfterUpdate(Capability, Protocol):
 
     def after_update(self, update: int) -> None:
         """Called without a graph, the weights as the update left them. update: how many there have been, from 1."""
+
+
+@runtime_checkable
+class InStages(Capability, Protocol):
+    """Learns layer after layer: some of its parameters, and units of layers, are not in use before their time."""
+
+    def begin_update(self) -> Sequence[nn.Parameter]:
+        """Called before every update; the parameters that it leaves as they are: no gradient, penalty or decay.
+
+        The same object as long as they are the same. In a CUDA graph there are only updates that leave none.
+        """
+
+    def waiting_units(self) -> list[int]:
+        """Number of units of each layer above those that ``encode`` gives."""
 
 
 @runtime_checkable

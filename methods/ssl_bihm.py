@@ -4,8 +4,13 @@ p(x, h, y) = p(y) p(h_L | y) ... p(x | h_1) and q(h, y | x) = q(h_1 | x) ... q(y
 A(x) = sum_{h, y} sqrt(p q), B(x, y) = sum_h sqrt(p q). Training estimates both by samples, those of A with labels
 drawn as well: either from samples of their own (section 4.2.1), or from the same h, with labels that are drawn from
 q(y | h) half of the time and else are the known one (section 4.5, equation 4.11). Likelihoods always sum over y.
+
+As long as layers wait (``harness.blocks.release``), the label is above a layer that is not in use: it is independent of
+all others and every class equally likely, in p as in q, so that B(x, y) = A(x) / n_classes. It is learned from the last
+release on.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -17,7 +22,7 @@ from harness.blocks.bernoulli import normalised_weights, sample_bernoulli
 from harness.blocks.sigmoid_belief import BeliefStack, initial_weight
 from harness.estimators import joint_label_loss
 from harness.method import Batch
-from harness.ranges import Size, Sizes
+from harness.ranges import Share, Size, Sizes
 
 
 class SemiSupervisedBiHM(BeliefStack):
@@ -40,21 +45,32 @@ class SemiSupervisedBiHM(BeliefStack):
         gamma: float,
         n_classes: Size = 10,
         estimator: Literal["separate", "shared"] = "separate",
+        release: Share | None = None,
+        release_every: Size = 100,
     ):
-        super().__init__(n_visible, layers)
+        super().__init__(n_visible, layers, release, release_every)
         self.gamma, self.n_classes, self.estimator = gamma, n_classes, estimator
         self.label_p_weight = initial_weight(layers[-1], n_classes)  # logits of p(h_L | y): column y + prior_bias
         self.label_q_weight = initial_weight(n_classes, layers[-1])  # logits of q(y | h_L)
         self.label_q_bias = nn.Parameter(torch.zeros(n_classes))
         self.label_prior = nn.Parameter(torch.zeros(n_classes))  # logits of p(y)
 
+    def parameters_above(self, n: int) -> tuple[nn.Parameter, ...]:
+        """Those of the stack, and all of the label's."""
+        labels = self.label_p_weight, self.label_q_weight, self.label_q_bias, self.label_prior
+        return (*super().parameters_above(n), *labels)
+
     def _log_p_tops(self, top: Tensor) -> Tensor:
         """log p(y) + log p(h_L | y) for every y, [N, n_classes], for h_L [N, n_L]."""
+        if self.waits:
+            return (self.log_prior(top) - math.log(self.n_classes)).to(top.dtype)[:, None].expand(-1, self.n_classes)
         logits = self.label_p_weight + self.prior_bias[:, None]  # [n_L, n_classes]
         return top @ logits - F.softplus(logits).sum(0) + F.log_softmax(self.label_prior, dim=0)
 
     def _log_q_labels(self, top: Tensor) -> Tensor:
         """log q(y | h_L) for every y, [N, n_classes]."""
+        if self.waits:
+            return top.new_full((len(top), self.n_classes), -math.log(self.n_classes))
         return F.log_softmax(F.linear(top, self.label_q_weight, self.label_q_bias), dim=1)
 
     @torch.no_grad()
@@ -157,6 +173,9 @@ class SemiSupervisedBiHM(BeliefStack):
 
     def _add_label_gradients(self, top: Tensor, weights: Tensor, of_labels: Tensor, log_q: Tensor) -> None:
         """Add sum weights d log p(h_L, y) + of_labels d log q(y | h_L), over h_L [N, n_L] and all y: [N, n_classes]."""
+        if self.waits:
+            self.prior.add_gradients_of(top, top[:, :0], weights.sum(1))
+            return
         totals = weights.sum(0)
         logits = self.label_p_weight + self.prior_bias[:, None]  # [n_L, n_classes]
         missed = torch.addmm(-torch.sigmoid(logits) * totals, top.t(), weights)
@@ -205,6 +224,8 @@ class SemiSupervisedBiHM(BeliefStack):
     @torch.no_grad()
     def sample_prior(self, n: int, generator: torch.Generator) -> Tensor:
         """n draws of h_L ~ sum_y p(y) p(h_L | y), [n, n_L]."""
+        if self.waits:
+            return super().sample_prior(n, generator)
         labels = torch.multinomial(torch.softmax(self.label_prior, dim=0), n, replacement=True, generator=generator)
         logits = self.label_p_weight.t()[labels] + self.prior_bias
         return sample_bernoulli(torch.sigmoid(logits), generator)

@@ -40,8 +40,10 @@ class LowLabelBiHM(BiHM):
         hidden: Count = 0,
         dropout: Share = 0.0,
         input_dropout: Share = 0.0,
+        release: Share | None = None,
+        release_every: Size = 100,
     ):
-        super().__init__(n_visible, layers)
+        super().__init__(n_visible, layers, release, release_every)
         self.gamma = gamma
         self.head = LabelHead(layers[0], n_classes, hidden, dropout, input_dropout)
 

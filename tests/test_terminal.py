@@ -24,6 +24,7 @@ class Second:
 
 ROWS = [
     {"metric": "-log p~*", "value": 13.5, "sem": 0.1, "seconds": 1.0, "train_seconds": 80.0, "status": "ok"},
+    {"metric": "ess p", "value": 0.5, "sem": 0.1, "seconds": 1.0, "train_seconds": 80.0, "status": "ok"},  # with it
     {"metric": "-log p", "value": 13.271, "sem": 0.018, "seconds": 0.4, "train_seconds": 80.0, "status": "ok"},
 ]
 
@@ -105,3 +106,12 @@ def test_the_end_says_where_everything_is(tmp_path):
     assert terminal.what_was_made(["tables"], tmp_path) == [both, measured]
     assert terminal.what_was_made(["table_4_1"], tmp_path) == [f"tables: {tmp_path}/tables/table_4_1.md"]
     assert terminal.what_was_made([], tmp_path) == [both, f"report: {tmp_path}/report.html", measured]
+
+
+def test_cells_beyond_the_thesis_that_nobody_asked_for_are_told():
+    planned = [cell("nade"), cell("vimco"), cell("rws")]
+    assert terminal.what_is_left(["tables"], planned, planned[:1]) == [
+        "left out: 2 cells beyond the thesis; `snakemake overview` or `all` adds their rows"
+    ]
+    assert terminal.what_is_left(["table_3_1"], planned, planned[:2])[0].startswith("left out: 1 cell beyond")
+    assert terminal.what_is_left(["tables"], planned, planned) == terminal.what_is_left(["train"], planned, []) == []

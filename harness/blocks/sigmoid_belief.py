@@ -5,7 +5,8 @@ so everything that goes through the layers is here: sampling, log-probabilities,
 own affair (``harness.blocks.conditional``); here they are sigmoid belief layers, and ``harness.blocks.nade_belief`` has
 others. Samples count as data, hence no gradient crosses a layer. What depends on x alone, the product that q(h_1 | x)
 has with it, is computed once per row, not once per sample. Small layers at the top go together, where they can
-(``harness.blocks.small_layers``).
+(``harness.blocks.small_layers``). Upper layers may wait until those below them are reliable
+(``harness.blocks.release``): as long as they do, they are no part of the stack.
 
 Training may multiply in bfloat16 (``multiply_in``): samples are 0/1, hence exact, weights are rounded, products are
 summed in float32 and rounded, and everything else, biases, log-probabilities, gradients' sums and the parameters
@@ -21,17 +22,19 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.blocks.conditional import Scored
+from harness.blocks.release import Release
 from harness.blocks.scratch import Scratch
 from harness.blocks.sigmoid_layer import Bernoullis, SigmoidLayer
 from harness.blocks.single_layers import SingleLayers
 from harness.blocks.small_layers import Passed, SmallLayers
 from harness.method import Method, RoundedWeight
-from harness.ranges import Sizes
+from harness.ranges import Share, Size, Sizes
 
 
 def initial_weight(n_out: int, n_in: int) -> nn.Parameter:
@@ -76,14 +79,28 @@ class BeliefStack(SingleLayers, Method):
 
     As made here, every factor is a product of Bernoullis: p(h_{l-1} | h_l) has logits p_weight[l-1] h_l + p_bias[l-1],
     q(h_l | h_{l-1}) has q_weight[l-1] h_{l-1} + q_bias[l-1], and p(h_L) has prior_bias (thesis, section 3.3).
+
+    release: reliability of a layer from which on the one above it is in use, see ``harness.blocks.release``, decided
+    every ``release_every`` updates; None: all are in use from the start. L is the number of layers in use: p_layers,
+    q_layers and prior are those of a stack without the layers that wait, which has p_bias[L] in the place of
+    prior_bias.
     """
 
     product_dtype: torch.dtype | None = None  # of the matrix products that training makes, as ``multiply_in`` has it
     _small_layers: SmallLayers | None = None  # that go together; a stack of other layers has none
+    _whole: tuple[Sequence[Any], Sequence[Any], Any] | None = None  # p_layers, q_layers and prior once none waits
+    waits = False  # whether there are layers that are not released
+    _waiting: tuple[nn.Parameter, ...] | None = ()  # their parameters; None: not looked for yet
 
-    def __init__(self, n_visible: int, layers: Sizes):
+    def __init__(self, n_visible: int, layers: Sizes, release: Share | None = None, release_every: Size = 100):
         super().__init__(n_visible)
-        self._make_layers([n_visible, *layers], Scratch())
+        scratch = Scratch()
+        self._make_layers([n_visible, *layers], scratch)
+        self.release = None if release is None else Release(len(layers), release, release_every)
+        if self.release is not None:
+            self._whole, self._scratch = (self.p_layers, self.q_layers, self.prior), scratch
+            self._use_released()
+            self.register_load_state_dict_post_hook(_use_loaded)
 
     def _make_layers(self, sizes: list[int], scratch: Scratch) -> None:
         """Set p_layers, q_layers and prior, with this scratch, over layers of these sizes, x first."""
@@ -102,10 +119,38 @@ class BeliefStack(SingleLayers, Method):
         self.prior = Bernoullis(self._parameters, "prior_bias", scratch, "prior")
         self._small_layers = SmallLayers(self.p_layers, self.q_layers, self.prior, scratch)
 
+    def _use_released(self) -> None:
+        """Be a stack of the layers that are released."""
+        n = self.release.n_released
+        p_layers, q_layers, self.prior = self._whole
+        self.p_layers, self.q_layers = p_layers[:n], q_layers[:n]
+        self.waits, self._waiting = n < len(p_layers), None
+        if self.waits:
+            self.prior = Bernoullis(self.p_bias._parameters, str(n), self._scratch, "prior")
+        self._small_layers = SmallLayers(self.p_layers, self.q_layers, self.prior, self._scratch)
+
+    def begin_update(self) -> Sequence[nn.Parameter]:
+        """See ``harness.method.InStages``: the next layer is released where it is time."""
+        if self.waits and self.release.advance():
+            self._use_released()
+        if self._waiting is None:  # only now, since moving a model may put others in their place
+            self._waiting = self.parameters_above(len(self.p_layers)) if self.waits else ()
+        return self._waiting
+
+    def parameters_above(self, n: int) -> tuple[nn.Parameter, ...]:
+        """Those that are in no use while only the n lowest layers are."""
+        above = *self.p_weight[n:], *self.q_weight[n:], *self.p_bias[n + 1 :], *self.q_bias[n:]
+        return (*above, self.prior_bias)
+
+    def waiting_units(self) -> list[int]:
+        """See ``harness.method.InStages``."""
+        return [len(layer.bias) for layer in self._whole[1][len(self.q_layers) :]] if self.waits else []
+
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
         """See ``harness.method.MixedPrecision``."""
         self.product_dtype = dtype
-        for layer in (*self.p_layers, *self.q_layers, self.prior):
+        p_layers, q_layers, prior = self._whole or (self.p_layers, self.q_layers, self.prior)
+        for layer in (*p_layers, *q_layers, prior):
             layer.use_rounded(weights)
 
     def log_prior(self, top: Tensor) -> Tensor:
@@ -206,7 +251,12 @@ class BeliefStack(SingleLayers, Method):
 
     @torch.no_grad()
     def add_p_gradients(self, inferred: Inferred, weights: Tensor) -> None:
-        """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B * K]."""
+        """Add sum_bk weights[b, k] d log p(x_b, h_bk | prior) to the gradients of p's layers; weights [B * K].
+
+        As updates do it, the samples tell whether the next layer may be released.
+        """
+        if self.waits:
+            self.release.see(inferred.h[-1], inferred.log_p.shape[1])
         for level in range(inferred.n_single):
             self.p_layers[level].add_gradients(inferred.p[level], weights, inferred.h[level])
         if inferred.upper is not None:
@@ -246,6 +296,12 @@ class BeliefStack(SingleLayers, Method):
         weights = torch.full((x.shape[0],), factor, dtype=self.prior.bias.dtype, device=x.device)
         for below, above, layer in zip([x, *h[:-1]], h, self.q_layers, strict=True):
             layer.add_gradients_of(above, below, weights)
+
+
+def _use_loaded(stack: BeliefStack, _: Any) -> None:
+    """Be a stack of as many layers as the state that was loaded has released."""
+    stack.release.read()
+    stack._use_released()
 
 
 def _nothing(top: Tensor) -> Tensor:

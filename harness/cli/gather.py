@@ -86,10 +86,10 @@ def _tables(options: argparse.Namespace) -> int:
     from harness.reporting.tables import own_tables as of_users
     from harness.reporting.tables import pages, write_tables
     from harness.reporting.tables.own_metrics import glance, own_metrics_table, write_own_metrics
-    from harness.reporting.tables.planned import NAMES, OWN, cells_shown, models, table_names
+    from harness.reporting.tables.planned import NAMES, OWN, cells_shown, cells_waited_for, models, table_names
     from harness.reporting.tables.render import at_a_glance
     from harness.settings.config import cells
-    from harness.storage.collect import read_metrics
+    from harness.storage.collect import measured, read_metrics
     from harness.storage.seals import seal
 
     settings = load_settings(options)
@@ -97,6 +97,8 @@ def _tables(options: argparse.Namespace) -> int:
     if OWN in names and OWN not in table_names(settings):
         raise ConfigError(f"table {OWN}: expected metrics in the settings, found none")
     shown = cells_shown(cells(settings), settings, names)
+    there = {cell.path for cell in [*cells_waited_for(shown, settings), *measured(shown, options.runs)]}
+    shown = [cell for cell in shown if cell.path in there]
     planned, metrics = models(shown, settings), read_metrics(shown, options.runs)
     for text in pages(metrics, planned, settings["preset"], [name for name in names if name in NAMES]):
         written = write_tables(metrics, planned, settings["preset"], options.output, [text.name])

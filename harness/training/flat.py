@@ -10,7 +10,7 @@ them. A parameter that several modules share is one.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +105,18 @@ class FlatParameters:
             rounded = parameter.detach().to(product_dtype)
             self.rounded_weights[parameter] = RoundedWeight(rounded, torch.zeros_like(rounded))
         return weights
+
+    def parts_without(self, waiting: Sequence[nn.Parameter]) -> list[slice]:
+        """The parts of ``values`` and ``gradients`` that are left without these parameters, in order."""
+        places = {parameter: value for parameter, value, _ in self._views}
+        parts, start = [], 0
+        for value in sorted((places[each] for each in waiting if each in places), key=Tensor.storage_offset):
+            if start < value.storage_offset():
+                parts.append(slice(start, value.storage_offset()))
+            start = value.storage_offset() + -(-value.numel() // ALIGNMENT) * ALIGNMENT
+        if start < len(self.values) or not parts:
+            parts.append(slice(start, len(self.values)))
+        return parts
 
     def begin_update(self) -> None:
         """Bring the rounded weights up to date; all gradients must be zero."""

@@ -66,6 +66,7 @@ class OptimizerStep(UpdateStep):
         make: Callable[[float], torch.optim.Optimizer | Optimizers],
     ):
         super().__init__(model, precision, clip_norm)
+        self._graphs = None
         self.first = self.second = self.parameters.values[:0]
         self._graphs = None
         made = make(learning_rate)
@@ -105,6 +106,8 @@ class OptimizerStep(UpdateStep):
                     group["lr"] = learning_rate * share
         loss = self._gradients(batch, n_samples, generator, self._number())
         self._complete_gradient(l1)
+        for parameter in self._waiting:
+            parameter.grad = None  # optimisers pass it over, whatever they would do to a gradient of zero
         for each in self.optimizers:
             each.step()
         self.parameters.reattach()

@@ -12,7 +12,7 @@ from harness.settings.config import canonical_json, cells
 from harness.plugins import claims, figures, tables
 from harness.plugins.analyses import MEASURED
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
-from harness.reporting.tables.planned import cells_compared, cells_shown, table_names
+from harness.reporting.tables.planned import cells_compared, cells_shown, cells_waited_for, table_names
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
 from harness.storage.budgets import budget_trials
@@ -22,7 +22,7 @@ from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
 from harness.storage.search import trials
-from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_was_made
+from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_is_left, what_was_made
 from harness.cli.workflow import (
     attempts_at_data,
     changed_data,
@@ -153,9 +153,10 @@ def cells_asked_for():
     paths = set()
     for target in workflow.dag_settings.targets or ("all",):
         stem = Path(target).stem
-        if target in CELLS_OF:
-            paths |= {cell.path for cell in CELLS_OF[target]}
-        elif target in ("tables", "overview", "compare"):
+        if target in CELLS_OF or target == "tables":
+            shown = CELLS_OF[target] if target in CELLS_OF else CELLS_COMPARED
+            paths |= {cell.path for cell in cells_waited_for(shown, SETTINGS)}
+        elif target in ("overview", "compare"):
             paths |= {cell.path for cell in CELLS_COMPARED}
         elif target == "figures":
             paths |= {path for figure in FIGURES for path in cells_behind(figure)} | set(OWN_ANALYSES)
@@ -172,6 +173,12 @@ def cells_to_gather():
     wanted = {cell.path for cell in cells_asked_for()}
     wanted |= {cell.path for cell in measured(list(CELLS.values()), Path(RESULTS) / "runs")}
     return [cell for path, cell in CELLS.items() if path in wanted]
+
+
+def gathered(cells):
+    """Those of the cells that a table of them is made of in this call."""
+    paths = {cell.path for cell in cells_to_gather()}
+    return [cell for cell in cells if cell.path in paths]
 
 
 def settings_file(wildcards, output):
@@ -225,7 +232,7 @@ def digest_of_figure(figure):
 
 def digest_of_table(table):
     """What a table is made of: its cells, and a user's code."""
-    made_of = {cell.path: FACTS[cell.path] for cell in CELLS_OF[table]}
+    made_of = {cell.path: FACTS[cell.path] for cell in gathered(CELLS_OF[table])}
     if table in OWN_TABLES:
         made_of["code"] = tables.REGISTRY.code(table)
     return short_digest(made_of)

@@ -3,7 +3,8 @@
 ``harness.estimators.layer_use`` says what these are. They need no draws of a layer, only ``encode``, called twice: its
 results are unbiased for E_q[h | x] whatever the number of draws, and independent of each other. What it gives for one
 draw may be that draw (0 or 1) or the probabilities of a layer given a draw of the one below, which is less noisy; a
-unit drawn from either has the distribution that q(h_i | x) says.
+unit drawn from either has the distribution that q(h_i | x) says. Layers that still wait for their time
+(``harness.method.InStages``) are in no use: none of their units lives.
 
 On validation rows, as a curve over training is what one would choose a budget by. All weights meet the same rows and
 the same random numbers.
@@ -21,7 +22,7 @@ from torch import Tensor
 from harness.estimators.layer_use import LayerUse, layer_use
 from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import LeftOutError, Subject
-from harness.method import LayerEncoder
+from harness.method import InStages, LayerEncoder
 from harness.ranges import Draws, Size
 
 NEEDS = ("layer features",)
@@ -61,4 +62,5 @@ def layers_used(model: LayerEncoder, x: Tensor, n_samples: int, generator: torch
         if not all(((each >= 0) & (each <= 1)).all() for each in (first, second)):
             raise LeftOutError(f"activations of layer {level} are no probabilities of binary units")
         found.append(layer_use(first, second))
-    return found
+    waiting = model.waiting_units() if isinstance(model, InStages) else []
+    return found + [LayerUse(n_units, 0, 0.0, 0.0, 0.0, 0.0, 0.0) for n_units in waiting]

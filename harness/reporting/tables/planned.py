@@ -9,6 +9,7 @@ from harness.errors import ConfigError
 from harness.plugins.tables import OwnTable, own_table, own_tables
 from harness.reporting.tables.layout import TABLES, Table
 from harness.reporting.tables.reported import PlannedCell
+from harness.settings.asked import is_left_to_overview
 from harness.settings.config import Cell, cells_named
 
 NAMES = tuple(table.name for table in TABLES)
@@ -50,6 +51,11 @@ def cells_shown(planned: Sequence[Cell], settings: Mapping[str, Any], names: Ite
 def _is_in(table: OwnTable, model: PlannedCell) -> bool:
     """Whether a user's table shows a model; faces only where it names them."""
     return table.shows(model.dataset, model.method) and (table.datasets is not None or model.dataset not in FACES)
+
+
+def cells_waited_for(shown: Iterable[Cell], settings: Mapping[str, Any]) -> list[Cell]:
+    """Of the cells that tables show, those that they are not drawn without: ``left_to_overview`` names the others."""
+    return [cell for cell in shown if not is_left_to_overview((cell.method, cell.dataset, cell.variant), settings)]
 
 
 def cells_compared(planned: Sequence[Cell], settings: Mapping[str, Any]) -> list[Cell]:
