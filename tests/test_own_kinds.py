@@ -480,6 +480,12 @@ def test_a_line_of_settings_for_each_shows_it_everywhere(tmp_path):
         assert main(["publish", *given]) == 0
     for name in ("tables/behind.md", *(f"figures/ones_by_nll.{form}" for form in ("png", "rst", "csv"))):
         assert (published / name).read_bytes() == (flow.results / name).read_bytes()
+    paths["tables"].write_text(TEXTS["tables"].replace("    return rows[", "    return nothing["))
+    printed = flow("tables")
+    assert "harness: table behind failed, as it says in its place: NameError: name 'nothing'" in printed
+    assert "NameError" in (flow.results / "logs" / "tables" / "behind.log").read_text()
+    paths["tables"].write_text(TEXTS["tables"])
+    flow("all")
     for kind, due in (("tables", "render_table"), ("figures", "draw_figure"), ("claims", "write_report")):
         paths[kind].write_text(paths[kind].read_text() + "# changed\n")
         assert due in flow.jobs("all"), kind

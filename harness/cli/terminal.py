@@ -141,6 +141,24 @@ def what_is_left(targets: Iterable[str], planned: Collection[Cell], shown: Colle
     return [f"left out: {counted(n_left, 'cell')} beyond the thesis; `snakemake overview` or `all` adds their rows"]
 
 
+def whose_code_failed(
+    targets: Iterable[str], results: Path, tables: Sequence[str], figures: Sequence[str]
+) -> list[str]:
+    """A line for every table and figure of a user whose code failed, as far as the targets of a call ask for them."""
+    asked = set(targets) or {"all"}
+    due = [("table", name) for name in tables if asked & {name, "tables", "report", "all"}]
+    due += [("figure", name) for name in figures if asked & {"figures", "report", "all"}]
+    lines = []
+    for kind, name in due:
+        path = results / f"{kind}s" / f"{name}.csv"
+        first, _, rest = path.read_text(encoding="utf-8").partition("\n") if path.is_file() else ("", "", "")
+        why = next(iter(rest.splitlines()), "").strip('"')
+        if first == "remark" and why.startswith(FAILED):
+            log = results / "logs" / f"{kind}s" / f"{name}.log"
+            lines.append(f"{kind} {name} {FAILED}, as it says in its place: {why.removeprefix(f'{FAILED}: ')} ({log})")
+    return lines
+
+
 def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:
     """Lines for the end of a call: which cells have no number, why, and what that does to the tables.
 

@@ -22,7 +22,7 @@ from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
 from harness.storage.search import trials
-from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_is_left, what_was_made
+from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_is_left, what_was_made, whose_code_failed
 from harness.cli.workflow import (
     attempts_at_data,
     changed_data,
