@@ -11,7 +11,7 @@ from test_workflow import Workflow, only
 
 import harness
 from harness.cli import main
-from harness.compute.places import WORKFLOWS
+from harness.compute.places import ROOT, WORKFLOWS
 from harness.errors import ConfigError, HarnessError
 from harness.evaluation.evaluate import evaluate
 from harness.evaluation.perform import analyse_cell
@@ -159,7 +159,9 @@ def test_settings_of_an_analysis_of_a_user_are_checked_like_those_of_others(path
 
 def test_targets_of_the_workflow_are_no_names_of_tables():
     """Every table has a target of its own name."""
-    texts = [path.read_text() for path in [WORKFLOWS / "Snakefile", *(WORKFLOWS / "rules").glob("*.smk")]]
+    texts = [
+        path.read_text() for path in [ROOT / "Snakefile", WORKFLOWS / "Snakefile", *(WORKFLOWS / "rules").glob("*.smk")]
+    ]
     rules = {line.split()[1].rstrip(":") for text in texts for line in text.splitlines() if line.startswith("rule ")}
     assert rules - {"overview"} == set(TARGETS)
     assert set(tables.BUILT_IN) == {*OF_THESIS, OWN, "overview"}

@@ -20,7 +20,18 @@ CONSTANTS = ("TITLE", "CAPTION", "METRICS", "DATASETS", "METHODS", "DECIMALS", "
 BUILT_IN = ("table_3_1", "table_3_2", "table_3_3", "table_4_1", "overview", "metrics")
 # every table has a target of its name, beside those that the workflow has
 TARGETS = (
-    *("all", "analyse_model", "budgets", "check", "compare", "compare_methods", "data", "draw_figure", "fetch"),
+    *(
+        "all",
+        "analyse_model",
+        "budgets",
+        "check",
+        "compare",
+        "compare_methods",
+        "data",
+        "draw_figure",
+        "everything",
+        "fetch",
+    ),
     *("figures", "gather_budgets", "gather_metrics", "gather_searches", "render_overview", "render_table"),
     *("report", "run_model", "searches", "tables", "train", "train_trial", "write_report"),
 )
