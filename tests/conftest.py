@@ -21,6 +21,8 @@ LONG = (
     "test_new_method.py",
     "test_verify_scores.py",
     "test_stale_code.py",
+    "test_verify_kinds.py",
+    "test_kinds.py",
     "test_pieces.py",
     "test_figures_workflow.py",
     "test_bench.py",

@@ -1,11 +1,13 @@
 """``harness list``, ``new`` and ``verify`` spell every kind alike, and the older spellings stay."""
 
 import json
+import re
+import shlex
 
 import pytest
 
 from harness.cli import main
-from harness.cli.kinds import KINDS
+from harness.cli.kinds import KINDS, SINGULAR
 from harness.data import CATALOGUE
 from harness.plugins.analyses import analysis_names
 from harness.plugins.metrics import BUILT_IN, metric, use_metrics
@@ -13,13 +15,14 @@ from harness.plugins.registry import built_in_names
 from harness.reporting.figures.write import figure_names
 from harness.reporting.report.claims import CLAIMS
 from harness.reporting.tables.planned import NAMES
+from harness.settings.config import load_settings
 from harness.verify.metrics import verify_metric
 
 
 @pytest.fixture(autouse=True)
 def _forget_files():
     yield
-    use_metrics([])
+    load_settings()
 
 
 def printed(capsys, *arguments, code=0):
@@ -93,6 +96,40 @@ def test_a_new_method_has_two_spellings(tmp_path, capsys):
         assert "harness verify deep_thing" in printed(capsys, *verb, "deep_thing", "--folder", str(folder))
     texts = [(tmp_path / verb / "deep_thing.py").read_text() for verb in ("new-method", "new")]
     assert texts[0] == texts[1]
+
+
+SETTING = {"analyses": "analyses: {{{path}: "}  # others have a list
+
+
+@pytest.mark.parametrize("word", ["table", "figure", "analysis", "claim"])
+def test_a_new_one_of_each_kind_works_as_it_is(word, tmp_path, capsys):
+    said = printed(capsys, "new", word, "my_own", "--folder", str(tmp_path))
+    path, kind = tmp_path / "my_own.py", SINGULAR[word]
+    assert SETTING.get(kind, f"{kind}: [{{path}}]").format(path=path) in said
+    (command,) = (line for line in said.splitlines() if line.startswith("  harness verify"))
+    shown = printed(capsys, *shlex.split(command)[1:])
+    assert re.search(r"^my_own: [5-9] passed, 0 failed, 0 not checked, 0 not applicable$", shown, re.MULTILINE)
+    settings = shlex.split(command)[-1]
+    lines = printed(capsys, "list", kind, "--settings", settings).splitlines()
+    (line,) = (line for line in lines if line.startswith("my_own "))
+    assert line.split()[-1] == "yes"
+
+
+def test_a_file_is_verified_by_its_path(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed(capsys, "new", "table", "my_own")
+    assert "my_own: 7 passed, 0 failed" in printed(capsys, "verify", "table", "my_own.py")
+    asked = json.dumps({"tables": [str(tmp_path / "my_own.py")]})
+    assert "my_own: 7 passed, 0 failed" in printed(capsys, "verify", "table", "my_own.py", "--settings", asked)
+    assert main(["verify", "table", "another.py"]) == 3
+    assert f"tables: {tmp_path / 'another.py'}: expected a Python file, found none" in capsys.readouterr().err
+
+
+def test_data_sets_are_verified_by_the_same_verb(capsys, tmp_path):
+    settings = json.dumps({"data": {"cache": str(tmp_path), "mirrors": [], "download": False}})
+    older = printed(capsys, "datasets", "--verify", "connect4", "--settings", settings)
+    assert printed(capsys, "verify", "dataset", "connect4", "--settings", settings) == older
+    assert "0 failed" in older
 
 
 HEAD = 'import random\nimport torch\nNAME = "mine"\nTITLE = "mine"\nUNIT = "nats"\nBETTER = "lower"\nNEEDS = {needs}\n'

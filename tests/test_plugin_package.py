@@ -1,18 +1,22 @@
-"""A method and a metric that somebody else publishes: installed beside the harness, each is one line of settings away.
+"""What somebody else publishes, one of each kind: installed beside the harness, each is one line of settings away.
 
 The package is built and installed by pip into a fresh virtual environment, which sees the packages of this one.
 """
 
+import json
 import re
 import subprocess
 import sysconfig
 import venv
 from pathlib import Path
 
+import own_kinds
 import pandas as pd
 import pytest
+from own_kinds import NAMES, asking
 from test_workflow import Workflow, only
 
+from harness.cli.kinds import SINGULAR
 from harness.errors import ConfigError
 from harness.plugins.registry import method_names
 from harness.settings.config import load_settings
@@ -32,6 +36,10 @@ guessing = "guessing_machines.guessing"
 [project.entry-points."bihm_harness.metrics"]
 column_gap = "guessing_machines.column_gap"
 """
+PYPROJECT += "".join(
+    f'\n[project.entry-points."bihm_harness.{kind}"]\n{name} = "guessing_machines.{name}"\n'
+    for kind, name in NAMES.items()
+)
 METRIC = '''
 """How far drawn and test rows are apart in the means of their columns."""
 
@@ -104,6 +112,7 @@ def _python(tmp_path_factory):
     (package / "__init__.py").touch()
     (package / "guessing.py").write_text(METHOD)
     (package / "column_gap.py").write_text(METRIC)
+    own_kinds.write(package)
     return installed(package.parent, folder / "environment")
 
 
@@ -160,6 +169,24 @@ def test_its_metric_is_listed_with_its_package_and_verified(python):
     assert "column_gap: 5 passed, 0 failed, 0 not checked" in printed
 
 
+@pytest.mark.parametrize("kind", NAMES)
+def test_one_of_each_kind_is_listed_with_its_package_and_verified(kind, python):
+    name, settings = NAMES[kind], json.dumps({"analyses": {"ones": {"adult": {"rows": 20}}}})
+    listed = run(python, "-m", "harness", "list", kind).splitlines()
+    (line,) = (line for line in listed if line.startswith(f"{name} "))
+    assert "guessing-machines 0.3" in line
+    assert line.endswith("not asked for")
+    (word,) = (word for word, plural in SINGULAR.items() if plural == kind)
+    printed = run(python, "-m", "harness", "verify", word, name, "--settings", settings)
+    assert re.search(rf"^{name}: [5-9] passed, 0 failed, 0 not checked, 0 not applicable$", printed, re.MULTILINE)
+
+
+def test_what_is_of_no_package_is_not_known_here():
+    for kind, name in NAMES.items():
+        with pytest.raises(ConfigError, match=f"found '{name}'"):
+            load_settings({kind: {name: {}} if kind == "analyses" else [name]})
+
+
 def test_its_metric_is_not_known_here():
     with pytest.raises(ConfigError, match=r"expected a file \(\*\.py\) or the name of a metric"):
         load_settings({"metrics": ["column_gap"]})
@@ -175,9 +202,24 @@ def _flow(python, tmp_path_factory):
 
     flow = Beside(tmp_path_factory.mktemp("flow"))
     flow.settings["grid"] = only(factorised={"connect4": {}}, bihm={"connect4": {"model": {"layers": [8, 4]}}}) | LINE
-    flow.settings["metrics"] = ["column_gap"]
-    flow("tables", f"{flow.results}/figures/figure_3_3.csv".removeprefix(f"{flow.folder}/"))
+    flow.settings |= {"metrics": ["column_gap"], **asking(NAMES)}
+    figures = (f"{flow.results}/figures/{name}.csv" for name in ("figure_3_3", NAMES["figures"]))
+    flow("tables", "check", *(figure.removeprefix(f"{flow.folder}/") for figure in figures))
     return flow
+
+
+def test_one_line_of_settings_for_each_kind_shows_what_it_makes(flow):
+    table = pd.read_csv(flow.results / "tables" / "behind.csv").set_index("method")
+    assert set(table.index) == {"bihm", "factorised", "guessing"}
+    assert table["behind"].min() == 0
+    assert "From a note of ours." in (flow.results / "tables" / "behind.md").read_text()
+    ones = pd.read_csv(flow.run("connect4/guessing/default/0") / "analyses" / "ones.csv").set_index("rows")
+    figure = pd.read_csv(flow.results / "figures" / "ones_by_nll.csv").set_index("method")
+    assert figure.loc["guessing", "value"] == pytest.approx(ones.loc["drawn", "value"])
+    assert "Figure of guessing-machines 0.3." in (flow.results / "figures" / "ones_by_nll.rst").read_text()
+    (claim,) = pd.read_csv(flow.results / "check" / "check_claims.csv").to_dict("records")
+    assert claim["text"] == "Every model is better than independent columns."
+    assert claim["verdict"] in ("holds", "does not hold", "undecided")
 
 
 def test_one_line_of_settings_puts_its_metric_in_the_tables(flow):

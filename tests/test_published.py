@@ -13,7 +13,8 @@ from harness.check.write import PUBLISHED, write_check
 from harness.cli import main
 from harness.comparison.read import read_measured
 from harness.compute.places import ROOT
-from harness.reporting.report.claims import HOLDS, NOT_MEASURED, UNDECIDED, claims_of
+from harness.reporting.report.claims import claims_of
+from harness.reporting.report.judging import HOLDS, NOT_MEASURED, UNDECIDED
 from harness.reporting.tables import PlannedCell, write_tables
 from harness.reporting.tables.overview import overview, write_overview
 from harness.settings.config import Cell, cells_named

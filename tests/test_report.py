@@ -21,8 +21,9 @@ from harness.check.verdict import Verdict
 from harness.comparison.read import read_measured
 from harness.compute.places import PUBLISHED, ROOT
 from harness.errors import DataError
-from harness.reporting.report import claims, write_report
-from harness.reporting.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
+from harness.reporting.report import claims, judging, write_report
+from harness.reporting.report.claims import claims_of, less_sensitive_to_k
+from harness.reporting.report.judging import FAILS, HOLDS, NOT_MEASURED, UNDECIDED
 from harness.reporting.report.markup import prose
 from harness.reporting.tables import PlannedCell
 from harness.reporting.tables.layout import BIHM_NLLS
@@ -337,11 +338,11 @@ def test_a_claim_that_is_true_is_seldom_said_not_to_hold(tmp_path, n_layers):
     rng = np.random.default_rng(0)
     n = 4000
     drawn = rng.standard_normal((n, n_layers))
-    said = [claims._verdict([claims.Number(value, 1.0) for value in losses]) for losses in drawn]
+    said = [judging.verdict_on([judging.Number(value, 1.0) for value in losses]) for losses in drawn]
     fails, holds = (sum(each == verdict for each in said) / n for verdict in (FAILS, HOLDS))
-    slack = 3 * math.sqrt(claims.LEVEL / n)
-    assert fails <= claims.LEVEL + slack
-    assert holds <= claims.LEVEL + slack
+    slack = 3 * math.sqrt(judging.LEVEL / n)
+    assert fails <= judging.LEVEL + slack
+    assert holds <= judging.LEVEL + slack
 
 
 def layer_use(folder, *live, variant="12 layers", **columns):

@@ -627,3 +627,11 @@ def test_the_table_that_takes_least_comes_first():
 
     found = workflow.priorities({"long": cells("aaaa", "b", "cc"), "short": cells("b", "dd")}, PerUpdate())
     assert [path.split("/")[1] for path in sorted(found, key=found.get, reverse=True)] == ["dd", "b", "aaaa", "cc"]
+
+
+def test_without_a_target_everything_is_made(tmp_path):
+    flow = Workflow(tmp_path)
+    asked, named = flow.jobs(), flow.jobs("all")
+    assert asked.pop("everything") == named.pop("all") == 1
+    assert asked == named
+    assert {"run_model", "render_table", "draw_figure", "write_report"} <= set(asked)

@@ -57,13 +57,14 @@ class Results:
         return read_csv(self.folder / "searches.csv", keep_default_na=False)
 
     def table(self, number: str) -> pd.DataFrame:
-        """A table of the thesis, such as "3.1": one row per number, ours and the printed one."""
-        found = read_csv(self.folder / "tables" / f"table_{number.replace('.', '_')}.csv")
-        return found.assign(variant=found["variant"].astype(object).fillna(""))
+        """A table of the thesis, such as "3.1", a row per number, ours and the printed one; or another by its name."""
+        found = read_csv(self.folder / "tables" / f"{_name('table', number)}.csv")
+        return found.assign(variant=found["variant"].astype(object).fillna("")) if "variant" in found else found
 
     def figure_data(self, number: str) -> pd.DataFrame:
-        """What a figure of the thesis, such as "3.3", is drawn from."""
-        return read_csv(self.folder / "figures" / f"figure_{number.replace('.', '_')}.csv")
+        """What a figure is drawn from: one of the thesis, such as "3.3", or another by its name."""
+        named = self.folder / "figures" / f"{number}.csv"
+        return read_csv(named if named.is_file() else self.folder / "figures" / f"{_name('figure', number)}.csv")
 
     def check(self, earlier: str | Path | None = None, settings: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Every number against the thesis and against an ``earlier`` run: the verdicts of ``harness check``.
@@ -77,6 +78,12 @@ class Results:
     def run(self, dataset: str, method: str, variant: str = "", seed: int = 0) -> Run:
         """One trained model."""
         return Run.of_folder(self.folder / "runs" / dataset / method / variant_folder(variant) / str(seed))
+
+
+def _name(kind: str, number: str) -> str:
+    """``table_3_1`` for "3.1"; a table that is no number has its own name."""
+    is_number = number.replace(".", "").isdigit() or kind == "figure"
+    return f"{kind}_{number.replace('.', '_')}" if is_number else number
 
 
 def results(folder: str | Path) -> Results:

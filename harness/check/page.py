@@ -13,6 +13,7 @@ from harness.check.audit import Violation
 from harness.check.curves import POWER_RETRAINED, POWER_THIS, SIZE_RUN, SIZE_THESIS
 from harness.check.rules import Rules
 from harness.check.verdict import REPRODUCED, Verdict
+from harness.reporting.report.judging import Claim
 
 MARKS_SHIFTS = (0.1, 0.3, 1.0, 3.0)  # nats, of the power curve that the page reports
 
@@ -23,8 +24,9 @@ def page(
     violations: Sequence[Violation],
     measured: pd.DataFrame,
     rules: Rules,
+    claims: Sequence[Claim] = (),
 ) -> str:
-    """Markdown: both comparisons, the audit, and size and power of the tests."""
+    """Markdown: both comparisons, the claims of users, the audit, and size and power of the tests."""
     sizes = "; ".join(
         f"{name}: {size.absolute:g} or {size.relative:.2%} of the value, at most {size.at_most:g}"
         for name, size in rules.sizes.items()
@@ -45,6 +47,10 @@ def page(
             + f". {could} of {len(verdicts)} could have been called different.\n"
         )
         parts.append(_table(verdicts) + "\n")
+    if claims:
+        rows = [(each.text, each.verdict, each.measured, each.source) for each in claims]
+        headers = ("claim", "verdict", "measured", "from")
+        parts += ["## Claims\n", tabulate(rows, headers, tablefmt="pipe", disable_numparse=True) + "\n"]
     parts += [
         "## Size and power of the tests\n",
         _worth(measured, rules) + "\n",

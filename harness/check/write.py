@@ -25,11 +25,14 @@ from harness.check.rules import Rules
 from harness.check.summary import Summary
 from harness.check.verdict import REGRESSIONS, WORSE, Verdict
 from harness.compute.places import PUBLISHED
+from harness.reporting.report.judging import Claim
+from harness.reporting.report.own_claims import judge_own
 from harness.settings.config import load_settings
 from harness.storage.seals import seal
 
 THESIS, RUN = "thesis", "earlier run"
-WRITTEN = re.compile(r"audit\.csv|check(_power)?\.(csv|md|png|pdf)")
+CLAIMS = "check_claims.csv"
+WRITTEN = re.compile(r"audit\.csv|check(_power|_claims)?\.(csv|md|png|pdf)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Outcome:
     """The number of verdicts of each kind, by what was compared with, and whether anything got worse.
 
     could_differ: of how many numbers a difference of the size that matters would have been found; retrained: of how
-    many it would between models that were trained independently.
+    many it would between models that were trained independently. claims: those of users, judged.
     """
 
     counts: Mapping[str, Mapping[str, int]]
@@ -45,14 +48,16 @@ class Outcome:
     retrained: Mapping[str, int]
     regressions: int  # against the earlier run
     worse_than_thesis: int
+    claims: Sequence[Claim] = ()
 
     def lines(self) -> list[str]:
-        """The lines to print, one or two per comparison."""
-        return [
+        """The lines to print, one or two per comparison, and one per claim of a user."""
+        compared = [
             line
             for name, counts in self.counts.items()
             for line in _lines(name, counts, self.could_differ[name], self.retrained[name])
         ]
+        return compared + [f"claim, {claim.verdict}: {claim.text} ({claim.measured})" for claim in self.claims]
 
 
 def _lines(name: str, counts: Mapping[str, int], could_differ: int, retrained: int) -> list[str]:
@@ -99,18 +104,22 @@ def _published(known: dict[Path, Summary]) -> dict[str, Summary]:
     return {path.parent.name: _read_once(path, known) for path in sorted(PUBLISHED.glob("*/metrics.parquet"))}
 
 
-def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | None = None) -> Outcome:
+def write_check(
+    run: Path, earlier: Path | None, folder: Path, rules: Rules | None = None, claims: Sequence[str] = ()
+) -> Outcome:
     """Compare ``run`` with the thesis and with an ``earlier`` run; write everything to ``folder``.
 
     Without an ``earlier`` one it is the published run of the same preset, if there is one. All published runs show how
     much numbers vary from seed to seed. Without ``rules``, those of ``workflows/config.yaml``. Files: ``check.csv``
     (one row per number compared), ``check.md``, ``audit.csv``, ``check.png`` and ``check.pdf``, and size and power of
-    the tests as ``check_power.csv``, ``.png`` and ``.pdf``.
+    the tests as ``check_power.csv``, ``.png`` and ``.pdf``. claims: names of those of users, which are judged by the
+    figures and tables in the folder of ``run`` and listed in ``check_claims.csv``.
     """
     rules = rules or Rules.from_settings(load_settings())
     found = compared(run, earlier, rules)
     ours, theirs, others, comparisons = found.ours, found.theirs, found.others, found.comparisons
     violations = [*audit_thesis(), *audit_run(ours)]
+    judged = [judge_own(name, metrics_file(run).parent / "figures") for name in claims]
     measured = curves(ours, theirs, comparisons.get(RUN, ()), Calibration([ours, *others]), rules)
     for name, frame in (
         ("check.csv", frame_of(comparisons)),
@@ -118,7 +127,12 @@ def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | No
         ("check_power.csv", measured),
     ):
         atomic.write(folder / name, lambda temporary, frame=frame: frame.to_csv(temporary, index=False))
-    atomic.write_text(folder / "check.md", page(ours.preset, comparisons, violations, measured, rules))
+    listed = pd.DataFrame([dataclasses.asdict(each) for each in judged], columns=_fields(Claim))
+    if judged:
+        atomic.write(folder / CLAIMS, lambda temporary: listed.to_csv(temporary, index=False))
+    else:
+        (folder / CLAIMS).unlink(missing_ok=True)  # of an earlier check, by other settings
+    atomic.write_text(folder / "check.md", page(ours.preset, comparisons, violations, measured, rules, judged))
     draw.write(comparisons, measured, rules, folder)
     seal("check", [path for path in sorted(folder.iterdir()) if WRITTEN.fullmatch(path.name)])
     return Outcome(
@@ -127,6 +141,7 @@ def write_check(run: Path, earlier: Path | None, folder: Path, rules: Rules | No
         {name: sum(each.retrained <= each.size for each in verdicts) for name, verdicts in comparisons.items()},
         sum(each.verdict in REGRESSIONS for each in comparisons.get(RUN, ())),
         sum(each.verdict == WORSE for each in comparisons[THESIS]),
+        judged,
     )
 
 

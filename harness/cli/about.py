@@ -28,13 +28,6 @@ def add(verbs: Any) -> None:
 
     add_verb(verbs, "methods", _methods, "list the methods")
 
-    verify = add_verb(verbs, "verify", _verify, "compare a method with exact sums on small models; check a metric")
-    verify.add_argument("kind", metavar="KIND", nargs="?", choices=("methods", "metrics"), default="methods")
-    verify.add_argument("name", metavar="NAME")
-    verify.add_argument(
-        "--allow-unchecked", action="store_true", help="exit with 0 even if a capability is NOT CHECKED"
-    )
-
     new = add_verb(verbs, "new-method", _new_method, "write a working method to start from, and its settings")
     new.add_argument("name", metavar="NAME")
     new.add_argument("--folder", type=Path, help="where to write (default: methods/ in a checkout, else here)")
@@ -56,7 +49,7 @@ def add(verbs: Any) -> None:
 def _datasets(options: argparse.Namespace) -> int:
     settings = load_settings(options)
     if options.verify:
-        return _verify_datasets(options.verify, settings)
+        return verify_datasets(options.verify, settings)
     if not options.fetch:
         return list_datasets(settings)
     if options.record and len(options.fetch) > 1:
@@ -78,7 +71,7 @@ def _datasets(options: argparse.Namespace) -> int:
     return 0
 
 
-def _verify_datasets(names: list[str], settings: dict[str, Any]) -> int:
+def verify_datasets(names: list[str], settings: dict[str, Any]) -> int:
     """Print every check of these data sets; 1 where one has failed."""
     from tabulate import tabulate
 
@@ -146,23 +139,6 @@ def list_methods(settings: dict[str, Any]) -> int:
     for text in broken:
         print(f"harness: method {text}", file=sys.stderr)
     return int(bool(broken))
-
-
-def _verify(options: argparse.Namespace) -> int:
-    import torch
-    from tabulate import tabulate
-
-    from harness.verify import summary, verify
-    from harness.verify.metrics import verify_metric
-
-    load_settings(options)
-    torch.set_num_threads(1)
-    results = list(verify(options.name) if options.kind == "methods" else verify_metric(options.name))
-    rows = [(result.check, result.verdict, result.detail) for result in results]
-    print(tabulate(rows, headers=("check", "verdict", "found"), maxcolwidths=(None, None, 90)))
-    print(f"\n{options.name}: {summary(results)}")
-    bad = {"failed"} if options.allow_unchecked else {"failed", "NOT CHECKED"}
-    return int(any(result.verdict in bad for result in results))
 
 
 def _new_method(options: argparse.Namespace) -> int:

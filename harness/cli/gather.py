@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
     from harness.check.verdict import Verdict
     from harness.comparison.read import Measurements
+    from harness.reporting.report import OfUsers
     from harness.reporting.tables.page import Page
     from harness.settings.config import Cell
 
 
 def add(verbs: Any) -> None:
     """Verbs for tables, figures, checks and publications."""
-    tables = add_verb(verbs, "tables", _tables, "render Tables 3.1, 3.2, 3.3 and 4.1, and that of your metrics")
-    tables.add_argument("tables", nargs="*", metavar="TABLE", help="table_3_1 or the like, metrics (default: all)")
+    tables = add_verb(verbs, "tables", _tables, "render Tables 3.1, 3.2, 3.3 and 4.1, and your own")
+    tables.add_argument(
+        "tables", nargs="*", metavar="TABLE", help="table_3_1 or the like, metrics, your own (default: all)"
+    )
     tables.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     tables.add_argument("--output", type=Path, required=True, help="folder for the tables")
 
@@ -47,7 +50,7 @@ def add(verbs: Any) -> None:
     budgets.add_argument("--output", type=Path, required=True, help="csv to write; Markdown goes beside it")
 
     figure = add_verb(verbs, "figure", _figure, "draw one figure from the analyses of all runs")
-    figure.add_argument("figure", metavar="FIGURE", help="figure_3_3 or the like")
+    figure.add_argument("figure", metavar="FIGURE", help="figure_3_3 or the like, or your own")
     figure.add_argument("--runs", type=Path, required=True, help="folder with the runs")
     figure.add_argument("--output", type=Path, required=True, help="folder for the figure")
 
@@ -79,9 +82,11 @@ def add(verbs: Any) -> None:
 
 
 def _tables(options: argparse.Namespace) -> int:
+    from harness.plugins.tables import own_tables
+    from harness.reporting.tables import own_tables as of_users
     from harness.reporting.tables import pages, write_tables
     from harness.reporting.tables.own_metrics import glance, own_metrics_table, write_own_metrics
-    from harness.reporting.tables.planned import OWN, cells_shown, cells_waited_for, models, table_names
+    from harness.reporting.tables.planned import NAMES, OWN, cells_shown, cells_waited_for, models, table_names
     from harness.reporting.tables.render import at_a_glance
     from harness.settings.config import cells
     from harness.storage.collect import measured, read_metrics
@@ -95,7 +100,7 @@ def _tables(options: argparse.Namespace) -> int:
     there = {cell.path for cell in [*cells_waited_for(shown, settings), *measured(shown, options.runs)]}
     shown = [cell for cell in shown if cell.path in there]
     planned, metrics = models(shown, settings), read_metrics(shown, options.runs)
-    for text in pages(metrics, planned, settings["preset"], [name for name in names if name != OWN]):
+    for text in pages(metrics, planned, settings["preset"], [name for name in names if name in NAMES]):
         written = write_tables(metrics, planned, settings["preset"], options.output, [text.name])
         seal(text.name, written)
         glanced = at_a_glance(text)
@@ -105,6 +110,11 @@ def _tables(options: argparse.Namespace) -> int:
         written = write_own_metrics(table, options.output)
         seal(f"table_{OWN}", written)
         print(glance(table), *written, "", sep="\n")
+    for name in (name for name in own_tables(settings) if name in names):
+        rendered = of_users.render_own_table(name, metrics, shown, settings)
+        written = of_users.write_own_table(rendered, options.output)
+        seal(f"own_{name}", written)
+        print(of_users.glance(rendered), *written, "", sep="\n")
     return 0
 
 
@@ -176,8 +186,7 @@ def _figure(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from harness.reporting.report import write_report
-    from harness.reporting.tables.own_metrics import own_metrics_page, own_metrics_table
-    from harness.reporting.tables.planned import OWN, models, table_names
+    from harness.reporting.tables.planned import models
     from harness.settings.config import cells
     from harness.storage.collect import read_metrics
     from harness.storage.seals import check_seal, seal
@@ -189,22 +198,38 @@ def _report(options: argparse.Namespace) -> int:
         for part in (path, path.with_suffix(".rst"), path.with_suffix(".csv")):
             check_seal(part)
     known = _with_rows(planned, metrics, settings, options.runs)
-    shown = models(planned, settings)
-    own = own_metrics_table(metrics, shown, settings) if OWN in table_names(settings) else None
     write_report(
         metrics,
-        shown,
+        models(planned, settings),
         settings["preset"],
         options.figures,
         options.output,
         overview=_overview(known, settings),
-        own_metrics=own_metrics_page(own) if own else None,
         verdicts=_verdicts(known, settings),
         runs=options.runs,
+        own=_of_users(metrics, planned, settings),
     )
     seal("report", [options.output])
     print(options.output)
     return 0
+
+
+def _of_users(metrics: pd.DataFrame, planned: Sequence[Cell], settings: dict[str, Any]) -> OfUsers:
+    """What users add to the report, as far as the settings ask for it."""
+    from harness.plugins.claims import own_claims
+    from harness.plugins.figures import built_in_figures, figure, figure_names
+    from harness.plugins.tables import own_tables
+    from harness.reporting.report import OfUsers
+    from harness.reporting.tables.own_metrics import own_metrics_page, own_metrics_table
+    from harness.reporting.tables.own_tables import render_own_table
+    from harness.reporting.tables.planned import models
+
+    tables = [render_own_table(name, metrics, planned, settings).page for name in own_tables(settings)]
+    if settings["metrics"]:
+        tables.insert(0, own_metrics_page(own_metrics_table(metrics, models(planned, settings), settings)))
+    figures = [name for name in figure_names(settings) if name not in built_in_figures()]
+    titles = {name: title for name in figures if (title := figure(name).title)}
+    return OfUsers(tables, titles, own_claims(settings), settings["strict"])
 
 
 def _with_rows(planned: Sequence[Cell], metrics: pd.DataFrame, settings: dict[str, Any], runs: Path) -> Measurements:
@@ -239,10 +264,12 @@ def _verdicts(measured: Measurements, settings: dict[str, Any]) -> list[Verdict]
 def _check(options: argparse.Namespace) -> int:
     from harness.check import write_check
     from harness.check.rules import Rules
+    from harness.plugins.claims import own_claims
 
-    rules = Rules.from_settings(load_settings(options))
+    settings = load_settings(options)
+    rules = Rules.from_settings(settings)
     home = options.run if options.run.is_dir() else options.run.parent
-    outcome = write_check(options.run, options.earlier, options.output or home / "check", rules)
+    outcome = write_check(options.run, options.earlier, options.output or home / "check", rules, own_claims(settings))
     print("\n".join(outcome.lines()))
     return int(outcome.regressions > 0 or (options.strict and outcome.worse_than_thesis > 0))
 

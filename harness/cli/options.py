@@ -51,7 +51,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--digest", help="stop unless the cell has this training digest (DIGEST-v2: by version 2)")
 
 
-def load_settings(options: argparse.Namespace) -> dict[str, Any]:
+def load_settings(options: argparse.Namespace, further: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The settings of the command line, with ``further`` ones on top."""
     from harness.settings.check import Source
     from harness.settings.config import read_settings
     from harness.settings.datasets import anchored
@@ -64,6 +65,8 @@ def load_settings(options: argparse.Namespace) -> dict[str, Any]:
         given = [Source(text, anchored(read_yaml(Path(text)), Path(text).parent))]
     if options.preset:
         given.append(Source("--preset", {"preset": options.preset}))
+    if further:
+        given.append(Source("command line", further))
     return read_settings(given)
 
 

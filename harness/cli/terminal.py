@@ -116,14 +116,16 @@ def outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{row['metric']} {value:.{digits}f}{spread}{took}"
 
 
-def what_was_made(targets: Iterable[str], results: Path) -> list[str]:
-    """Where the files are that people read, as far as the targets of a call ask for them."""
+def what_was_made(targets: Iterable[str], results: Path, own: Sequence[str] = ()) -> list[str]:
+    """Where the files are that people read, as far as the targets of a call ask for them. own: tables of users."""
     asked = set(targets) or {"all"}
     gathered = asked & {"tables", "report", "check", "all"}
     tables = (
         [*(results / "tables").glob("*.md")]
         if gathered
-        else [results / "tables" / f"{name}.md" for name in asked if name.startswith(("table_", "metrics"))]
+        else [
+            results / "tables" / f"{name}.md" for name in asked if name.startswith(("table_", "metrics")) or name in own
+        ]
     )
     made = {
         "tables": sorted(tables),
@@ -141,6 +143,24 @@ def what_is_left(targets: Iterable[str], planned: Collection[Cell], shown: Colle
     if not n_left or not any(target == "tables" or target.startswith("table_") for target in targets):
         return []
     return [f"left out: {counted(n_left, 'cell')} beyond the thesis; `snakemake overview` or `all` adds their rows"]
+
+
+def whose_code_failed(
+    targets: Iterable[str], results: Path, tables: Sequence[str], figures: Sequence[str]
+) -> list[str]:
+    """A line for every table and figure of a user whose code failed, as far as the targets of a call ask for them."""
+    asked = set(targets) or {"all"}
+    due = [("table", name) for name in tables if asked & {name, "tables", "report", "all"}]
+    due += [("figure", name) for name in figures if asked & {"figures", "report", "all"}]
+    lines = []
+    for kind, name in due:
+        path = results / f"{kind}s" / f"{name}.csv"
+        first, _, rest = path.read_text(encoding="utf-8").partition("\n") if path.is_file() else ("", "", "")
+        why = next(iter(rest.splitlines()), "").strip('"')
+        if first == "remark" and why.startswith(FAILED):
+            log = results / "logs" / f"{kind}s" / f"{name}.log"
+            lines.append(f"{kind} {name} {FAILED}, as it says in its place: {why.removeprefix(f'{FAILED}: ')} ({log})")
+    return lines
 
 
 def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:

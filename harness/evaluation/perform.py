@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,7 @@ from harness.evaluation.evaluate import measuring_facts
 from harness.evaluation.manifest import FAILED, LEFT_OUT, NO_MODEL, OK, read_manifest
 from harness.evaluation.plan import Planned
 from harness.evaluation.subject import LeftOutError, Subject
+from harness.plugins.analyses import ANALYSE, REGISTRY, settings_schema
 from harness.plugins.registry import build
 from harness.schema import arguments_schema, check
 from harness.settings.config import Cell
@@ -34,7 +35,11 @@ from harness.storage.method_code import FIRST, version_of
 from harness.storage.records import check_file, file_digest, write_json
 from harness.storage.runs import HAVE_MODEL, RunFolder
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 log = logging.getLogger(__name__)
+FACTS = ("dataset", "method", "title", "kind", "variant", "seed")  # columns that figures get with every table
 
 
 def analyse_cell(
@@ -86,8 +91,10 @@ def _is_unharmed(path: Path, kept: Mapping[str, Any]) -> bool:
 
 def check_settings(planned: Planned) -> None:
     """Raises ConfigError for a missing, unknown or ill-typed setting: those are arguments of ``analyse``."""
-    schema = arguments_schema(_module(planned.name).analyse, n_given=1)
-    check(dict(planned.settings), schema, f"analyses.{planned.name}")
+    of_user = planned.code  # which may do anything when it is run
+    schema = settings_schema(planned.name) if of_user else arguments_schema(_module(planned).analyse, n_given=1)
+    if schema is not None:
+        check(dict(planned.settings), schema, f"analyses.{planned.name}")
 
 
 def _earlier(run: RunFolder) -> dict[str, Any]:
@@ -100,8 +107,39 @@ def _earlier(run: RunFolder) -> dict[str, Any]:
     return {"analyses": {}, "failures": 0}
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"{__package__}.analyses.{name}")
+def _module(planned: Planned) -> ModuleType:
+    if planned.code:
+        return REGISTRY.module(planned.name)
+    return importlib.import_module(f"{__package__}.analyses.{planned.name}")
+
+
+def analysed(planned: Planned, subject: Subject) -> pd.DataFrame:
+    """The table of an analysis; raises whatever it does, TypeError for what a user's must not return."""
+    try:
+        frame = _module(planned).analyse(subject, **planned.settings)
+    except HarnessError as error:
+        if planned.code:  # other analyses do not depend on it
+            raise ValueError(str(error)) from error
+        raise
+    if planned.code and (fault := fault_of(frame)):
+        raise TypeError(f"{ANALYSE}(subject, ...): {fault}")
+    return frame
+
+
+def fault_of(frame: Any) -> str | None:
+    """The fault of what an analysis returned, ``expected ..., found ...``; None if it is fine."""
+    import pandas as pd  # training, which may come before in the same process, does without
+
+    if not isinstance(frame, pd.DataFrame):
+        return f"expected a DataFrame, found a {type(frame).__name__}"
+    columns = list(frame.columns)
+    wrong = [each for each in columns if not isinstance(each, str) or not each.strip()]
+    if wrong or not columns:
+        return f"expected columns with names that are words, found {repr(wrong[0]) if wrong else 'none'}"
+    taken = [each for each in columns if each in FACTS or columns.count(each) > 1]
+    if taken:
+        return f"expected every column once, and none of {', '.join(FACTS)}, found {taken[0]!r}"
+    return None
 
 
 def _one(
@@ -118,7 +156,7 @@ def _one(
         file, device = table.with_suffix(".safetensors"), subject().device
         facts["measured"] = [[row["metric"], row["value"], row.get("sem")] for row in subject().measured]
         with torch.inference_mode(), pieces.kept(file, facts, device):
-            frame = _module(each.name).analyse(subject(), **each.settings)
+            frame = analysed(each, subject())
     except LeftOutError as reason:
         return {"status": LEFT_OUT, "message": str(reason)}
     except (HarnessError, InterruptedMeasuringError):

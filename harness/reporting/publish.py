@@ -28,9 +28,12 @@ from harness import atomic
 from harness.comparison.read import read_measured
 from harness.errors import DataError, HarnessError
 from harness.evaluation import per_row
+from harness.plugins.figures import figure_names
+from harness.plugins.tables import own_tables
 from harness.reporting.tables import PlannedCell, write_tables
 from harness.reporting.tables.overview import overview, write_overview
 from harness.reporting.tables.own_metrics import own_metrics_table, write_own_metrics
+from harness.reporting.tables.own_tables import render_own_table, write_own_table
 from harness.reporting.tables.planned import OWN, table_names
 from harness.settings.config import Cell, canonical_json, cells_named
 from harness.storage.collect import read_metrics, write_metrics
@@ -44,7 +47,7 @@ log = logging.getLogger(__name__)
 
 WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
 PUBLISHED = re.compile(
-    r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/figure_\w+\.(png|rst|csv)"
+    r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/\w+\.(png|rst|csv)"
     # what `harness check` and `harness compare` leave there can be made again
     r"|check/(audit|check\w*)\.(csv|md|png|pdf)|check/\.sha256/check\.json"
     r"|compare/(compare|ranks|moved|critical_difference)\.(csv|md|png|pdf)|compare/\.sha256/(compare|moved)\.json"
@@ -161,6 +164,8 @@ def _fill(
     _write_overview(part, settings)
     if OWN in table_names(settings):
         write_own_metrics(own_metrics_table(metrics, models, settings), part / "tables")
+    for name in own_tables(settings):
+        write_own_table(render_own_table(name, metrics, cells, settings), part / "tables")
     known = [_as_trials(listed)]
     if earlier:
         known += [_as_trials(pd.DataFrame(earlier.runs.values())), earlier.trials]
@@ -168,7 +173,10 @@ def _fill(
         before = pd.concat(known, ignore_index=True)
         write_findings(trials(settings), results / "searches", part / "searches.csv", before)
     drawings = results / "figures"
-    figures = [path for form in ("png", "rst", "csv") for path in sorted(drawings.glob(f"figure_*.{form}"))]
+    own = [name for name in figure_names(settings) if not name.startswith("figure_")]
+    forms = ("png", "rst", "csv")
+    figures = [path for form in forms for path in sorted(drawings.glob(f"figure_*.{form}"))]
+    figures += [path for form in forms for name in own if (path := drawings / f"{name}.{form}").is_file()]
     for path in figures:
         check_seal(path)
     drawn = {path.stem for path in figures}
@@ -202,7 +210,7 @@ def _read_earlier(folder: Path) -> _Earlier:
         trials=read_csv(found, (*COLUMNS, *FOUND, "training_digest"), keep_default_na=False)
         if found.exists()
         else None,
-        figures=sorted((folder / "figures").glob("figure_*")),
+        figures=sorted((folder / "figures").glob("*.*")),
     )
 
 

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple, NoReturn
 from harness.data import CATALOGUE
 from harness.data.outside import SCHEMA, fault_of
 from harness.errors import ConfigError, HarnessError
-from harness.plugins.analyses import analysis_names, settings_schema
+from harness.plugins.analyses import analysis_names, is_analysis, settings_schema
 from harness.plugins.datasets import plugin_datasets
+from harness.plugins.finding import name_of
 from harness.plugins.listing import listed
 from harness.plugins.names import wrong_name, wrong_variant
 from harness.plugins.registry import file_of, method_names
@@ -101,7 +102,7 @@ def _spelt_out(over: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, An
             over[section] = dict.fromkeys(base.get(section) or {})
     if isinstance(over.get("groups"), Mapping):
         over["groups"] = {name: [] if each is None else each for name, each in over["groups"].items()}
-    for section in ("methods", "metrics", "datasets"):
+    for section in ("methods", "metrics", "datasets", "tables", "figures", "claims"):
         if section in over and over[section] is None:
             over[section] = []
     if isinstance(data := over.get("data"), Mapping):
@@ -270,7 +271,7 @@ class Checker:
             self._analysis((*path, "analyses", str(i)), name)
 
     def _analysis(self, path: tuple[str, ...], name: str) -> None:
-        if name not in analysis_names():
+        if not is_analysis(name):
             self.fail(path, f"expected some of {', '.join(analysis_names())}, found {shown(name)}")
 
     def _model(self, path: tuple[str, ...], method: str, entry: dict[str, Any]) -> None:
@@ -299,20 +300,20 @@ class Checker:
 
     def _analyses(self) -> None:
         keys = (ANY, *self.settings["groups"], *self._datasets())
-        for name, entries in self.settings["analyses"].items():
-            self._analysis(("analyses", name), name)
-            wanted = settings_schema(name)
+        for asked, entries in self.settings["analyses"].items():
+            self._analysis(("analyses", asked), name_of(asked))
+            wanted = settings_schema(name_of(asked))
             for key, entry in (entries or {}).items():
-                path = ("analyses", name, key)
+                path = ("analyses", asked, key)
                 if key not in keys:
                     self.fail(path, f"expected a data set or group ({', '.join(keys)}), found {shown(key)}")
                 if entry is not None and wanted is not None:
                     entries[key] = self._typed(entry, {**wanted, "required": []}, path)
             for dataset in self._datasets() if wanted else ():
-                found = analysis_settings(self.settings, name, dataset)
+                found = analysis_settings(self.settings, asked, dataset)
                 missing = [] if found is None else [each for each in wanted["required"] if each not in found]
                 if missing:
-                    self.fail(("analyses", name), f"expected {', '.join(missing)} for {dataset}, found none")
+                    self.fail(("analyses", asked), f"expected {', '.join(missing)} for {dataset}, found none")
 
 
 def cell_faults(
@@ -362,9 +363,12 @@ def _has_closed_form(method: str) -> bool:
         return True  # its source cannot be read, so only training can tell
 
 
-def analysis_settings(settings: Mapping[str, Any], name: str, dataset: str) -> dict[str, Any] | None:
-    """What the configuration says of an analysis on a data set, general to specific; None where it is not asked for."""
-    entries = settings["analyses"][name] or {}
+def analysis_settings(settings: Mapping[str, Any], asked: str, dataset: str) -> dict[str, Any] | None:
+    """What the configuration says of an analysis on a data set, general to specific; None where it is not asked for.
+
+    asked: its key in the section, a name or a file.
+    """
+    entries = settings["analyses"][asked] or {}
     groups = [group for group, members in settings["groups"].items() if dataset in members]
     values: dict[str, Any] | None = None
     for key in dict.fromkeys((ANY, *groups, dataset)):

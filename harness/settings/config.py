@@ -29,11 +29,15 @@ from typing import Any
 
 from harness.compute.places import ROOT, WORKFLOWS
 from harness.errors import ConfigError
+from harness.plugins.analyses import use_analyses
+from harness.plugins.claims import use_claims
 from harness.plugins.datasets import use_dataset_files
+from harness.plugins.figures import use_figures
 from harness.plugins.metrics import codes as metric_codes
 from harness.plugins.metrics import use_metrics
 from harness.plugins.names import variant_folder
 from harness.plugins.registry import use_files
+from harness.plugins.tables import use_tables
 from harness.schema import check
 from harness.settings.asked import check_name, chosen, with_updates
 from harness.settings.check import (
@@ -58,6 +62,15 @@ from harness.settings.datasets import (
 from harness.settings.parts import LATER, Evaluation, Training
 from harness.settings.schedule import OPTIONS, in_phases, without_defaults
 from harness.settings.text import dotted, plain, read_yaml
+
+# sections that name plugins, in an order in which each may be about those before it
+PLUGINS: dict[str, Callable[[Iterable[str]], None]] = {
+    "metrics": use_metrics,
+    "analyses": use_analyses,
+    "tables": use_tables,
+    "figures": use_figures,
+    "claims": use_claims,
+}
 
 
 @dataclass(frozen=True)
@@ -154,8 +167,9 @@ def read_settings(given: Sequence[Source]) -> dict[str, Any]:
     checker = Checker(merged_sources(sources), sources)
     with _told_of("methods", sources):
         use_files(method_files(checker.settings))
-    with _told_of("metrics", sources):
-        use_metrics(checker.settings["metrics"])
+    for key, use in PLUGINS.items():
+        with _told_of(key, sources):
+            use(checker.settings[key])
     settings = checker.entries()
     with _told_of("name", sources):
         check_name(settings.get("name"), presets())

@@ -4,6 +4,7 @@ rule check:
     input:
         metrics=rules.gather_metrics.output.metrics,
         cells=METRICS,
+        judged=files_to_judge(),
     log:
         f"{RESULTS}/logs/check.log",
     localrule: True

@@ -11,6 +11,8 @@ from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluste
 from harness.cli.dry_run import InPlaceOfJobs, summary
 from harness.settings.asked import results_name
 from harness.settings.config import canonical_json, cells
+from harness.plugins import claims, figures, tables
+from harness.plugins.analyses import MEASURED
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
 from harness.reporting.tables.planned import cells_compared, cells_shown, cells_waited_for, table_names
 from harness.compute.gpu_slots import visible_gpus
@@ -22,7 +24,7 @@ from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
 from harness.storage.search import trials
-from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_is_left, what_was_made
+from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_is_left, what_was_made, whose_code_failed
 from harness.cli.workflow import (
     attempts_at_data,
     changed_data,
@@ -65,6 +67,8 @@ RUNS = {path: RunFolder(Path(RESULTS) / "runs" / path) for path in CELLS}
 RUN = RunFolder(Path(RESULTS) / "runs/{dataset}/{method}/{variant}/{seed}")  # of any cell
 METRICS = [str(folder.metrics_file) for folder in RUNS.values()]
 CELLS_OF = {name: cells_shown(list(CELLS.values()), SETTINGS, [name]) for name in table_names(SETTINGS)}  # by table
+OWN_TABLES = tables.own_tables(SETTINGS)
+OWN_CLAIMS = claims.own_claims(SETTINGS)
 CELLS_COMPARED = cells_compared(list(CELLS.values()), SETTINGS)
 # What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
 DURATIONS = Durations(SETTINGS["preset"])
@@ -160,9 +164,9 @@ def cells_asked_for():
         elif target in ("overview", "compare"):
             paths |= {cell.path for cell in CELLS_COMPARED}
         elif target == "figures":
-            paths |= {path for figure in FIGURES for path in planned_for(figure)}
-        elif stem in FIGURES:
-            paths |= set(planned_for(stem))
+            paths |= {path for figure in FIGURES for path in cells_behind(figure)} | set(OWN_ANALYSES)
+        elif stem in FIGURES and Path(target).parent.name == "figures":
+            paths |= set(cells_behind(stem))
         elif target not in ("data", "searches"):
             return list(CELLS.values())
     return [cell for path, cell in CELLS.items() if path in paths]
@@ -200,23 +204,69 @@ def planned_for(figure):
     return {path: analyses for path, analyses in chosen.items() if analyses}
 
 
+def measured_for(figure):
+    """The cells whose measured numbers a figure is drawn from."""
+    return cells_of(figure, CELLS_COMPARED) if MEASURED in analyses_behind(figure) else []
+
+
+def cells_behind(figure):
+    """Paths of all cells that a figure shows something of."""
+    return [*planned_for(figure), *(cell.path for cell in measured_for(figure))]
+
+
 def analysed_for(figure):
-    """What a figure waits for: the analyses of all cells that have one which it shows."""
-    return [
+    """What a figure waits for: the analyses of all cells that have one which it shows, and the numbers that it shows."""
+    analysed = [
         str(RUNS[path].manifest_file)
         for path, analyses in planned_for(figure).items()
         if not all(each.lacks for each in analyses)
     ]
+    return analysed + metrics_files(measured_for(figure))
 
 
 def digest_of_figure(figure):
-    """What a figure is made of: its cells, their analyses, and how often these have failed so far."""
+    """What a figure is made of: its cells, their analyses, how often these have failed so far, and a user's code."""
+    made_of = {
+        path: [FACTS[path], [each.digest for each in analyses], failures(RUNS[path].manifest_file)]
+        for path, analyses in planned_for(figure).items()
+    }
+    if code := figures.code(figure):
+        made_of |= {"code": code, "measured": {cell.path: FACTS[cell.path] for cell in measured_for(figure)}}
+    return short_digest(made_of)
+
+
+def digest_of_table(table):
+    """What a table is made of: its cells, and a user's code."""
+    made_of = {cell.path: FACTS[cell.path] for cell in gathered(CELLS_OF[table])}
+    if table in OWN_TABLES:
+        made_of["code"] = tables.REGISTRY.code(table)
+    return short_digest(made_of)
+
+
+def digest_of_users():
+    """The code of users that a report needs beside figures: their tables and claims."""
     return short_digest(
         {
-            path: [FACTS[path], [each.digest for each in analyses], failures(RUNS[path].manifest_file)]
-            for path, analyses in planned_for(figure).items()
+            kind.word: {name: kind.code(name) for name in names}
+            for kind, names in ((tables.REGISTRY, OWN_TABLES), (claims.REGISTRY, OWN_CLAIMS))
         }
     )
+
+
+def files_to_judge():
+    """The data of figures and tables that claims of users are judged from, as far as the settings ask for them."""
+    behind = [name for claim in OWN_CLAIMS for name in claims.own_claim(claim).sources]
+    return [
+        f"{RESULTS}/{kind}/{name}.csv"
+        for name in dict.fromkeys(behind)
+        for kind in ["figures" if claims.is_figure(name) else "tables"]
+        if name in {*FIGURES, *CELLS_OF, "overview"}
+    ]
+
+
+def with_analyses_of_users():
+    """Paths of the cells that have an analysis of a user which their method can do."""
+    return [path for path, analyses in ANALYSES.items() if any(each.code and not each.lacks for each in analyses)]
 
 
 def digest_of_trials(planned):

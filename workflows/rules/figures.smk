@@ -1,7 +1,9 @@
-# Figures: analyses of trained models, one job per model, then one job per figure.
-FIGURES = figure_names()
+# Figures: analyses of trained models, one job per model, then one job per figure. Analyses of users are done even if no
+# figure shows them.
+FIGURES = figure_names(SETTINGS)
 FIGURE_DIGESTS = {name: digest_of_figure(name) for name in FIGURES}
 ANALYSED = {name: analysed_for(name) for name in FIGURES}
+OWN_ANALYSES = with_analyses_of_users()
 
 
 rule analyse_model:
@@ -57,5 +59,6 @@ rule draw_figure:
 rule figures:
     input:
         [f"{RESULTS}/figures/{name}.{form}" for name in FIGURES for form in ("csv", "png", "pdf")],
+        [str(RUNS[path].manifest_file) for path in OWN_ANALYSES],
         sorted({path for behind in ANALYSED.values() for path in behind}),
         sorted({str(RunFolder(Path(path).parent).metrics_file) for behind in ANALYSED.values() for path in behind}),

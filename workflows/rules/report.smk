@@ -3,6 +3,7 @@ rule write_report:
     input:
         metrics=rules.gather_metrics.output.metrics,
         figures=[f"{RESULTS}/figures/{name}.png" for name in FIGURES],
+        judged=files_to_judge(),
     output:
         f"{RESULTS}/report.html",
     log:
@@ -11,6 +12,7 @@ rule write_report:
     conda:
         "../envs/harness.yaml"
     params:
+        **({"own": digest_of_users()} if OWN_TABLES or OWN_CLAIMS else {}),
         settings=settings_file,
         cells=short_digest(FACTS),
         figures=[FIGURE_DIGESTS[name] for name in FIGURES],

@@ -1,5 +1,5 @@
-# Tables 3.1, 3.2, 3.3 and 4.1, each from the cells that it shows and as soon as these are measured; and the measurements
-# themselves, gathered of all that the targets of a call ask for and all that earlier calls have left.
+# Tables 3.1, 3.2, 3.3 and 4.1, and those of users, each from the cells that it shows and as soon as these are measured;
+# and the measurements themselves, gathered of all that the targets of a call ask for and all that earlier calls have left.
 
 
 rule render_table:
@@ -17,9 +17,7 @@ rule render_table:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        cells=lambda wildcards: short_digest(
-            {cell.path: FACTS[cell.path] for cell in gathered(CELLS_OF[wildcards.table])}
-        ),
+        cells=lambda wildcards: digest_of_table(wildcards.table),
         runs=f"{RESULTS}/runs",
         tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:

@@ -6,6 +6,6 @@ else. Files of runs are linked beside that, where they lie next to it. What it s
 the report measures nothing.
 """
 
-from harness.reporting.report.write import write_report
+from harness.reporting.report.write import OfUsers, write_report
 
-__all__ = ["write_report"]
+__all__ = ["OfUsers", "write_report"]

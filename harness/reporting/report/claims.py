@@ -1,86 +1,45 @@
 """The thesis' qualitative claims, judged from the csv data of the figures and of Table 4.1.
 
-Each claim says that some differences between measured numbers are positive: one, or one for each of several rivals. It
-``holds`` where every difference is above zero and significantly so, ``does not hold`` where one of them is
-significantly below, and is ``undecided`` between, each with an error rate of at most 2.5 % a claim: all tests must be
-passed to hold, which needs no correction (the intersection-union test, Berger 1982), and any one suffices to fail, so
-there the level is divided by their number (Bonferroni). Quantiles are Student's: a spread over three seeds has two
-degrees of freedom. Where a claim speaks of the best of several models, that is the best on the validation set, never
-on the rows that are reported. A claim whose numbers this run did not make is ``not measured``.
+Each says that some differences are positive, and is judged as ``harness.reporting.report.judging`` has it, like those
+of users. Where a claim speaks of the best of several models, that is the best on the validation set, never on the rows
+that are reported.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-from scipy import stats
 
+from harness.reporting.report.judging import (
+    NO_NUMBERS,
+    NOT_MEASURED,
+    Claim,
+    Number,
+    compared,
+    judged,
+    number_in,
+    number_of,
+)
 from harness.reporting.report.layers import layers_in_use
+from harness.reporting.report.own_claims import judge_own
 from harness.storage.measurements import read_csv
 from harness.storage.runs import RunFolder
 
-HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
-LEVEL = 0.025  # of a claim wrongly said to hold, and of one wrongly said not to
 MNIST = "binarized_mnist"
 DEEP = "12 layers"  # variant of BiHM
 MNIST_PASS = 500  # updates, of 100 rows each
 
 
-@dataclass(frozen=True)
-class Claim:
-    text: str
-    verdict: str
-    measured: str
+def claims_of(folder: Path, own: Sequence[str] = (), strict: bool = False) -> list[Claim]:
+    """All claims, judged by the csv files of the figures in ``folder``, and of the tables in ``tables`` beside it.
 
-
-@dataclass(frozen=True)
-class Number:
-    """A measured value, its standard error, and the degrees of freedom of that."""
-
-    value: float
-    error: float
-    df: float = math.inf
-
-    def __sub__(self, other: Number) -> Number:
-        """The difference of independent numbers; degrees of freedom after Welch and Satterthwaite."""
-        error = math.hypot(self.error, other.error)
-        parts = sum((each.error / error) ** 4 / each.df for each in (self, other)) if error > 0 else 0.0
-        return Number(self.value - other.value, error, 1.0 / parts if parts > 0 else math.inf)
-
-    def times(self, factor: float) -> Number:
-        """The number in another unit, or of the other sign."""
-        return Number(factor * self.value, abs(factor) * self.error, self.df)
-
-    def p_above(self) -> float:
-        """Probability of at least this value if the truth is zero; 1 where the error is not known."""
-        if not math.isfinite(self.error):
-            return 1.0
-        if self.error == 0.0:
-            return 0.0 if self.value > 0 else 1.0
-        t = self.value / self.error
-        return float(stats.norm.sf(t) if math.isinf(self.df) else stats.t.sf(t, self.df))
-
-
-NOTHING = Number(math.nan, math.nan)
-
-
-def claims_of(folder: Path) -> list[Claim]:
-    """All claims, judged by the csv files of the figures in ``folder``, and of the tables in ``tables`` beside it."""
-    return [judge(folder) for judge in CLAIMS]
-
-
-def _verdict(differences: Sequence[Number]) -> str:
-    """Of differences that are all claimed to be positive."""
-    if not all(math.isfinite(each.value) for each in differences):
-        return NOT_MEASURED
-    if all(each.p_above() <= LEVEL for each in differences):
-        return HOLDS
-    return FAILS if any(each.times(-1.0).p_above() <= LEVEL / len(differences) for each in differences) else UNDECIDED
+    own: names of those of users, which come last; one that fails says so, unless ``strict``.
+    """
+    return [*(judge(folder) for judge in CLAIMS), *(judge_own(name, folder, strict) for name in own)]
 
 
 def _rows(folder: Path, figure: str, **values: object) -> pd.DataFrame:
@@ -96,39 +55,16 @@ def _rows(folder: Path, figure: str, **values: object) -> pd.DataFrame:
     return frame
 
 
-def _value(rows: pd.DataFrame, error: str = "sem") -> Number:
-    """The number of the first row; NaN of none."""
-    return NOTHING if rows.empty else _number(rows.iloc[0], error)
-
-
-def _number(row: pd.Series, error: str = "sem") -> Number:
-    """The number of a row. If its degrees of freedom are not known, they are those of the spread over seeds alone,
-    the least that they can be; one seed has no such spread, and its error is that over the test rows."""
-    n_seeds = row.get("n_seeds", 1)
-    df = row.get(f"{error}_df", n_seeds - 1 if n_seeds > 1 else math.inf)
-    return Number(float(row["value"]), float(row[error]), float(df))
-
-
-def _compared(text: str, larger: Number, smaller: Number, measured: str) -> Claim:
-    """Judge ``larger`` > ``smaller``."""
-    return _judged(text, [larger - smaller], measured)
-
-
-def _judged(text: str, differences: Sequence[Number], measured: str) -> Claim:
-    verdict = _verdict(differences)
-    return Claim(text, verdict, measured if verdict != NOT_MEASURED else "this run has no such numbers")
-
-
 def less_sensitive_to_k(folder: Path) -> Claim:
     """Section 3.7.2: by how much estimates grow from K = 10 to K = 1000."""
     growth = {}
     for method, metric in (("bihm", "log p*"), ("rws", "log p")):
         rows = _rows(folder, "figure_3_3", dataset=MNIST, method=method, metric=metric)
-        few, many = (_value(rows[rows["k"] == k] if len(rows) else rows, "sem_to_last") for k in (10, 1000))
+        few, many = (number_in(rows[rows["k"] == k] if len(rows) else rows, "sem_to_last") for k in (10, 1000))
         # the larger part of the error is that at K = 10
         growth[method] = Number(many.value - few.value, few.error, few.df)
     bihm, rws = growth["bihm"], growth["rws"]
-    return _compared(
+    return compared(
         "Estimates of BiHM's log p* depend less on K than those of RWS' log p: growth from K = 10 to 1,000.",
         rws,
         bihm,
@@ -138,9 +74,9 @@ def less_sensitive_to_k(folder: Path) -> Claim:
 
 def ten_samples_suffice(folder: Path) -> Claim:
     """Section 3.7.2: log p* of BiHM with K = 10 against log p of RWS with K = 10,000."""
-    bihm = _value(_rows(folder, "figure_3_3", dataset=MNIST, method="bihm", metric="log p*", k=10))
-    rws = _value(_rows(folder, "figure_3_3", dataset=MNIST, method="rws", metric="log p", k=10_000))
-    return _compared(
+    bihm = number_in(_rows(folder, "figure_3_3", dataset=MNIST, method="bihm", metric="log p*", k=10))
+    rws = number_in(_rows(folder, "figure_3_3", dataset=MNIST, method="rws", metric="log p", k=10_000))
+    return compared(
         "BiHM's log p* estimated with K = 10 is higher than RWS' log p estimated with K = 10,000.",
         bihm,
         rws,
@@ -156,10 +92,10 @@ def larger_effective_samples(folder: Path) -> Claim:
     rws = _rows(folder, "figure_ess_by_k", dataset=MNIST, method="rws", metric="ess p")
     ks = set(bihm.get("k", ())) & set(rws.get("k", ()))
     if not ks:
-        return Claim(text, NOT_MEASURED, "this run has no such numbers")
-    ours, theirs = (_value(rows[rows["k"] == max(ks)]) for rows in (bihm, rws))
+        return Claim(text, NOT_MEASURED, NO_NUMBERS)
+    ours, theirs = (number_in(rows[rows["k"] == max(ks)]) for rows in (bihm, rws))
     said = f"BiHM {ours.value:.2f} ± {ours.error:.2f} %, RWS {theirs.value:.3f} ± {theirs.error:.3f} %"
-    return _compared(text, ours, theirs.times(5.0), f"{said}, K = {max(ks):,}")
+    return compared(text, ours, theirs.times(5.0), f"{said}, K = {max(ks):,}")
 
 
 def one_inner_sample_is_best(folder: Path) -> Claim:
@@ -167,7 +103,7 @@ def one_inner_sample_is_best(folder: Path) -> Claim:
     text = "One inner sample makes the most of a given total number of samples of 2 log Z: spread over repeats."
     rows = _rows(folder, "figure_3_6", dataset=MNIST, method="bihm")
     if rows.empty:
-        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+        return Claim(text, NOT_MEASURED, NO_NUMBERS)
     inner = sorted(rows["k_inner"].unique())
     shared = set.intersection(*(set(rows[rows["k_inner"] == k]["k_total"]) for k in inner))
     if inner[0] != 1 or len(inner) < 2 or not shared:
@@ -178,7 +114,7 @@ def one_inner_sample_is_best(folder: Path) -> Claim:
     part = 1.0 / math.sqrt(2.0 * df)
     spread = {k: Number(at["sd"][k], part * at["sd"][k], df) for k in inner}
     listed = ", ".join(f"K_inner = {k}: {sd.value:.3f} ± {sd.error:.3f}" for k, sd in spread.items())
-    return _judged(text, [spread[k] - spread[1] for k in inner[1:]], f"{listed} nats, {max(shared):,} samples")
+    return judged(text, [spread[k] - spread[1] for k in inner[1:]], f"{listed} nats, {max(shared):,} samples")
 
 
 def partition_function_grows(folder: Path) -> Claim:
@@ -190,12 +126,12 @@ def partition_function_grows(folder: Path) -> Claim:
     rows = _rows(folder, "figure_3_7", dataset=MNIST, method="bihm", metric="2 log Z")
     rows = rows[rows["update"] >= MNIST_PASS] if len(rows) else rows
     if len(rows) < 2:
-        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+        return Claim(text, NOT_MEASURED, NO_NUMBERS)
     rows = rows.sort_values("update")
     first, last, lowest = rows.iloc[0], rows.iloc[-1], rows.loc[rows["value"].idxmin()]
     said = [f"{row['value']:.2f} ± {row['sem']:.2f} at update {row['update']:,.0f}" for row in (first, lowest, last)]
     measured = f"{said[0]}, lowest {said[1]}, {said[2]}"
-    return _compared(text, _number(last), _number(first), measured)
+    return compared(text, number_of(last), number_of(first), measured)
 
 
 def sweeps_improve_samples(folder: Path, metric: str, name: str, unit: str) -> Claim:
@@ -203,10 +139,10 @@ def sweeps_improve_samples(folder: Path, metric: str, name: str, unit: str) -> C
     text = f"Samples of p* are closer to the data than samples of p: change of the {name}."
     rows = _rows(folder, "figure_sweeps", dataset=MNIST, method="bihm", metric=metric)
     if rows.empty:
-        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+        return Claim(text, NOT_MEASURED, NO_NUMBERS)
     last = rows.loc[rows["sweeps"].idxmax()]
     measured = f"{last['value']:+.2g} ± {last['sem']:.2g}{unit} after {last['sweeps']} sweeps"
-    return _judged(text, [_number(last).times(-1.0)], measured)
+    return judged(text, [number_of(last).times(-1.0)], measured)
 
 
 def every_layer_helps(folder: Path) -> Claim:
@@ -214,12 +150,12 @@ def every_layer_helps(folder: Path) -> Claim:
     text = "Removing any layer makes the likelihood of BiHM worse: loss without each layer."
     rows = _rows(folder, "figure_depth", method="bihm", metric="log p")
     if rows.empty:
-        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+        return Claim(text, NOT_MEASURED, NO_NUMBERS)
     rows = rows[rows["dataset"] == (MNIST if MNIST in set(rows["dataset"]) else rows["dataset"].iloc[0])]
     least = rows.loc[rows["value"].idxmin()]
     said = f"{least['value']:+.2f} ± {least['sem']:.2f} nats {least['variant']}"
     measured = f"least {said}, the lowest of {len(rows)}, on {least['dataset']}"
-    return _judged(text, [_number(row) for _, row in rows.iterrows()], measured)
+    return judged(text, [number_of(row) for _, row in rows.iterrows()], measured)
 
 
 def every_layer_is_used(folder: Path) -> Claim:
@@ -231,10 +167,10 @@ def every_layer_is_used(folder: Path) -> Claim:
     chosen = (MNIST, "bihm", DEEP)
     found = [each for each in layers_in_use(folder) if (each.dataset, each.method, each.variant) == chosen]
     if not found:
-        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+        return Claim(text, NOT_MEASURED, NO_NUMBERS)
     (model,) = found
-    margins = [_number(row) for _, row in model.layers.assign(value=model.margins).iterrows()]
-    return _judged(text, margins, f"{model.used} layers, live units from the data upward: {model.live}")
+    margins = [number_of(row) for _, row in model.layers.assign(value=model.margins).iterrows()]
+    return judged(text, margins, f"{model.used} layers, live units from the data upward: {model.live}")
 
 
 def lower_layers_tell_more(folder: Path) -> Claim:
@@ -243,10 +179,10 @@ def lower_layers_tell_more(folder: Path) -> Claim:
     rows = _rows(folder, "figure_layer_features", dataset=MNIST, method="bihm")
     rows = rows[(rows["labels"] == rows["labels"].min()) & (rows["layer"] > 0)] if len(rows) else rows
     if rows.empty:
-        return Claim(text, NOT_MEASURED, "this run has no such numbers")
+        return Claim(text, NOT_MEASURED, NO_NUMBERS)
     low, high = (rows[rows["layer"] == layer] for layer in (rows["layer"].min(), rows["layer"].max()))
-    said = " and ".join(f"{_value(each).value:.3f} ± {_value(each).error:.3f}" for each in (low, high))
-    return _compared(text, _value(high), _value(low), f"{said} with {rows['labels'].iloc[0]:,} labels")
+    said = " and ".join(f"{number_in(each).value:.3f} ± {number_in(each).error:.3f}" for each in (low, high))
+    return compared(text, number_in(high), number_in(low), f"{said} with {rows['labels'].iloc[0]:,} labels")
 
 
 def labels_alone_do_worse(folder: Path, control: str, name: str) -> Claim:
@@ -261,18 +197,16 @@ def labels_alone_do_worse(folder: Path, control: str, name: str) -> Claim:
     for method in (control, "ssl_bihm_low"):
         rows = errors[errors["method"] == method] if len(errors) else errors
         if rows.empty:
-            return Claim(text, NOT_MEASURED, "this run has no such numbers")
+            return Claim(text, NOT_MEASURED, NO_NUMBERS)
         rows = rows.assign(variant=rows["variant"].fillna(""))
         chosen = rows["variant"].iloc[0] if len(rows) == 1 else _best_on_validation(folder.parent, method, rows)
         if chosen is None:
             return Claim(text, NOT_MEASURED, f"no validation losses to choose a variant of {method} by")
-        sides.append(_value(rows[rows["variant"] == chosen]))
+        sides.append(number_in(rows[rows["variant"] == chosen]))
         variants.append(f" ({chosen})" if chosen else "")
     (theirs, ours) = sides
     said = [f"{each.value:.3f} ± {each.error:.3f}{variant}" for each, variant in zip(sides, variants, strict=True)]
-    return _compared(
-        text, theirs, ours, f"semi-supervised {said[1]}, labels alone {said[0]}; each chosen on validation"
-    )
+    return compared(text, theirs, ours, f"semi-supervised {said[1]}, labels alone {said[0]}; each chosen on validation")
 
 
 def _best_on_validation(results: Path, method: str, rows: pd.DataFrame) -> str | None:

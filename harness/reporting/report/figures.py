@@ -32,9 +32,10 @@ class Figure:
     nothing: Sequence[str]
 
 
-def figure(path: Path, page: Path) -> Figure:
+def figure(path: Path, page: Path, title: str = "") -> Figure:
     """The figure of the PNG file ``path``, with the caption and the data beside it, for a report at ``page``.
 
+    title: as its author has it; '' for what its name says.
     Raises DataError, naming the file, for an image or a caption that is missing or damaged.
     """
     image = embedded_png(path)
@@ -43,7 +44,7 @@ def figure(path: Path, page: Path) -> Figure:
     data = path.with_suffix(".csv")
     nothing = _remarks(data) if data.exists() else []
     return Figure(
-        path.stem, _title(path.stem), caption, notes, "" if nothing else image, width, height,
+        path.stem, title or _title(path.stem), caption, notes, "" if nothing else image, width, height,
         _address(data, page) if data.exists() and not nothing else "", nothing,
     )  # fmt: skip
 
@@ -59,7 +60,7 @@ def _caption(path: Path) -> tuple[str, list[str]]:
 
 
 def _title(name: str) -> str:
-    words = name.split("_")[1:]
+    words = name.removeprefix("figure_").split("_")
     is_numbered = words and all(word.isdigit() for word in words)
     return f"Figure {'.'.join(words)}" if is_numbered else " ".join(words).capitalize()
 

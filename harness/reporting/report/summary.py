@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from harness.reporting.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, Claim
+from harness.reporting.report.judging import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, Claim
 from harness.reporting.report.numbers import shown
 from harness.reporting.tables.pooling import OK
 from harness.reporting.tables.reported import Key, PlannedCell

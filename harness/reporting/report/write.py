@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -34,6 +35,22 @@ from harness.reporting.tables.page import Line, Page
 SHARED = ("preset", "git_commit", "device", "harness", "python", "torch", "numpy")  # told once where all agree
 
 
+@dataclass(frozen=True)
+class OfUsers:
+    """What users add to a report.
+
+    tables: as text. titles: of figures, by name. claims: their names. strict: whether a claim that fails is an error.
+    """
+
+    tables: Sequence[Page] = ()
+    titles: Mapping[str, str] = field(default_factory=dict)
+    claims: Sequence[str] = ()
+    strict: bool = False
+
+
+NONE_OF_USERS = OfUsers()
+
+
 def write_report(
     metrics: pd.DataFrame,
     planned: Sequence[PlannedCell],
@@ -43,15 +60,15 @@ def write_report(
     overview: Page | None = None,
     verdicts: Sequence[Judged] = (),
     runs: Path | None = None,
-    own_metrics: Page | None = None,
+    own: OfUsers = NONE_OF_USERS,
 ) -> None:
     """Write the report to ``path``.
 
     metrics: all measurements, as ``harness.storage.collect`` gathers them. planned: the cells of the configuration.
     figures: their PNG files, each with a caption of the same name in ``.rst`` and its data in ``.csv`` beside it.
     overview: the table of all methods on all data sets, where there is one. verdicts: of the check, on every number
-    that the thesis prints. runs: the folder of the runs, whose configurations and learning curves are shown.
-    own_metrics: the table of the metrics of users.
+    that the thesis prints. runs: the folder of the runs, whose configurations and learning curves are shown. own: what
+    users add to it.
     Raises DataError for a figure or a run whose files are missing or unreadable, HarnessError for a planned cell
     without a row.
     """
@@ -65,7 +82,7 @@ def write_report(
     environment.filters |= {"prose": prose, "rows": _rows}
     metrics = metrics.reindex(columns=list(dict.fromkeys([*metrics.columns, *PROVENANCE, *SHARED, "title"])))
     shared = {name: sorted({str(value) for value in metrics[name].dropna()}) for name in SHARED}
-    claims = claims_of(figures[0].parent) if figures else []
+    claims = claims_of(figures[0].parent, own.claims, own.strict) if figures else []
     script = _beside("report.js")
     text = environment.get_template("report.html").render(
         preset=preset,
@@ -78,8 +95,12 @@ def write_report(
         cell_counts=cell_counts(metrics),
         claim_counts=claim_counts(claims),
         failures=failures(metrics),
-        tables=[page for page in (overview, *pages(metrics, planned, preset), own_metrics) if page],
-        figures=[figure(each, path) for each in figures],
+        tables=[
+            *([overview] if overview else []),
+            *pages(metrics, planned, preset),
+            *own.tables,
+        ],
+        figures=[figure(each, path, own.titles.get(each.stem, "")) for each in figures],
         models=layers_in_use(figures[0].parent) if figures else [],
         claims=claims,
         verdict_header=HEADER,

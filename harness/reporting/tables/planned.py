@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.plugins.tables import OwnTable, own_table, own_tables
 from harness.reporting.tables.layout import TABLES, Table
 from harness.reporting.tables.reported import PlannedCell
 from harness.settings.asked import is_left_to_overview
@@ -18,7 +19,8 @@ OWN = "metrics"  # the table of the metrics of users, where the settings ask for
 
 def table_names(settings: Mapping[str, Any]) -> tuple[str, ...]:
     """All tables that the settings ask for."""
-    return (*NAMES, OWN) if settings.get("metrics") else NAMES  # earlier versions had none
+    metrics = (OWN,) if settings.get("metrics") else ()  # earlier versions had none
+    return (*NAMES, *metrics, *own_tables(settings))
 
 
 def models(planned: Iterable[Cell], settings: Mapping[str, Any]) -> list[PlannedCell]:
@@ -33,12 +35,22 @@ def cells_shown(planned: Sequence[Cell], settings: Mapping[str, Any], names: Ite
 
     Raises ConfigError for a table that does not exist.
     """
-    names = list(names)
-    tables = [table_named(name) for name in names if name != OWN]
+    names, own = list(names), own_tables(settings)
+    tables = [table_named(name) for name in names if name != OWN and name not in own]
+    of_users = [own_table(name) for name in names if name in own]
     shown = {
-        model for model in models(planned, settings) if OWN in names or any(table.shows(model) for table in tables)
+        model
+        for model in models(planned, settings)
+        if OWN in names
+        or any(table.shows(model) for table in tables)
+        or any(_is_in(table, model) for table in of_users)
     }
     return [cell for cell in planned if _model(cell) in shown]
+
+
+def _is_in(table: OwnTable, model: PlannedCell) -> bool:
+    """Whether a user's table shows a model; faces only where it names them."""
+    return table.shows(model.dataset, model.method) and (table.datasets is not None or model.dataset not in FACES)
 
 
 def cells_waited_for(shown: Iterable[Cell], settings: Mapping[str, Any]) -> list[Cell]:
