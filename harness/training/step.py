@@ -7,6 +7,9 @@ in one buffer each, and Adam's moments. On the CPU the penalty, the step and cle
 On a GPU the whole update is captured as a CUDA graph once per batch shape and replayed from then on, since launching
 its hundred small kernels one by one takes longer than running them. Where some parameters wait for their time
 (``harness.method.InStages``), the step goes through the parts of the buffers between them, and nothing is captured.
+Their moments are zero when their time comes, and the bias correction is that of all updates: the first steps are then
+up to 6.6 times the rate. To count from a layer's release was worse in five of six trainings (BiHM on connect4 and
+mushrooms, three seeds, validation rows).
 """
 
 from __future__ import annotations
