@@ -5,7 +5,8 @@ that show what there is, and before them, for a file in the folder of a cell, th
 where the file is one that they go by. What they make is compared with what they made of the sound file: the same, or an
 error, is fine; another number under exit code 0 is ``SILENT``. Before them stands what the workflow does when it
 begins: to remove damaged tables, drawings and the like, which their verbs make again. A file that stays flipped and
-changes nothing else is ``unread``.
+changes nothing else is ``unread``. ``harness show`` is for the damaged folder itself, before any verb has mended it:
+what it prints has to be the same, or an error.
 
     python tests/byte_flips.py --flips 200 --folder /somewhere/empty
 """
@@ -37,7 +38,14 @@ READERS = {  # by the first part of a file's path: the verbs whose rules have it
     "searches.csv": ("publish",),
     "figures": ("report", "publish"),
     "tables": ("report",),
-    "metrics.parquet": ("check",),
+    "metrics.parquet": ("check", "overview", "compare"),
+    "rows.parquet": ("check", "overview", "compare"),
+}
+OF_CELLS = ("run", "analyse", "show")
+# Verbs that read no results of a run, or are parts of those above, or remove what there is.
+LEFT_OUT = {
+    *("datasets", "methods", "snakefile", "verify", "list", "new", "new-method", "new-dataset", "bench"),
+    *("train", "evaluate", "trial", "budgets", "record-failure", "forget", "settings", "worker"),
 }
 
 
@@ -75,18 +83,7 @@ class Flips:
 
     def verbs(self, flipped: Path | None) -> list[list[str]]:
         """What the workflow calls when this file is another one than before (None: all), in its order."""
-        run, out, settings = self.run, self.run.with_name("out"), ["--settings", self.settings]
-        runs = ["--runs", str(run / "runs")]
-        pictures = [str(run / "figures" / f"{name}.png") for name in FIGURES]
-        calls = {
-            "tables": [[*settings, *runs, "--output", str(out / "tables")]],
-            "metrics": [[*settings, *runs, "--output", str(out / "metrics.parquet")]],
-            "searches": [[*settings, "--trials", str(run / "searches"), "--output", str(out / "searches.csv")]],
-            "figure": [[name, *settings, *runs, "--output", str(out / "figures")] for name in FIGURES],
-            "check": [[str(run), "--output", str(out / "check")]],
-            "report": [[*settings, *runs, "--figures", *pictures, "--output", str(out / "report.html")]],
-            "publish": [[*settings, "--results", str(run), "--output", str(out / "published")]],
-        }
+        calls = calls_of(self.run, self.sound, self.run.with_name("out"), self.settings)
         wanted = calls if flipped is None else READERS.get(flipped.parts[0], ())
         return [*self.cell_verbs(flipped), *([verb, *call] for verb in wanted for call in calls[verb])]
 
@@ -116,6 +113,7 @@ class Flips:
         """Every verb called once: what was refused, and the digests of all that they made or changed."""
         said, out = self.broken(), self.run.with_name("out")
         shutil.rmtree(out, ignore_errors=True)
+        shown = self.shown(flipped)
         for call in self.verbs(flipped):
             told = io.StringIO()
             with contextlib.redirect_stderr(told), contextlib.redirect_stdout(io.StringIO()):
@@ -130,14 +128,30 @@ class Flips:
             for path in sorted(top.rglob("*")):
                 if path.is_file():
                     found[str(path.relative_to(self.run.parent))] = _content(path)
-        return said, found
+        return said, found | shown
+
+    def shown(self, flipped: Path | None) -> dict[str, str]:
+        """What ``harness show`` prints of a file's cell (None: of all), without those that it refuses to show."""
+        of_cell = flipped is not None and flipped.parts[0] == "runs"
+        cells = [self.run.joinpath(*flipped.parts[:5])] if of_cell else []
+        if flipped is None:
+            cells = sorted(path.parent for path in self.run.glob("runs/*/*/*/*/config.json"))
+        found = {}
+        for cell in cells:
+            told = io.StringIO()
+            with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(told):
+                if harness(["show", str(cell)]) == 0:
+                    found[f"out/show {cell.relative_to(self.run)}"] = hashlib.sha256(
+                        told.getvalue().encode()
+                    ).hexdigest()
+        return found
 
     def broken(self) -> list[str]:
         """What the workflow says of damaged tables, figures and so on when it begins, and removes."""
         told = io.StringIO()
         handler = logging.StreamHandler(told)
         logging.getLogger().addHandler(handler)
-        for folder in ("", "tables", "figures", "check"):
+        for folder in ("", "tables", "figures", "check", "compare"):
             discard_broken(self.run / folder)
         logging.getLogger().removeHandler(handler)
         return told.getvalue().splitlines()[-1:]
@@ -161,6 +175,29 @@ class Flips:
             return Flip(str(name), at, SOUND, "")
         unread = other == [str(path.relative_to(self.run.parent))]
         return Flip(str(name), at, UNREAD if unread else SILENT, "" if unread else ", ".join(other[:4]))
+
+
+def calls_of(run: Path, sound: Path, out: Path, settings: str) -> dict[str, list[list[str]]]:
+    """The arguments of each verb that reads the results of the run, which are to write below ``out``.
+
+    sound: the same run, unharmed, for what compares two.
+    """
+    given, runs = ["--settings", settings], ["--runs", str(run / "runs")]
+    pictures = [str(run / "figures" / f"{name}.png") for name in FIGURES]
+    return {
+        "tables": [[*given, *runs, "--output", str(out / "tables")]],
+        "metrics": [[*given, *runs, "--output", str(out / "metrics.parquet")]],
+        "searches": [[*given, "--trials", str(run / "searches"), "--output", str(out / "searches.csv")]],
+        "figure": [[name, *given, *runs, "--output", str(out / "figures")] for name in FIGURES],
+        "overview": [[str(run), *given, "--output", str(out / "overview")]],
+        "compare": [
+            [str(run), *given, "--output", str(out / "compare")],
+            [str(run), str(sound), *given, "--output", str(out / "moved")],
+        ],
+        "check": [[str(run), "--output", str(out / "check")]],
+        "report": [[*given, *runs, "--figures", *pictures, "--output", str(out / "report.html")]],
+        "publish": [[*given, "--results", str(run), "--output", str(out / "published")]],
+    }
 
 
 def _content(path: Path) -> str:

@@ -9,7 +9,7 @@ record stand still in the jobs, so that equal means equal to the byte. In other 
 
     python tests/campaign.py --kills 100 --stops 50 --workers 20 --folder /somewhere/empty
 
-prints a line per trial and ends with 1 if anything went wrong; ``test_campaign.py`` runs a short one.
+prints a line per trial and ends with 1 if anything went wrong; ``.ci/run`` runs a short one.
 """
 
 import argparse
@@ -35,8 +35,8 @@ import sys, time
 if "harness" in getattr(sys, "orig_argv", ()):
     time.perf_counter = lambda: 0.0
 """
-TARGETS = ("tables", "figures", "searches", "publish", "check", "report")
-WITH_WORKER = ("tables", "figures", "searches")  # by Snakemake
+TARGETS = ("tables", "figures", "searches", "compare", "publish", "check", "report")
+WITH_WORKER = ("tables", "figures", "searches", "compare")  # by Snakemake
 WORKER = "SIGKILL of the worker"
 FIGURES = ("figure_3_4", "figure_ess_by_k")
 NOT_COMPARED = ("logs", "settings")  # below the results: what was said, and what calls of any settings have read

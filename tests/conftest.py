@@ -1,5 +1,7 @@
 """Shared fixtures; tests run single-threaded so that numbers do not depend on the machine."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -43,3 +45,26 @@ def _as_pytorch_computes():
 def pytest_collection_modifyitems(items):
     order = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
+
+OF_BROWSER = "test_report_page.py"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say plainly whether the report was looked at in a browser: a count of skipped tests hides it."""
+    for line in about_browser(terminalreporter.stats):
+        terminalreporter.write_line(line)
+
+
+def about_browser(stats):
+    """Lines about the tests that need a browser; none where none of them was asked for. stats: reports by outcome."""
+    done = {
+        outcome: sum(Path(getattr(each, "nodeid", "").partition("::")[0]).name == OF_BROWSER for each in reports)
+        for outcome, reports in stats.items()
+        if outcome in ("passed", "failed", "error", "skipped")
+    }
+    skipped = done.pop("skipped", 0)
+    if skipped:
+        yield f"{skipped} report tests skipped: no Chromium"
+    elif ran := sum(done.values()):
+        yield f"{ran} report tests ran in Chromium"

@@ -1,5 +1,6 @@
 """Planning and doing analyses, and drawing figures from them: what is done, kept, left out, and told."""
 
+import importlib
 import math
 from itertools import pairwise
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import torch
 from cells import NO_CELLS, cell, patterns
 from matplotlib.text import Text
 
+from harness.compute.places import PUBLISHED
 from harness.errors import ConfigError, DataError
 from harness.evaluation.analyses import k_sensitivity
 from harness.evaluation.evaluate import evaluate
@@ -24,6 +26,7 @@ from harness.training.train import train
 
 CPU = torch.device("cpu")
 SETTINGS = {"rows": 30, "ks": [1, 10, 50]}
+MOST_IN_LEGEND = 6  # lines
 
 
 def settings(**analyses):
@@ -242,6 +245,29 @@ def test_lines_of_one_name_share_a_label():
     )
     style.close(figure)
     assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("VAE", 0), ("BiHM (3 variants)", 2.0)]
+
+
+def test_a_line_that_leaves_the_panel_is_named_where_it_left():
+    figure, (axes,) = panels.grid(1, "x", "y")
+    axes.set_ylim(0.0, 4.0)
+    panels.label_ends(axes, [(1.0, -9.0, "far below", "b"), (1.0, 2.0, "within", "r"), (1.0, math.nan, "nowhere", "g")])
+    style.close(figure)
+    assert [(text.get_text(), text.xy[1]) for text in axes.texts] == [("far below", 0.0), ("within", 2.0)]
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*/figures/*.csv")), ids=lambda path: path.stem)
+def test_no_legend_explains_more_lines_than_one_tells_apart(path):
+    """Of the published quick run, drawn again: where there are more, each line is named at its end."""
+    module = importlib.import_module(f"harness.reporting.figures.{path.stem}")
+    style.use_theme()
+    figure = module.draw(pd.read_csv(path, keep_default_na=False, na_values=[""]))
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    named = [len(axes.texts) for axes in figure.axes]
+    style.close(figure)
+    assert all(len(legend.get_texts()) <= MOST_IN_LEGEND for legend in legends)
+    if path.stem in ("figure_3_3", "figure_3_4", "figure_ess_by_k", "figure_layer_features", "figure_sweeps"):
+        assert not legends
+        assert all(named)
 
 
 def test_names_of_many_lines_do_not_overlap():

@@ -205,6 +205,21 @@ def test_sheets_show_hidden_pixels_in_their_colour():
     assert sheet[2, 2].tolist() == [0.75, 0.75, 0.75]
 
 
+@pytest.mark.parametrize("grey", [True, False])
+@pytest.mark.parametrize("name", ["figure_3_1", "figure_3_2", "figure_3_9", "figure_4_3"])
+def test_grey_levels_of_a_data_set_of_ones_own_are_light(folder, tmp_path, name, grey):
+    """A user's data set may take the place of one of the catalogue, and of its images in figures."""
+    dataset = "faces48" if name == "figure_3_9" else "binarized_mnist"
+    settings = {**SETTINGS, "data": {"own": {dataset: {"file": "mine.npz", "grey": grey}}}}
+    paths = write.write_figure(name, settings, [replace(cell(), dataset=dataset)], folder, tmp_path)
+    shown = pd.read_csv(paths[0]).dropna(subset=["pixel_0", "pixel_15"]).iloc[:1]
+    sheet, pixels = images.sheet(shown, 1), images_of(shown)[0]
+    assert sheet[1:5, 1:5].tolist() == np.repeat((pixels if grey else 1.0 - pixels)[:, :, None], 3, axis=2).tolist()
+    assert tuple(sheet[0, 0]) == (images.PAPER if grey else images.RULE)
+    again = write.write_figure(name, SETTINGS, [replace(cell(), dataset=dataset)], folder, tmp_path / "catalogue")
+    assert "grey" not in pd.read_csv(again[0]).columns
+
+
 def test_discrepancy_is_unbiased_and_its_error_is_right():
     """Two distributions over four points, whose discrepancy is a sum."""
     points = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])

@@ -7,6 +7,7 @@ import pytest
 from harness.cli import main
 from harness.compute import places
 from harness.errors import ConfigError
+from harness.reporting.tables.planned import NAMES, cells_compared, cells_shown, cells_waited_for, table_named
 from harness.settings.asked import results_name, with_updates
 from harness.settings.config import cells, load_settings, resolve
 from harness.storage.runs import RunFolder
@@ -99,3 +100,25 @@ def test_a_run_by_hand_prints_its_numbers_and_can_be_shown(tmp_path, monkeypatch
     assert "hidden 100" in shown
     assert main(["show", str(tmp_path)]) == 1
     assert f"{tmp_path}: expected the folder of a run, with config.json, found none" in capsys.readouterr().err
+
+
+def test_quick_tables_wait_for_the_thesis_and_its_controls():
+    """What is left to the overview is in no printed row, and every word of the preset leaves something."""
+    settings = load_settings({"preset": "quick"})
+    every = cells(settings)
+    shown = cells_shown(every, settings)
+    waited = cells_waited_for(shown, settings)
+    printed = {cell for name in NAMES for cell in table_named(name).printed_cells()}
+    names = {(cell.dataset, cell.method, cell.variant) for cell in waited}
+    assert {(cell.dataset, cell.method, cell.variant) for cell in printed} <= names
+    assert {"factorised", "label_mlp", "label_logistic"} <= {cell.method for cell in waited}
+    assert {cell.path for cell in waited} < {cell.path for cell in cells_compared(every, settings)}
+    for word in settings["left_to_overview"]:
+        one = load_settings({"preset": "quick", "left_to_overview": [word]})
+        assert len(cells_waited_for(shown, one)) < len(shown), word
+
+
+def test_who_asks_for_a_cell_that_is_left_to_the_overview_gets_it():
+    settings = load_settings({"preset": "quick", "only": "vimco/adult"})
+    (cell,) = cells_waited_for(cells_shown(cells(settings), settings), settings)
+    assert cell.path == "adult/vimco/default/0"

@@ -4,6 +4,7 @@ import csv
 import importlib
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +15,7 @@ import torch
 from enumerable import flat_gradient, small_model, small_stack, z_scores, zero_gradients
 
 from harness.bench import agreement, cases, contenders, floor, memory, plots, report, scaling, timing
+from harness.bench import ours as our_part
 from harness.bench import run as bench_run
 from harness.bench.cases import Case
 from harness.bench.contenders import AbsentError, Workload
@@ -295,6 +297,42 @@ def test_a_missing_package_leaves_a_reason(contender, monkeypatch):
         contenders.check_present(contender, CPU)
 
 
+def test_models_share_a_program_on_a_gpu_alone():
+    with pytest.raises(AbsentError, match="on a GPU alone"):
+        contenders.check_present(cases.OURS_TOGETHER, CPU)
+    assert all((cases.OURS_TOGETHER in case.contenders) == (case.job == cases.UPDATE) for case in cases.cases())
+
+
+@pytest.mark.parametrize("method", ["bihm", "label_mlp"])
+def test_models_at_once_make_an_update_each(method, monkeypatch):
+    """By the program, once graphs are warmed up for; with draws of their own, so that no two losses are equal."""
+    made = []
+
+    class Program:
+        def update(self, parts):
+            made.append(len(parts))
+            return [part.function() for part in parts.values()]
+
+    class Lone:
+        warm_up = staticmethod(lambda function: function())
+
+    monkeypatch.setattr(our_part, "Program", Program)
+
+    class Captured(our_part.UpdateStep):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self._graphs = Lone
+
+    monkeypatch.setattr(our_part, "UpdateStep", Captured)
+    case, x = tiny_case(method), rows(12, 123).float()
+    update = our_part.together(case, CPU, 3)
+    losses = [[loss.item() for loss in update(x)] for _ in range(6)]
+    assert made == [3] * 3
+    assert all(len(set(each)) == 3 for each in losses)
+    for by_member in zip(*losses, strict=True):
+        assert len(set(by_member)) == 6
+
+
 # -- the floor ---------------------------------------------------------------------------------------------------------
 
 
@@ -549,6 +587,9 @@ def test_the_report_says_ratios_reasons_and_where_it_was_measured():
     for expected in ("4.0 ×", "2.0 ×", "harness 0; a processor.", "- a note.", "Left out: pythae in tiny bihm. Reason"):
         assert expected in text
     assert text.count("unmeasured") == 2
+    several = findings()
+    several.cases[0] = replace(several.cases[0], case=tiny_case(contenders=(cases.OURS, cases.OURS_TOGETHER)))
+    assert re.search(r"tiny bihm, 4 models at once +\| +\| +unmeasured", report.markdown(several))
     on_gpu = findings()
     on_gpu.device = "cuda"
     assert "unmeasured" not in report.markdown(on_gpu)

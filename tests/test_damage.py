@@ -17,6 +17,7 @@ from cells import cell, patterns, train_until
 from safetensors.torch import load_file
 
 from harness import atomic
+from harness.cli import main
 from harness.errors import DataError, HarnessError
 from harness.evaluation import per_row
 from harness.evaluation.evaluate import evaluate
@@ -24,6 +25,7 @@ from harness.evaluation.manifest import read_manifest, read_table
 from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
 from harness.reporting.publish import publish
+from harness.settings.config import load_settings
 from harness.storage import checkpoint, records, seals, snapshots
 from harness.storage.collect import read_metrics
 from harness.storage.runs import OK, RunFolder
@@ -158,6 +160,16 @@ def test_a_damaged_training_is_done_again(complete, tmp_path, caplog, damaged):
     assert line.endswith("; training starts again")
     assert train(CELL, patterns(), run, CPU) == OK
     assert (run / "model.safetensors").read_bytes() == (complete / CELL.path / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("damaged", ["config.json", "status.json", "curve.csv", "metrics.json"])
+def test_a_damaged_run_is_not_shown_as_if_it_were_sound(complete, tmp_path, capsys, damaged):
+    run = copy_of(complete, tmp_path)
+    assert main(["show", str(run)]) == 0
+    capsys.readouterr()
+    flip(run / damaged)
+    assert main(["show", str(run)]) == 1
+    assert f"{run / damaged}: expected " in capsys.readouterr().err
 
 
 def flip(path):
@@ -371,5 +383,5 @@ def test_a_damaged_figure_is_neither_published_nor_reported(tmp_path, name, comp
     seals.seal("figure_3_4", figures)
     (results / "figures" / name).write_text("of b figure")
     with pytest.raises(DataError, match=f"{name}: expected sha256"):
-        publish([CELL], [], {"preset": "smoke", "data": {}}, results, tmp_path / "published")
+        publish([CELL], [], load_settings({"preset": "smoke"}), results, tmp_path / "published")
     assert not (tmp_path / "published").exists()

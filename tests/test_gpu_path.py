@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.method import Batch, ImportanceWeighted, Partitioned, Tractable
 from harness.plugins.registry import build
+from harness.training import program
 from harness.training.step import EAGER_UPDATES, CudaGraph, UpdateStep
 
 MODELS = {
@@ -133,6 +134,58 @@ def test_replayed_updates_equal_eager_ones(name):
         losses.append(found)
     assert torch.equal(*values)
     assert losses[0] == losses[1]
+
+
+def recorded(step):
+    """The stand-in for graphs of a step, which puts back what making its updates changes."""
+    flat = step.parameters
+    persistent = (flat.values, flat.gradients, step.first, step.second, *step.model.buffers())
+    return type("Recorded", (RecordedOperations,), {"persistent": persistent})
+
+
+@pytest.mark.parametrize("names", [("bihm", "nvil", "nade"), ("rws", "iwae"), ("vae", "vae_hmc", "vimco")])
+def test_updates_of_a_program_equal_those_of_lone_steps(names, monkeypatch):
+    """Branches are replayed in another order than that of their recording; one member comes late, one ends early."""
+
+    class Branches:
+        def __init__(self, parts):
+            made.append([list(steps).index(part.generator) for part in parts])
+            self.branches = [steps[part.generator]._graphs(part.function, part.generator) for part in parts]
+
+        def replay(self):
+            return [branch.replay() for branch in self.branches[::-1]][::-1]
+
+    monkeypatch.setattr(program, "ParallelGraph", Branches)
+    values, losses, made = [], [], []
+    for by_program in (True, False):
+        members = [(UpdateStep(small_model(name, 0, **MODELS[name]), "float32"), generator(9)) for name in names]
+        steps = {draws: step for step, draws in members}
+        for step, _ in members:
+            step._graphs = recorded(step)
+        shared, found = program.Program(), []
+        for update in range(20):
+            parts = {}
+            for number, (step, draws) in enumerate(members):
+                if (number == 0 and update < 5) or (number == 1 and update >= 14):
+                    continue
+                asked = Batch(rows(update + number)), N_SAMPLES, draws, 0.05 / (1 + update), 1e-3
+                part = step.part(*asked) if by_program else None
+                if part is None:
+                    found.append((update, number, step.run(*asked).item()))
+                else:
+                    parts[number] = part
+            if parts:
+                found += [
+                    (update, number, loss.item()) for number, loss in zip(parts, shared.update(parts), strict=True)
+                ]
+                for number in parts:
+                    members[number][0].finish()
+        values.append([step.parameters.values.detach().clone() for step, _ in members])
+        losses.append(sorted(found))
+    assert all(map(torch.equal, *values))
+    assert losses[0] == losses[1]
+    everyone = list(range(len(names)))
+    assert made == [everyone[1:], everyone, [number for number in everyone if number != 1]]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captured updates need a CUDA device")

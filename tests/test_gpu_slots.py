@@ -212,6 +212,8 @@ def test_snakemake_counts_the_slots_of_the_cards_in_use(device, n_gpus, slots):
     settings = load_settings({"device": device, "gpu": {"slots_per_device": 3}})
     resources, total = workflow.gpu_resources(settings, n_gpus)
     assert total == slots
+    settings["gpu"]["stack"] = 2
+    assert workflow.gpu_resources(settings, n_gpus) == (resources, 2 * slots)
     assert resources == ({"gpu_slots": 1, "gres": "gpu:1"} if slots else {})
 
 

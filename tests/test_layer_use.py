@@ -18,7 +18,7 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import analyses_of
 from harness.evaluation.subject import LeftOutError
 from harness.plugins.registry import build
-from harness.reporting.figures import figure_layer_use, write
+from harness.reporting.figures import figure_layer_use, style, write
 from harness.reporting.report.layers import layers_in_use
 from harness.settings.seeds import generator_for
 from harness.storage import snapshots
@@ -239,6 +239,17 @@ def test_the_figure_shows_every_layer(home, tmp_path):
     assert list(final.loc["information"]["value"]) == pytest.approx(mean[:, 1])
     assert paths[1].read_bytes().startswith(b"\x89PNG")
     assert "nade: no layer features" in paths[3].read_text()
+
+
+def test_curves_are_numbered_at_their_ends(home, tmp_path):
+    paths = write.write_figure("figure_layer_use", ASKED, cells(), home, tmp_path)
+    shown = pd.read_csv(paths[0])
+    figure = figure_layer_use.draw(shown)
+    named = [{text.get_text() for text in axes.texts} for part in figure.subfigs[:1] for axes in part.axes]
+    assert not [part for part in (figure, *figure.subfigs) if part.legends]
+    style.close(figure)
+    n_models = shown[shown["weights"] == "snapshot"]["method"].nunique()
+    assert named == [{"1", "2"}] * 3 * n_models
 
 
 def test_without_weights_on_the_way_there_are_no_curves(home, tmp_path):

@@ -13,6 +13,7 @@ from test_workflow import Workflow
 import harness
 from harness.cli import main, workflow
 from harness.data import CATALOGUE, DataSettings, fetch, title_of
+from harness.data.dataset import content_digest
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.plugins import datasets as plugins
 from harness.settings.check import Source
@@ -120,6 +121,7 @@ def test_entries_of_a_later_source_lie_on_a_grid_of_data_sets(folder):
             "data.own.mine: expected train, valid and test, or one file, found no valid",
         ),
         ({"entry": {**ENTRY, "tset": "x"}}, "data.own.mine: unknown key 'tset'"),
+        ({"entry": {**ENTRY, "binarize": True}}, "data.own.mine: expected grey: true beside binarize, found none"),
         ({"entry": {**ENTRY, "valid": -0.1}}, "data.own.mine.valid: expected a number above 0, found -0.1"),
         ({"entry": 3}, "data.own.mine: expected object or null, found 3"),
         ({"name": "uci"}, "data.own.uci: expected a name of its own"),
@@ -320,6 +322,39 @@ def test_plugins_that_are_wrong_are_named(folder, monkeypatch, capsys, code, mes
         fetch("broken", data_settings(settings))
     assert main(["datasets", "--settings", str(folder / "settings.yaml"), "--verify", "broken"]) == 1
     assert "1 failed" in capsys.readouterr().out
+
+
+def test_draws_from_grey_levels_are_other_data_than_the_levels(folder, monkeypatch, capsys):
+    """Part of every cell, from settings, arrays and plugins alike; levels alone are what they were."""
+    monkeypatch.setattr(plugins, "_named_files", {})
+    parts = {part: np.loadtxt(folder / f"{part}.csv", delimiter=",") * 200 + 25 for part in PARTS}
+    for part, levels in parts.items():
+        np.savetxt(folder / f"{part}.csv", levels, fmt="%d", delimiter=",")
+    found = {}
+    for binarize in (False, True):
+        settings = settings_in(folder, {**ENTRY, "grey": True, "binarize": binarize}, grid="mine", suite=["nade"])
+        (found[binarize],) = cells(settings)
+        data = fetch("mine", data_settings(settings))
+        assert data.binarize == binarize
+        assert data.digest == found[binarize].data_digest
+        given = harness.dataset("mine", **parts, grey=True, binarize=binarize)
+        assert (given.digest, given.binarize) == (data.digest, binarize)
+        code = f"import numpy as np\n\nGREY, BINARIZE = True, {binarize}\n\ndef load():\n"
+        code += f"    return {{p: np.loadtxt(f'{folder}/{{p}}.csv', delimiter=',') for p in {PARTS}}}\n"
+        (folder / f"levels_{binarize}.py").write_text(code)
+        with_plugin = settings_in(folder, datasets=[f"levels_{binarize}.py"])
+        assert fetch(f"levels_{binarize}", data_settings(with_plugin)).digest == data.digest
+    assert found[True].data_digest != found[False].data_digest
+    assert found[True].training_digest != found[False].training_digest
+    packed = [parts[part].astype(np.uint8) for part in PARTS]
+    assert found[False].data_digest == content_digest(packed, (None, None, None), 128, grey=True)
+    asked = ["new-dataset", "drawn", *(str(folder / f"{part}.csv") for part in PARTS), "--folder", str(folder)]
+    assert main([*asked, "--binarize"]) == 3
+    assert "expected grey: true beside binarize, found none" in capsys.readouterr().err
+    assert main([*asked, "--grey", "--binarize"]) == 0
+    assert found[True].data_digest in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="expected grey=True beside binarize"):
+        harness.dataset("mine", **parts, binarize=True)
 
 
 def test_verification_tells_doubts_from_failures(folder, capsys):

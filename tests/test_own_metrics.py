@@ -336,6 +336,12 @@ def test_one_line_of_settings_measures_again_and_trains_nothing(tmp_path):
     assert (own["method"], own["status"], own["unit"]) == ("factorised", "ok", "bits")
     row = pd.read_csv(flow.results / "tables" / "metrics.csv").set_index("metric").loc["gain"]
     assert row["value"] == pytest.approx(own["value"])
+    report = tmp_path / "report.html"
+    given = ["--settings", str(flow.recorded_settings()), "--runs", str(flow.results / "runs")]
+    assert main(["report", *given, "--figures", "--output", str(report)]) == 0
+    number = with_error(row["value"], row["sem"], 3)
+    assert f'<a href="#run-connect4-factorised">{number}</a>' in report.read_text()
+    assert '<a href="#metrics">Metrics</a>' in report.read_text()
     assert flow.jobs("tables") == {}
     gain.write_text(GAIN.replace("x.shape[1]", "x.shape[1] + 1000.0"))
     assert flow.jobs("tables")["run_model"] == 1

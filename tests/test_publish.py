@@ -77,6 +77,22 @@ def test_what_is_published_leads_back_to_the_cells(run, tmp_path):
     pd.testing.assert_frame_equal(again, pd.read_parquet(run[1] / "metrics.parquet"))
 
 
+def test_the_overview_follows_from_what_is_published(run, tmp_path):
+    """2,000 of 26,147 rows of each cell, on which its marks rest and which anyone can render again."""
+    assert published(run, tmp_path / "p") == 0
+    names = [f"overview.{form}" for form in ("csv", "md", "tex")]
+    texts = [(tmp_path / "p" / "tables" / name).read_text() for name in names]
+    assert "for a random part of the test rows of adult (2,000), as in a publication" in texts[1]
+    assert "¤" not in texts[1]
+    again = ["overview", str(tmp_path / "p"), "--settings", run[0], "--output", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert [(tmp_path / "again" / name).read_text() for name in names] == texts
+    frame = pd.read_csv(tmp_path / "p" / "tables" / "overview.csv").set_index("method")
+    assert frame["as_good_as_best"].to_dict() == {"nade": False, "factorised": True}  # after 40 updates
+    measured = pd.read_parquet(run[1] / "metrics.parquet").set_index(["method", "metric"])["value"]
+    assert frame.loc["nade", "value"] == measured["nade", "-log p"]
+
+
 def test_models_of_other_settings_are_not_published(run, tmp_path, capsys):
     text, folder = run
     other = json.dumps({**json.loads(text), "defaults": {"training": {"batch_size": 7}}})

@@ -11,10 +11,12 @@ from harness.check.read import read_summary
 from harness.check.verdict import REPRODUCED
 from harness.check.write import PUBLISHED, write_check
 from harness.cli import main
+from harness.comparison.read import read_measured
 from harness.compute.places import ROOT
 from harness.reporting.report.claims import HOLDS, NOT_MEASURED, UNDECIDED, claims_of
 from harness.reporting.tables import PlannedCell, write_tables
-from harness.settings.config import Cell
+from harness.reporting.tables.overview import overview, write_overview
+from harness.settings.config import Cell, cells_named
 from harness.storage.runs import UNAVAILABLE
 
 RUNS = sorted(path.parent for path in PUBLISHED.glob("*/metrics.parquet"))
@@ -120,7 +122,7 @@ def test_what_was_chosen_is_what_ended_lowest_on_the_validation_set(path):
 @runs
 def test_tables_follow_from_the_measurements(run, tmp_path):
     metrics = pd.read_parquet(run / "metrics.parquet")
-    published = {path.name: path.read_text(encoding="utf-8") for path in (run / "tables").iterdir()}
+    published = {path.name: path.read_text(encoding="utf-8") for path in (run / "tables").glob("table_*")}
     named = metrics[["dataset", "method", "variant"]].drop_duplicates()
     in_tables = pd.concat(
         pd.read_csv(run / "tables" / name, keep_default_na=False) for name in published if ".csv" in name
@@ -129,6 +131,17 @@ def test_tables_follow_from_the_measurements(run, tmp_path):
     planned = [PlannedCell(*each) for each in named.itertuples(index=False, name=None) if each in keys]
     write_tables(metrics, planned, run.name, tmp_path)
     assert {name: (tmp_path / name).read_text(encoding="utf-8") for name in published} == published
+
+
+@runs
+def test_the_overview_follows_from_measurements_and_rows(run, tmp_path):
+    settings = json.loads((run / "settings.json").read_text())
+    ablations = {(dataset, method, variant) for method, dataset, variant in cells_named(settings, "ablations")}
+    rules = settings["check"]
+    written = write_overview(overview(read_measured(run, ablations), rules["level"], rules["power"]), tmp_path)
+    assert len(written) == 3
+    for path in written:
+        assert path.read_text(encoding="utf-8") == (run / "tables" / path.name).read_text(encoding="utf-8")
 
 
 def test_what_the_quick_preset_says_to_the_claims_of_the_thesis():

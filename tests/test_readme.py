@@ -1,7 +1,14 @@
 """What the README tells a new user to type is true."""
 
+import os
 import re
+import subprocess
+import sys
+import time
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -10,6 +17,7 @@ from harness.cli import main, new_method
 from harness.plugins.listing import listed
 from harness.plugins.registry import ENTRY_POINT_GROUP
 from harness.settings import config
+from harness.storage.records import read_json
 
 README = (config.ROOT / "README.md").read_text(encoding="utf-8")
 ADD_A_METHOD = README[README.index("## Add a method") : README.index("## Data")]
@@ -60,3 +68,45 @@ def test_every_path_that_it_names_exists():
     written = ("methods/mine.py", "methods/mine.yaml")
     for path in re.findall(r"`((?:workflows|harness|methods|\.ci)/[\w./]*)`", README):
         assert path in written or (config.ROOT / path).exists(), path
+
+
+FIRST_TABLE = README[README.index("## A first table of your own") : README.index("## Figures, report, check")]
+MOST_UPDATES = 20_000  # of all six methods together: on two cores, the commands take less than two minutes
+
+
+@pytest.mark.slow
+def test_the_lines_of_a_first_table_of_ones_own(tmp_path, capsys, record_property):
+    """As after an installation: in a folder that has nothing but the workflow, with an empty cache."""
+    for name in ("Snakefile", "workflows"):
+        (tmp_path / name).symlink_to(config.ROOT / name)
+    (commands,) = blocks("", FIRST_TABLE)
+    assert len(commands.splitlines()) <= 4
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+    }
+    begin = time.monotonic()
+    done = subprocess.run(
+        ["bash", "-euc", commands], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    seconds = time.monotonic() - begin
+    output = done.stdout + done.stderr
+    assert done.returncode == 0, output
+    record_property("seconds", seconds)
+    with capsys.disabled():
+        print(f"\nthe first table of a new user took {seconds:.0f} s")
+
+    results = tmp_path / "results" / "quick"
+    (settings,) = (results / "settings").iterdir()
+    found = config.cells(config.load_settings(read_json(settings)))
+    assert len(found) == 6
+    assert sum(phase.updates for cell in found for phase in cell.training.phases) <= MOST_UPDATES
+    table = pd.read_csv(results / "tables" / "overview.csv")
+    assert set(table["method"]) == {cell.method for cell in found}
+    assert np.isfinite(table[["value", "sem"]]).all(axis=None)
+    shown = table["adjusted_value"].fillna(table["value"])  # over all test rows
+    marks = table["as_good_as_best"].map({True: "*", False: ""})
+    last_words = [line.split()[-1] for line in done.stdout.splitlines() if line.strip()]
+    for mark, value in zip(marks, shown, strict=True):
+        assert f"{mark}{value:.2f}" in last_words

@@ -3,8 +3,11 @@
 import base64
 import hashlib
 import math
+import os
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -16,7 +19,7 @@ from test_tables import BIHM, LIKELIHOODS, MNIST, row
 
 from harness.check.verdict import Verdict
 from harness.comparison.read import read_measured
-from harness.compute.places import PUBLISHED
+from harness.compute.places import PUBLISHED, ROOT
 from harness.errors import DataError
 from harness.reporting.report import claims, write_report
 from harness.reporting.report.claims import FAILS, HOLDS, NOT_MEASURED, UNDECIDED, claims_of, less_sensitive_to_k
@@ -480,3 +483,13 @@ def test_the_overview_stands_before_the_other_tables(tmp_path):
     assert found.ids.index("overview") < found.ids.index("table_3_1")
     assert "#overview" in found.links
     assert text.count("<td><b>") == sum(len(line.bold) for _, lines in page.blocks for line in lines)
+
+
+@pytest.mark.slow
+def test_the_last_lines_of_pytest_say_that_no_browser_looked_at_the_report():
+    command = [sys.executable, "-m", "pytest", "-n", "0", "-q", "-p", "no:cacheprovider", "tests/test_report_page.py"]
+    environment = {**os.environ, "PATH": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    n = int(re.search(r"^(\d+) skipped", done.stdout, re.MULTILINE).group(1))
+    assert f"{n} report tests skipped: no Chromium" in done.stdout.splitlines()

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from cells import cell
 
-from harness.cli import terminal
+from harness.cli import dry_run, terminal
 from harness.storage.records import write_json
 from harness.storage.runs import RunFolder
 
@@ -24,6 +24,7 @@ class Second:
 
 ROWS = [
     {"metric": "-log p~*", "value": 13.5, "sem": 0.1, "seconds": 1.0, "train_seconds": 80.0, "status": "ok"},
+    {"metric": "ess p", "value": 0.5, "sem": 0.1, "seconds": 1.0, "train_seconds": 80.0, "status": "ok"},  # with it
     {"metric": "-log p", "value": 13.271, "sem": 0.018, "seconds": 0.4, "train_seconds": 80.0, "status": "ok"},
 ]
 
@@ -105,3 +106,52 @@ def test_the_end_says_where_everything_is(tmp_path):
     assert terminal.what_was_made(["tables"], tmp_path) == [both, measured]
     assert terminal.what_was_made(["table_4_1"], tmp_path) == [f"tables: {tmp_path}/tables/table_4_1.md"]
     assert terminal.what_was_made([], tmp_path) == [both, f"report: {tmp_path}/report.html", measured]
+
+
+def test_cells_beyond_the_thesis_that_nobody_asked_for_are_told():
+    planned = [cell("nade"), cell("vimco"), cell("rws")]
+    assert terminal.what_is_left(["tables"], planned, planned[:1]) == [
+        "left out: 2 cells beyond the thesis; `snakemake overview` or `all` adds their rows"
+    ]
+    assert terminal.what_is_left(["table_3_1"], planned, planned[:2])[0].startswith("left out: 1 cell beyond")
+    assert terminal.what_is_left(["tables"], planned, planned) == terminal.what_is_left(["train"], planned, []) == []
+
+
+def test_a_dry_run_says_what_is_done_and_to_do_on_a_screen(tmp_path):
+    cells = [replace(cell(method), seed=seed) for method in ("nade", "bihm") for seed in range(3)]
+    shown = {"table_3_1": cells[:3], "overview": cells}
+    jobs, reasons = {"run_model": 4, "tables": 1, "total": 5}, {"params have changed": 4, dry_run.FOLLOWS: 2}
+    lines = dry_run.summary(tmp_path, shown, cells, cells[2:], jobs, reasons, Minutes(), 2)
+    assert max(map(len, lines)) <= dry_run.WIDTH + len(str(tmp_path))
+    assert lines[0] == f"{tmp_path}: 4 of 6 cells to train or measure, about 4 min with 2 jobs at once"
+    assert [line.split() for line in lines[2:5]] == [
+        ["for", "cells", "done", "to", "do", "time"],
+        ["table_3_1", "3", "2", "1", "about", "2", "min"],
+        ["overview", "6", "2", "4", "about", "4", "min"],
+    ]
+    assert "cells to do: nade 1, bihm 3" in lines
+    assert "jobs: run_model 4, tables 1, total 5" in lines
+    assert "why: params have changed 4" in lines
+    nothing = dry_run.summary(tmp_path, {}, cells, [], {"tables": 1}, {}, Minutes(), 1)
+    assert nothing[:2] == [f"{tmp_path}: 0 of 6 cells to train or measure", "jobs: tables 1"]
+
+
+class Minutes:
+    """Every cell takes two minutes."""
+
+    def seconds(self, cell):
+        return 120.0
+
+
+def test_in_a_dry_run_the_summary_stands_in_place_of_what_snakemake_says_of_jobs():
+    logger, screen, out = logging.Logger("snakemake-like"), io.StringIO(), io.StringIO()
+    logger.addHandler(logging.StreamHandler(screen))
+    terminal.hush(logger, dry_run.InPlaceOfJobs(lambda jobs: [f"in all {jobs['total']}"], out))
+    logger.info("Workflow has started!", extra={"event": "workflow_started"})
+    logger.info("Building DAG of jobs...")
+    for _ in range(2):  # at the beginning and at the end
+        logger.info("Job stats", extra={"event": "run_info", "stats": {"run_model": 3, "total": 3}})
+    logger.info("Reasons:")
+    logger.warning("a warning")
+    assert screen.getvalue() == "Building DAG of jobs...\na warning\n"
+    assert out.getvalue() == "in all 3\n"

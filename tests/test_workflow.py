@@ -5,6 +5,7 @@ connect4 is rebuilt from the rules of the game, so these tests need neither mirr
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,8 @@ from cells import cell
 
 from harness.cli import workflow
 from harness.compute.places import ROOT
-from harness.settings.config import load_settings
+from harness.reporting.tables.planned import NAMES, cells_shown
+from harness.settings.config import cells, load_settings
 from harness.storage.records import read_json
 from harness.storage.runs import RunFolder
 
@@ -80,11 +82,11 @@ class Workflow:
 
     def jobs(self, *arguments):
         """How often each rule would run."""
-        lines = self("--dry-run", *arguments).splitlines()
-        if any("Nothing to be done" in line for line in lines):
+        output = self("--dry-run", *arguments)
+        if "Nothing to be done" in output:
             return {}
-        table = [line.split() for line in lines]
-        return {words[0]: int(words[1]) for words in table if len(words) == 2 and words[1].isdigit()}
+        listed = re.search(r"^jobs: (.*\n(?:  .*\n)*)", output, flags=re.MULTILINE).group(1)
+        return {name: int(n) for name, n in (each.split() for each in listed.split(","))}
 
     def table(self, name="table_3_1"):
         frame = pd.read_csv(self.results / "tables" / f"{name}.csv", keep_default_na=False)
@@ -216,6 +218,40 @@ def test_where_data_are_looked_for_reruns_nothing_that_is_fine(done, tmp_path):
     jobs = done.jobs("tables")
     done.settings = before
     assert not set(jobs) & {"fetch", "run_model"}
+
+
+def test_a_dry_run_of_everything_fits_a_screen(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings = {"data": flow.settings["data"]}
+    lines = flow("--dry-run").splitlines()  # of the default target
+    assert len(lines) <= 24
+    assert max(map(len, lines)) <= 100
+    settings = load_settings(flow.settings)
+    n_cells = len(cells(settings))
+    (first,) = (line for line in lines if line.startswith("results/quick: "))
+    assert first.startswith(f"results/quick: {n_cells} of {n_cells} cells to train or measure, about ")
+    rows = {line.split()[0]: line.split()[1:4] for line in lines if line.startswith(("table_", "overview", "figures"))}
+    n_shown = len(cells_shown(cells(settings), settings, ["table_3_1"]))
+    assert rows["table_3_1"] == [str(n_shown), "0", str(n_shown)]
+    assert set(rows) == {*NAMES, "overview", "figures"}
+    assert " write_report 1, all 1, total " in " ".join(map(str.strip, lines))
+    assert not (tmp_path / "results" / "quick" / "runs").exists()
+
+
+def test_a_dry_run_counts_what_is_done(done):
+    before = done.settings
+    done.settings = json.loads(json.dumps(before))
+    done.settings["budgets"]["bihm"]["connect4"] = {"training": {"l1": 0.5}}
+    printed = done("tables", "--dry-run")
+    every = done("tables", "--dry-run", "--printshellcmds")
+    done.settings = before
+    assert "results/smoke: 1 of 4 cells to train or measure, less than a minute" in printed
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line.startswith(("table", "overv"))}
+    assert rows["table_3_1"][:3] == rows["overview"][:3] == ["4", "3", "1"]
+    assert "cells to do: bihm 1\n" in printed
+    assert re.search(r"^why: .*params have changed since last execution \d", printed, flags=re.MULTILINE)
+    assert "Job stats" not in printed
+    assert "Job stats" in every
 
 
 def test_a_dry_run_changes_nothing_for_jobs_under_way(done):
@@ -559,6 +595,26 @@ def test_measurements_are_gathered_of_what_was_asked_for_and_is_there(tmp_path):
     flow("check")
     assert variants() == {"", "all layers"}
     assert "gather_metrics" not in flow.jobs("tables")  # what was measured stays
+
+
+def test_rows_left_to_the_overview_are_trained_by_it_and_then_stay(tmp_path):
+    flow = Workflow(tmp_path)
+    flow.settings["left_to_overview"] = ["nade"]
+
+    def methods():
+        return set(pd.read_csv(flow.results / "tables" / "table_3_1.csv").query("status == 'ok'")["method"])
+
+    assert flow.jobs("table_3_1")["run_model"] == 3
+    output = flow("tables")
+    assert "harness: left out: 1 cell beyond the thesis; `snakemake overview` or `all` adds their rows" in output
+    assert methods() == {"bihm", "factorised"}
+    assert "Nothing to be done" in flow("tables")
+    flow("overview")
+    assert "nade" in (flow.results / "tables" / "overview.md").read_text().lower()
+    assert "render_table" in flow.jobs("tables")
+    assert "left out" not in flow("tables")
+    assert methods() == {"bihm", "factorised", "nade"}
+    assert "Nothing to be done" in flow("tables")
 
 
 def test_the_table_that_takes_least_comes_first():

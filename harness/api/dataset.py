@@ -23,6 +23,7 @@ def dataset(
     labels: Any = None,
     seed: int = 0,
     grey: bool = False,
+    binarize: bool = False,
     title: str = "",
     source: str = "",
     licence: str = "",
@@ -31,13 +32,25 @@ def dataset(
 
     train, valid, test: [N, D] of 0/1, or images [N, H, W] (grey: levels 0..255 or 0..1, read as probabilities); arrays,
     tensors, data frames or sparse matrices. valid and test may be a share of the training rows (0.1) or a number of
-    them. rows: all rows instead, cut by ``split`` into train, valid and test. seed: of what is drawn. labels: of the
+    them. rows: all rows instead, cut by ``split`` into train, valid and test. binarize: models see draws from the grey
+    levels, of training rows new ones in every update. seed: of what is drawn. labels: of the
     rows, [N], or by part. Results of a run are filed, and random numbers seeded, under the name. Raises ConfigError for
     a name or arguments that do not go together, DataError that names part, row and column for data that are wrong.
     """
     if wrong := wrong_name(name):
         raise ConfigError(f"dataset: {wrong}")
-    own = OwnData(name, split=tuple(split), seed=seed, grey=grey, title=title, source=source, licence=licence)
+    if binarize and not grey:
+        raise ConfigError(f"dataset {name}: expected grey=True beside binarize, found none")
+    own = OwnData(
+        name,
+        split=tuple(split),
+        seed=seed,
+        grey=grey,
+        binarize=binarize,
+        title=title,
+        source=source,
+        licence=licence,
+    )
     given = {"train": train, "valid": valid, "test": test}
     if rows is not None:
         if any(part is not None for part in given.values()):

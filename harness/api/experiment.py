@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ from harness.errors import DataError
 from harness.settings.config import Cell
 from harness.storage.method_code import code_of
 from harness.storage.runs import RunFolder, training_to_copy
+from harness.training.together import Asked, Outcome, train_together
 from harness.training.train import train
+
+Train = Callable[[Cell, Dataset, Path, torch.device], str]  # as ``train``
 
 
 def train_unless_done(
@@ -24,23 +27,42 @@ def train_unless_done(
     device: torch.device,
     elsewhere: Iterable[Path] = (),
     again: bool = False,
+    how: Train = train,
 ) -> str:
     """Train ``cell`` in the folder ``run`` on as many threads as PyTorch is set to use; the status.
 
     Nothing is trained where the folder, or one of those ``elsewhere``, holds the same training: a trial of a search may
-    be a cell of the grid. again: what the folder holds does not count. Raises what ``harness.training.train.train``
-    does.
+    be a cell of the grid. again: what the folder holds does not count. how: what trains, alone or in company. Raises
+    what that does.
     """
+    if not _was_trained(cell, data, run, elsewhere, again):
+        _say(f"{cell.path}: {how(cell, data, run.path, device)}")
+    return run.status()["status"]
+
+
+def train_together_unless_done(asked: Sequence[Asked], device: torch.device) -> list[Outcome]:
+    """Train what is asked for and not yet trained side by side; how each one ended, or did when it was trained."""
+    missing = [each for each in asked if not _was_trained(each.cell, each.data, RunFolder(each.run))]
+    found = dict(zip([each.run for each in missing], train_together(missing, device), strict=True))
+    for each in missing:
+        _say(f"{each.cell.path}: {found[each.run] if isinstance(found[each.run], str) else 'not trained'}")
+    return [found[each.run] if each.run in found else RunFolder(each.run).status()["status"] for each in asked]
+
+
+def _was_trained(
+    cell: Cell, data: Dataset, run: RunFolder, elsewhere: Iterable[Path] = (), again: bool = False
+) -> bool:
+    """Whether the folder holds the training, perhaps as a copy from elsewhere."""
     threads = torch.get_num_threads()
     if not again and run.is_trained(cell, data.digest, threads):
         _say(f"{cell.path}: was trained before")
         run.name_other_code(cell)
-    elif (source := training_to_copy(map(RunFolder, elsewhere), cell, data.digest, threads)) is not None:
+        return True
+    source = training_to_copy(map(RunFolder, elsewhere), cell, data.digest, threads)
+    if source is not None:
         run.copy_training(source, cell)
         _say(f"{cell.path}: was trained before, in {source}")
-    else:
-        _say(f"{cell.path}: {train(cell, data, run.path, device)}")
-    return run.status()["status"]
+    return source is not None
 
 
 def is_by_other_code(cell: Cell, run: RunFolder) -> bool:

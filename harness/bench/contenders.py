@@ -60,6 +60,8 @@ def check_present(contender: str, device: torch.device) -> None:
             raise AbsentError(f"{package} cannot be imported ({error}): pip install -e '.[bench]'") from error
     if contender in (cases.OURS_FLOAT32, cases.TEXTBOOK_BFLOAT16) and not multiplies_bfloat16(device):
         raise AbsentError("the device is not clearly faster at products in bfloat16 than in float32")
+    if contender == cases.OURS_TOGETHER and device.type != "cuda":
+        raise AbsentError("models share a program on a GPU alone")
     if contender == cases.TEXTBOOK_FASTER and (device.type != "cpu" or our_float32_products() == PYTORCH_DEFAULT):
         raise AbsentError("PyTorch's default library for float32 products is the one that ours uses here")
 
@@ -71,7 +73,7 @@ def job(contender: str, workload: Workload) -> Job:
     ``harness.compute.precision`` chooses. Raises AbsentError.
     """
     check_present(contender, workload.x.device)
-    as_set = contender in (cases.OURS, cases.OURS_FLOAT32, cases.TEXTBOOK_FASTER)
+    as_set = contender in (cases.OURS, cases.OURS_FLOAT32, cases.OURS_TOGETHER, cases.TEXTBOOK_FASTER)
     return with_setting(our_float32_products() if as_set else PYTORCH_DEFAULT, _job(contender, workload))
 
 
@@ -113,6 +115,10 @@ def _update(contender: str, case: Case, device: torch.device) -> Callable[[Tenso
         from harness.bench import ours
 
         return ours.update(case, device, "auto" if contender == cases.OURS else "float32")
+    if contender == cases.OURS_TOGETHER:
+        from harness.bench import ours
+
+        return ours.together(case, device, cases.N_TOGETHER)
     if contender in (cases.TEXTBOOK, cases.TEXTBOOK_FASTER, cases.TEXTBOOK_BFLOAT16):
         from harness.bench.rivals import textbook
 

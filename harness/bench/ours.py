@@ -18,6 +18,7 @@ from harness.evaluation.measure import CHUNK
 from harness.method import Batch, Method
 from harness.plugins.registry import build
 from harness.settings.seeds import generator_for
+from harness.training.program import Part, Program
 from harness.training.step import UpdateStep
 
 
@@ -28,6 +29,32 @@ def update(case: Case, device: torch.device, precision: str = "auto") -> Callabl
 
     def run(x: Tensor) -> Tensor:
         return step.run(Batch(x, labels_of(x, case)), case.n_samples, generator, case.learning_rate, case.mean_l1)
+
+    return run
+
+
+def together(case: Case, device: torch.device, n_models: int) -> Callable[[Tensor], list[Tensor]]:
+    """One update of each of several models on the same batch x [B, D], as trainings side by side make them."""
+    steps = [UpdateStep(build(case.method, case.n_visible, dict(case.model)).to(device)) for _ in range(n_models)]
+    generators = [generator_for(device, case.key, "bench", member) for member in range(n_models)]
+    program = Program()
+
+    def run(x: Tensor) -> list[Tensor]:
+        batch = Batch(x, labels_of(x, case))
+        rates = case.learning_rate, case.mean_l1
+        parts: dict[int, Part] = {}
+        losses = []
+        for member, (step, generator) in enumerate(zip(steps, generators, strict=True)):
+            part = step.part(batch, case.n_samples, generator, *rates)
+            if part is None:
+                losses.append(step.run(batch, case.n_samples, generator, *rates))
+            else:
+                parts[member] = part
+        if parts:
+            losses += program.update(parts)
+            for member in parts:
+                steps[member].finish()
+        return losses
 
     return run
 

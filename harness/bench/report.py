@@ -22,7 +22,7 @@ the same rounds (`harness/bench/floor.py`); it says how much is left to gain wit
 PyTorch programs as they come; *{fast_textbook}* differs by one setting, the faster exact library for float32 products
 where PyTorch has two, which ours uses (`harness/compute/precision.py`). *{bf16_ours}* multiplies in bfloat16 where the
 device has instructions for it (in BiHM and RWS); *{ours32}* does not, and *{bf16_textbook}* puts the textbook under
-`torch.autocast`.
+`torch.autocast`. *{together}* is an update of each, by one program on a GPU (`harness/training/program.py`).
 """
 
 RIVALS = """\
@@ -101,6 +101,7 @@ def markdown(findings: Findings) -> str:
         "ours32": cases.OURS_FLOAT32,
         "fast_textbook": cases.TEXTBOOK_FASTER,
         "bf16_textbook": cases.TEXTBOOK_BFLOAT16,
+        "together": cases.OURS_TOGETHER,
     }
     parts += ["## What the numbers mean", HOW.format(**names).strip(), RIVALS.strip()]
     return "\n\n".join(parts) + "\n"
@@ -108,10 +109,12 @@ def markdown(findings: Findings) -> str:
 
 def _unmeasured(findings: Findings) -> str:
     """Ours on the device of this run and on a GPU, of which it says nothing."""
-    rows = [
-        (f"{found.case.title}{cases.UNITS[found.case.job]}", text(found.timings[cases.OURS].median_ms), "unmeasured")
-        for found in findings.cases
-    ]
+    rows = []
+    for found in findings.cases:
+        title = f"{found.case.title}{cases.UNITS[found.case.job]}"
+        rows.append((title, text(found.timings[cases.OURS].median_ms), "unmeasured"))
+        if cases.OURS_TOGETHER in found.case.contenders:
+            rows.append((f"{title}, {cases.N_TOGETHER} models at once", "", "unmeasured"))
     headers = ("ours, ms", findings.device, "cuda")
     return tabulate(rows, headers, tablefmt="pipe", colalign=("left", "right", "right"), disable_numparse=True)
 

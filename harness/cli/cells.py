@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import hashlib
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from harness.data import Dataset
     from harness.settings.config import Cell
     from harness.storage.runs import RunFolder
+    from harness.worker.company import Company
 
 STOPPED_BY_USER = (130, 143)  # shells' codes for SIGINT and SIGTERM
 KILLED = 137  # that for SIGKILL, which the kernel sends when memory is at an end
@@ -38,6 +43,13 @@ def add(verbs: Any) -> None:
     add_computing(run)
     add_training(run)
     run.add_argument("--attempt", type=int, default=1, help="number of this attempt in one call; clusters make several")
+    run.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="N repetitions, from --seed on, trained side by side in one process",
+    )
 
     train = add_verb(verbs, "train", _train, "train one model")
     add_cell(train)
@@ -69,6 +81,8 @@ def add(verbs: Any) -> None:
 def _run_cell(options: argparse.Namespace) -> int:
     """Train and measure in one process: importing torch takes longer than the work of a small cell."""
     settings = load_settings(options)
+    if options.seeds != 1:
+        return _run_repetitions(options, settings)
     cell, run = cell_of(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
     if run.crashes.killed_at_last(options.attempt) and not settings["strict"]:
@@ -76,21 +90,117 @@ def _run_cell(options: argparse.Namespace) -> int:
         _fail(cell, run, settings, f"killed in {options.attempt - 1} attempts, probably for lack of memory", trained)
         return 0
     run.crashes.forget(options.attempt, succeeded=False)
-    with run.alone(), computing(options, settings, idle=data is None) as device:
-        from harness.api.experiment import measure  # after torch, which is loaded in a way of its own
-
-        if data is not None:
-            trials = results_of(settings) / "searches" / Path(cell.path).parent
-            stopped = _train_model(cell, data, run, device, sorted(trials.glob("*")))
-            if stopped:
-                return stopped
-        measure(cell, data, run, device, settings["preset"])
+    with run.alone():
+        stopped = _train_and_measure(options, settings, cell, data, run)
+    if stopped:
+        return stopped
     run.crashes.forget(options.attempt, succeeded=True)
     if options.run is None:  # by hand, without the workflow, whose terminal has a line for every cell
         from harness.cli.show import measured
 
         print(f"{cell.path}: {run}", *measured(run), sep="\n")
     return 0
+
+
+def _train_and_measure(
+    options: argparse.Namespace, settings: dict[str, Any], cell: Cell, data: Dataset | None, run: RunFolder
+) -> int:
+    """The exit code of a training that was asked to end, else 0; in company where a slot of a GPU is shared."""
+    company = _company(options, settings, run) if data is not None else None
+    elsewhere = results_of(settings) / "searches" / Path(cell.path).parent
+    while True:
+        with computing(options, settings, idle=data is None, company=company) as device:
+            from harness.api.experiment import measure  # after torch, which is loaded in a way of its own
+
+            if data is not None:
+                stopped = _train_model(cell, data, run, device, sorted(elsewhere.glob("*")), company=company)
+                if stopped is None:
+                    continue
+                if stopped:
+                    return stopped
+            measure(cell, data, run, device, settings["preset"])
+            return 0
+
+
+def _company(options: argparse.Namespace, settings: dict[str, Any], run: RunFolder) -> Company | None:
+    """Of jobs that are alike in all but the cell; None where slots are not shared."""
+    from harness.compute.gpu_slots import means_gpu, visible_gpus
+
+    n, device = settings["gpu"]["stack"], options.device or settings["device"]
+    if n == 1 or sys.platform != "linux" or not means_gpu(device, visible_gpus()):
+        return None
+    from harness.training.together import Asked
+    from harness.worker.company import Company
+    from harness.worker.identity import identity
+
+    names = ("dataset", "method", "variant", "seed", "digest")
+    request = {name: getattr(options, name) for name in names}
+    request |= {"run": str(run.path), "data_record": str(options.data_record) if options.data_record else None}
+    alike = [identity(os.environb), os.getcwd(), options.settings, options.preset, device, options.threads]
+
+    def asked_of(found: Mapping[str, Any]) -> Asked:
+        record = found["data_record"] and Path(found["data_record"])
+        others = argparse.Namespace(**{**found, "run": Path(found["run"]), "data_record": record})
+        cell, run = cell_of(others, settings)
+        return Asked(cell, _data_to_train_on(others, settings, cell, run), run.path)
+
+    return Company(n, request, hashlib.sha256(repr(alike).encode()).hexdigest(), asked_of)
+
+
+def _run_repetitions(options: argparse.Namespace, settings: dict[str, Any]) -> int:
+    """Train repetitions of a cell side by side, each in its own folder, and measure one after the other."""
+    if options.seeds < 1:
+        raise ConfigError(f"--seeds: expected at least 1, found {options.seeds}")
+    if options.run or options.digest:
+        raise ConfigError(f"--seeds: expected no {'--run' if options.run else '--digest'}, which is of one repetition")
+    found = []
+    for seed in range(options.seed, options.seed + options.seeds):
+        cell, run = cell_of(argparse.Namespace(**{**vars(options), "seed": seed}), settings)
+        data = _data_to_train_on(options, settings, cell, run)
+        found.append((cell, run, data))
+    idle = all(data is None for _, _, data in found)
+    with contextlib.ExitStack() as stack:
+        for _, run, _ in found:
+            stack.enter_context(run.alone())
+        device = stack.enter_context(computing(options, settings, idle=idle))
+        outcomes = _train_models([(cell, data, run) for cell, run, data in found if data is not None], device)
+        for cell, run, data in found:
+            if isinstance(outcomes.get(run.path, ""), str):
+                from harness.api.experiment import measure
+                from harness.cli.show import measured
+
+                measure(cell, data, run, device, settings["preset"])
+                print(f"{cell.path}: {run}", *measured(run), sep="\n")
+    return _exit_code([each for each in outcomes.values() if not isinstance(each, str)])
+
+
+def _train_models(
+    wanted: Sequence[tuple[Cell, Dataset, RunFolder]], device: torch.device
+) -> dict[Path, str | BaseException]:
+    """How the training in each folder ended; what one raised is reported."""
+    from harness.api.experiment import train_together_unless_done
+    from harness.errors import HarnessError
+    from harness.training.together import Asked
+    from harness.training.train import InterruptedRunError
+
+    outcomes = train_together_unless_done([Asked(cell, data, run.path) for cell, data, run in wanted], device)
+    for (cell, _, _), outcome in zip(wanted, outcomes, strict=True):
+        if isinstance(outcome, InterruptedRunError):
+            print(f"harness: {outcome}", file=sys.stderr)
+        elif isinstance(outcome, HarnessError):
+            print(f"harness: {cell.path}: {outcome}", file=sys.stderr)
+        elif not isinstance(outcome, str):
+            traceback.print_exception(outcome)
+    return {run.path: outcome for (_, _, run), outcome in zip(wanted, outcomes, strict=True)}
+
+
+def _exit_code(errors: Sequence[BaseException]) -> int:
+    """That of the worst: a stop, which is asked for again; then what has to be mended."""
+    from harness.training.train import InterruptedRunError
+
+    if any(isinstance(error, InterruptedRunError) for error in errors):
+        return STOPPED_BY_USER[1]
+    return max((getattr(error, "exit_code", 1) for error in errors), default=0)
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -155,13 +265,25 @@ def _train_model(
     device: torch.device,
     elsewhere: Sequence[Path] = (),
     again: bool = False,
-) -> int:
-    """The exit code: training that was asked to end is no error of the settings or the model."""
+    company: Company | None = None,
+) -> int | None:
+    """The exit code: training that was asked to end is no error of the settings or the model.
+
+    None where company was lost on the way, and a place on the device with it.
+    """
     from harness.api.experiment import train_unless_done
     from harness.training.train import InterruptedRunError
 
     try:
-        train_unless_done(cell, data, run, device, elsewhere, again)
+        if company is None:
+            train_unless_done(cell, data, run, device, elsewhere, again)
+            return 0
+        from harness.worker.company import PlaceLostError
+
+        with contextlib.suppress(PlaceLostError):
+            train_unless_done(cell, data, run, device, elsewhere, again, how=company.train)
+            return 0
+        return None
     except InterruptedRunError as error:
         print(f"harness: {error}", file=sys.stderr)
         return STOPPED_BY_USER[1]

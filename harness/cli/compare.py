@@ -56,14 +56,14 @@ def _moved(options: argparse.Namespace, folder: Path) -> list[Path]:
 
 
 def _overview(options: argparse.Namespace) -> int:
-    from harness.reporting.tables.overview import overview, write_overview
+    from harness.reporting.tables.overview import glance, overview, write_overview
     from harness.storage.seals import seal
 
     rules = load_settings(options)["check"]
     found = overview(_measured(options), rules["level"], rules["power"])
     written = write_overview(found, options.output or _home(options.run) / "tables")
     seal("overview", written)
-    print(*written, sep="\n")
+    print(glance(found), *written, "", sep="\n")
     return 0
 
 

@@ -81,10 +81,10 @@ def add(verbs: Any) -> None:
 def _tables(options: argparse.Namespace) -> int:
     from harness.reporting.tables import pages, write_tables
     from harness.reporting.tables.own_metrics import glance, own_metrics_table, write_own_metrics
-    from harness.reporting.tables.planned import OWN, cells_shown, models, table_names
+    from harness.reporting.tables.planned import OWN, cells_shown, cells_waited_for, models, table_names
     from harness.reporting.tables.render import at_a_glance
     from harness.settings.config import cells
-    from harness.storage.collect import read_metrics
+    from harness.storage.collect import measured, read_metrics
     from harness.storage.seals import seal
 
     settings = load_settings(options)
@@ -92,11 +92,14 @@ def _tables(options: argparse.Namespace) -> int:
     if OWN in names and OWN not in table_names(settings):
         raise ConfigError(f"table {OWN}: expected metrics in the settings, found none")
     shown = cells_shown(cells(settings), settings, names)
+    there = {cell.path for cell in [*cells_waited_for(shown, settings), *measured(shown, options.runs)]}
+    shown = [cell for cell in shown if cell.path in there]
     planned, metrics = models(shown, settings), read_metrics(shown, options.runs)
     for text in pages(metrics, planned, settings["preset"], [name for name in names if name != OWN]):
         written = write_tables(metrics, planned, settings["preset"], options.output, [text.name])
         seal(text.name, written)
-        print(at_a_glance(text), *written, "", sep="\n")
+        glanced = at_a_glance(text)
+        print(glanced, *([*written, ""] if "\n" in glanced else []), sep="\n")  # files without a number are no news
     if OWN in names:
         table = own_metrics_table(metrics, planned, settings)
         written = write_own_metrics(table, options.output)
@@ -173,7 +176,8 @@ def _figure(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from harness.reporting.report import write_report
-    from harness.reporting.tables.planned import models
+    from harness.reporting.tables.own_metrics import own_metrics_page, own_metrics_table
+    from harness.reporting.tables.planned import OWN, models, table_names
     from harness.settings.config import cells
     from harness.storage.collect import read_metrics
     from harness.storage.seals import check_seal, seal
@@ -185,13 +189,16 @@ def _report(options: argparse.Namespace) -> int:
         for part in (path, path.with_suffix(".rst"), path.with_suffix(".csv")):
             check_seal(part)
     known = _with_rows(planned, metrics, settings, options.runs)
+    shown = models(planned, settings)
+    own = own_metrics_table(metrics, shown, settings) if OWN in table_names(settings) else None
     write_report(
         metrics,
-        models(planned, settings),
+        shown,
         settings["preset"],
         options.figures,
         options.output,
         overview=_overview(known, settings),
+        own_metrics=own_metrics_page(own) if own else None,
         verdicts=_verdicts(known, settings),
         runs=options.runs,
     )

@@ -35,6 +35,7 @@ def add(verbs: Any) -> None:
     new.add_argument("--labels", metavar="COLUMN", help="the column or array of labels; -1: the last column")
     new.add_argument("--columns", type=int, help="number of columns, of packed bits or sparse files")
     new.add_argument("--grey", action="store_true", help="grey levels 0..255 or 0..1, read as probabilities")
+    new.add_argument("--binarize", action="store_true", help="models see draws from the grey levels, ever new ones")
     for word in WORDS:
         new.add_argument(f"--{word}", metavar="TEXT")
     new.add_argument("--folder", type=Path, help="where to write NAME.yaml (default: here)")
@@ -80,8 +81,7 @@ def _read(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], An
     for key in ("seed", "columns", *WORDS):
         if getattr(options, key) is not None:
             entry[key] = getattr(options, key)
-    if options.grey:
-        entry["grey"] = True
+    entry |= {key: True for key in ("grey", "binarize") if getattr(options, key)}
     check(entry, SCHEMA, "new data set")
     if fault := fault_of(entry):
         raise ConfigError(f"new data set: {fault}")

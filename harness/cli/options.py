@@ -15,6 +15,7 @@ from harness.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
+    from harness.compute.gpu_slots import Company
     from harness.settings.config import Cell
     from harness.storage.runs import RunFolder
 
@@ -88,8 +89,13 @@ def results_of(settings: dict[str, Any]) -> Path:
 
 
 @contextlib.contextmanager
-def computing(options: argparse.Namespace, settings: dict[str, Any], idle: bool = False) -> Iterator[torch.device]:
-    """torch made ready, and the device to compute on, which is ours until the block ends; the CPU when ``idle``."""
+def computing(
+    options: argparse.Namespace, settings: dict[str, Any], idle: bool = False, company: Company | None = None
+) -> Iterator[torch.device]:
+    """torch made ready, and the device to compute on, which is ours until the block ends; the CPU when ``idle``.
+
+    company: of jobs that share a slot of a GPU.
+    """
     gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
     importlib.import_module("harness.api.experiment")
     gc.freeze()
@@ -98,5 +104,5 @@ def computing(options: argparse.Namespace, settings: dict[str, Any], idle: bool 
     from harness.compute.computing import on_device
 
     wanted = "cpu" if idle else options.device or settings["device"]
-    with on_device(wanted, settings["gpu"]["slots_per_device"], options.threads) as device:
+    with on_device(wanted, settings["gpu"]["slots_per_device"], options.threads, company) as device:
         yield device

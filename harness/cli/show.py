@@ -46,13 +46,14 @@ def described(run: RunFolder) -> Iterator[str]:
     values = cell.to_dict()
     for part in ("model", "training", "evaluation"):
         yield f"{part}: " + ", ".join(f"{key} {value}" for key, value in values[part].items())
+    status: dict[str, Any] = {}
     if run.status_file.is_file():
         status = run.status()
         yield "training: " + ", ".join(f"{key} {_short(status[key])}" for key in FACTS if status.get(key) is not None)
         if status.get("message"):
             yield status["message"]
     if run.curve_file.is_file():
-        yield from _curve(run.curve_file)
+        yield from _curve(run.checked(run.curve_file, status))
     if run.metrics_file.is_file():
         yield from measured(run)
 

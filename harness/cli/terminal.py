@@ -12,7 +12,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ RED, PLAIN = "\033[31m", "\033[0m"
 LOOK_EVERY_S = 0.5
 
 
-def hush(logger: logging.Logger) -> None:
-    """Keep Snakemake's lines about single jobs, but for errors, from the terminal; its log files have them."""
+def hush(logger: logging.Logger, *filters: Callable[[logging.LogRecord], bool]) -> None:
+    """Keep Snakemake's lines about single jobs, but for errors, from the terminal; its log files have them.
+
+    filters: what else must let a line pass.
+    """
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
-            handler.addFilter(_is_worth_a_line)
+            for each in (_is_worth_a_line, *filters):
+                handler.addFilter(each)
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -99,8 +103,8 @@ class Progress(threading.Thread):
 
 def outcome(rows: Sequence[Mapping[str, Any]]) -> str:
     """A cell's most telling number and what it took, or why it has none."""
-    seconds = sum({float(row.get("train_seconds") or 0.0) for row in rows})
-    seconds += sum(float(row.get("seconds") or 0.0) for row in rows)
+    # metrics of one pass over the rows share what it took
+    seconds = sum(sum({float(row.get(of) or 0.0) for row in rows}) for of in ("train_seconds", "seconds"))
     took = f", {seconds:.0f} s" if seconds >= 1.0 else ""
     by_metric = {row.get("metric"): row for row in rows if row.get("metric")}
     row = next((by_metric[metric] for metric in METRICS if metric in by_metric), rows[0])
@@ -129,6 +133,14 @@ def what_was_made(targets: Iterable[str], results: Path) -> list[str]:
     }
     there = {kind: [str(path) for path in paths if path.exists()] for kind, paths in made.items()}
     return [f"{kind}: {' '.join(paths)}" for kind, paths in there.items() if paths]
+
+
+def what_is_left(targets: Iterable[str], planned: Collection[Cell], shown: Collection[Cell]) -> list[str]:
+    """A line on the cells that tables have no row of yet, since the targets of this call did not ask for them."""
+    n_left = len(planned) - len(shown)
+    if not n_left or not any(target == "tables" or target.startswith("table_") for target in targets):
+        return []
+    return [f"left out: {counted(n_left, 'cell')} beyond the thesis; `snakemake overview` or `all` adds their rows"]
 
 
 def how_it_ended(cells: Iterable[Cell], results: Path, early: bool) -> list[str]:

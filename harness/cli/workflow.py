@@ -201,7 +201,7 @@ def gpu_resources(settings: Mapping[str, Any], n_gpus: int) -> tuple[dict[str, i
     ``gpu_slots`` is counted on this machine. ``gres`` is what a cluster's scheduler hands out: one card for a whole
     group of cells, since Snakemake adds up the numbers of a group but not its words. No resources where no GPU is used.
     """
-    device, slots = settings["device"], settings["gpu"]["slots_per_device"]
+    device, slots = settings["device"], settings["gpu"]["slots_per_device"] * settings["gpu"]["stack"]
     if not means_gpu(device, n_gpus):
         return {}, 0
     # without a GPU here, the cells are for a machine that has one

@@ -49,12 +49,15 @@ class Computing:
 
 
 @contextlib.contextmanager
-def on_device(wanted: str, slots_per_device: int, threads: int) -> Iterator[torch.device]:
+def on_device(
+    wanted: str, slots_per_device: int, threads: int, company: gpu_slots.Company | None = None
+) -> Iterator[torch.device]:
     """The device to compute on, which is ours until the block ends, with so many threads on the CPU.
 
-    wanted: as ``harness.compute.gpu_slots.acquire`` has it. Raises ConfigError for no device.
+    wanted, company: as ``harness.compute.gpu_slots.acquire`` has them. Raises ConfigError for no device.
     """
-    with float32_products(), on_threads(threads), gpu_slots.acquire(wanted, slots_per_device) as name:
+    slot = gpu_slots.acquire(wanted, slots_per_device, company=company)
+    with float32_products(), on_threads(threads), slot as name:
         try:
             device = torch.device(name)
         except RuntimeError as error:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 from harness.compute.cache_folder import cache_folder
 from harness.errors import ConfigError, HarnessError
@@ -37,6 +37,16 @@ class Gpu(NamedTuple):
 
     device: str  # cuda:0
     identity: str  # the UUID
+
+
+class Company(Protocol):
+    """How a process shares slots with others."""
+
+    def hold(self, slot: Path) -> None:
+        """It has the slot with this lock file."""
+
+    def beside(self, slot: Path) -> contextlib.AbstractContextManager | None:
+        """A place beside the process that has it, until the context ends; None where there is none."""
 
 
 def visible_gpus() -> int:
@@ -87,11 +97,13 @@ def acquire(
     slots_per_device: int,
     gpus: Callable[[], Sequence[Gpu]] = gpus_of_torch,
     folder: Path | None = None,
+    company: Company | None = None,
 ) -> Iterator[str]:
     """The device to compute on, for as long as the block lasts; waits for a free slot where that is a GPU.
 
     device: ``auto`` (a GPU where there is one, else the CPU), ``cuda`` (any GPU), ``cuda:1``, or another of torch's
-    words, which needs no slot. folder: of the lock files. Raises ConfigError when there is no such GPU.
+    words, which needs no slot. folder: of the lock files. company: of jobs that share a slot; one that finds no free
+    slot takes a place beside the holder of one. Raises ConfigError when there is no such GPU.
     """
     if device != "auto" and not means_gpu(device, 0):
         yield device
@@ -105,7 +117,7 @@ def acquire(
         known = ", ".join(["auto", "cpu", *(gpu.device for gpu in found)])
         raise ConfigError(f"device: expected one of {known} on {platform.node()}, found {device!r}")
     slots = _slots(candidates, slots_per_device, folder or cache_folder("gpu"))
-    gpu, lock = _wait_for_one(slots)
+    gpu, lock = _wait_for_one(slots, company)
     with lock:
         yield gpu.device
 
@@ -120,7 +132,9 @@ def _slots(gpus: Sequence[Gpu], slots_per_device: int, folder: Path) -> list[tup
     return [(gpu, folder / f"{names[gpu]}-{slot}.lock") for slot in range(slots_per_device) for gpu in gpus]
 
 
-def _wait_for_one(slots: Sequence[tuple[Gpu, Path]]) -> tuple[Gpu, contextlib.AbstractContextManager]:
+def _wait_for_one(
+    slots: Sequence[tuple[Gpu, Path]], company: Company | None
+) -> tuple[Gpu, contextlib.AbstractContextManager]:
     told = False
     while True:
         for gpu, path in slots:
@@ -130,7 +144,13 @@ def _wait_for_one(slots: Sequence[tuple[Gpu, Path]]) -> tuple[Gpu, contextlib.Ab
                 logger.warning("%s: expected to lock it, found %s; GPUs are shared without a limit", path, error)
                 return gpu, contextlib.nullcontext()
             if lock is not None:
+                if company is not None:
+                    company.hold(path)
                 return gpu, lock
+        for gpu, path in slots if company is not None else ():
+            place = company.beside(path)
+            if place is not None:
+                return gpu, place
         if not told:
             cards = ", ".join(dict.fromkeys(gpu.device for gpu, _ in slots))
             holders = ", ".join(sorted({_holder(path) for _, path in slots}))

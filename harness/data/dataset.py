@@ -82,9 +82,13 @@ def content_digest(
     columns: int,
     grey: bool,
     unordered: Sequence[str] = (),
+    binarize: bool = False,
 ) -> str:
-    """sha256 of the packed parts and their labels; a part named in `unordered` counts as a set of rows."""
-    digest = hashlib.sha256()
+    """sha256 of the packed parts and their labels; a part named in `unordered` counts as a set of rows.
+
+    binarize: of a ``Dataset``. The same levels are other data to a model that sees draws from them.
+    """
+    digest = hashlib.sha256(b"binarize;" if binarize else b"")
     for part, rows, part_labels in zip(PARTS, packed, labels, strict=True):
         if part in unordered:
             rows = rows[np.lexsort(rows.T[::-1])]  # noqa: PLW2901

@@ -16,6 +16,7 @@ from harness.schema import first_error
 
 logger = logging.getLogger(__name__)
 
+GREY, BINARIZE = "GREY", "BINARIZE"  # constants of a module with a function that loads
 WORD = {"type": ["string", "null"]}
 SHARE = {"type": ["string", "number", "null"], "minLength": 1, "exclusiveMinimum": 0}
 FILES = {"type": "object", "additionalProperties": False, "required": ["train", "valid", "test"]}
@@ -34,6 +35,7 @@ SCHEMA = {
         "variable": WORD,
         "columns": {"type": ["integer", "null"], "minimum": 1},
         "grey": {"type": "boolean"},
+        "binarize": {"type": "boolean"},
         "header": {"type": ["boolean", "null"]},
         **dict.fromkeys(("title", "source", "licence"), WORD),
     },
@@ -51,6 +53,8 @@ def fault_of(values: dict) -> str | None:
         return f"expected a split into three, train, valid and test, found {len(values['split'])}"
     if "file" not in given and (lacking := [key for key in ("train", "valid", "test") if key not in given]):
         return f"expected train, valid and test, or one file, found no {', '.join(lacking)}"
+    if values.get("binarize") and not values.get("grey"):
+        return "expected grey: true beside binarize, found none"
     return None
 
 
@@ -75,7 +79,10 @@ def of_plugin(name: str) -> OwnData:
     words = {"title": listed.title, "source": listed.source, "licence": listed.licence}
     load, values = getattr(module, LOAD, None), getattr(module, DATA, None)
     if callable(load):
-        return OwnData(name, load=load, code=listed.file, grey=bool(getattr(module, "GREY", False)), **words)
+        grey, binarize = (bool(getattr(module, constant, False)) for constant in (GREY, BINARIZE))
+        if binarize and not grey:
+            raise DataError(listed.file, f"{GREY} = True beside {BINARIZE}", "none")
+        return OwnData(name, load=load, code=listed.file, grey=grey, binarize=binarize, **words)
     if not isinstance(values, dict):
         raise DataError(listed.file, f"{DATA} = {{...}} or a function {LOAD}()", type(values).__name__)
     found = first_error(values, SCHEMA)

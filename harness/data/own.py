@@ -39,7 +39,8 @@ class OwnData:
     with all rows, of which ``split`` has shares or numbers of train, valid and test, unless it holds arrays of these
     names. seed: of shares and splits. labels: the column or array that has them (-1: the last column), or files by part
     with one label per row. variable: the array of an .npz or .mat file with several. columns: their number, for packed
-    bits (``numpy.packbits``) and for sparse files. header: whether texts have one. load: a function that gives the
+    bits (``numpy.packbits``) and for sparse files. binarize: models see draws from the grey levels, as a ``Dataset``
+    says. header: whether texts have one. load: a function that gives the
     arrays by the names of the parts, in place of files. folder: what messages call the place of ``load``.
     """
 
@@ -54,6 +55,7 @@ class OwnData:
     variable: str | None = None
     columns: int | None = None
     grey: bool = False
+    binarize: bool = False
     header: bool | None = None
     title: str = ""
     source: str = ""
@@ -282,8 +284,10 @@ def _assembled(own: OwnData, tables: dict[str, Table], origin: str) -> Dataset:
     rows = _grey(wide) if own.grey else {part: _bits(table) for part, table in wide.items()}
     ordered = [np.ascontiguousarray(rows[part]) for part in PARTS]
     labels = _classes(wide)
-    digest = content_digest([pack(each, own.grey) for each in ordered], labels, n_columns, own.grey)
-    return Dataset(own.name, *ordered, own.grey, *labels, _status(own.name, digest), origin, digest, own.title)
+    packed = [pack(each, own.grey) for each in ordered]
+    digest = content_digest(packed, labels, n_columns, own.grey, binarize=own.binarize)
+    status = _status(own.name, digest)
+    return Dataset(own.name, *ordered, own.grey, *labels, status, origin, digest, own.binarize, own.title)
 
 
 def _bits(table: Table) -> np.ndarray:

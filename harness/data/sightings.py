@@ -68,6 +68,8 @@ def identity(own: OwnData) -> str:
     stated: dict[str, Any] = {each.name: getattr(own, each.name) for each in dataclasses.fields(own)}
     for key in UNSEEN:
         del stated[key]
+    if not own.binarize:  # as earlier versions, which had no such thing, wrote it
+        del stated["binarize"]
     states = []
     for path in own.files:
         try:

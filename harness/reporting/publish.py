@@ -25,12 +25,14 @@ import numpy as np
 import pandas as pd
 
 from harness import atomic
-from harness.errors import HarnessError
+from harness.comparison.read import read_measured
+from harness.errors import DataError, HarnessError
 from harness.evaluation import per_row
 from harness.reporting.tables import PlannedCell, write_tables
+from harness.reporting.tables.overview import overview, write_overview
 from harness.reporting.tables.own_metrics import own_metrics_table, write_own_metrics
 from harness.reporting.tables.planned import OWN, table_names
-from harness.settings.config import Cell, canonical_json
+from harness.settings.config import Cell, canonical_json, cells_named
 from harness.storage.collect import read_metrics, write_metrics
 from harness.storage.measurements import read_csv, read_measurements
 from harness.storage.method_code import SOURCE, VERSION, MethodCode, code_of, in_one_line, is_by_other_code, version_of
@@ -156,6 +158,7 @@ def _fill(
     places = {"mirrors": [], "cache": None, "paths": {}}  # of the machine that the run was made on
     atomic.write_json(part / "settings.json", {**settings, "data": {**settings["data"], **places}})
     write_tables(metrics, models, settings["preset"], part / "tables")
+    _write_overview(part, settings)
     if OWN in table_names(settings):
         write_own_metrics(own_metrics_table(metrics, models, settings), part / "tables")
     known = [_as_trials(listed)]
@@ -174,6 +177,18 @@ def _fill(
         if path.stat().st_size <= LARGEST.get(path.suffix, math.inf):
             copy = part / "figures" / path.name
             atomic.write(copy, lambda temporary, path=path: shutil.copyfile(path, temporary))
+
+
+def _write_overview(part: Path, settings: Mapping[str, Any]) -> None:
+    """The overview as it follows from what is published of the rows, so that anyone can render it again."""
+    ablations = {(dataset, method, variant) for method, dataset, variant in cells_named(settings, "ablations")}
+    rules = settings["check"]
+    try:
+        found = overview(read_measured(part, ablations), rules["level"], rules["power"])
+    except DataError as error:  # cells of several calls may have been measured on different data
+        log.warning(f"overview: left out: {error}")
+    else:
+        write_overview(found, part / "tables")
 
 
 def _read_earlier(folder: Path) -> _Earlier:

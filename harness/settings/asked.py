@@ -52,6 +52,17 @@ def chosen(known: Collection[NamedCell], settings: Mapping[str, Any]) -> Callabl
     return lambda cell: any(_answers(cell, word, groups) for word in words)
 
 
+def is_left_to_overview(cell: NamedCell, settings: Mapping[str, Any]) -> bool:
+    """Whether tables do not wait for a cell, which ``left_to_overview`` names; they have its row once it is measured.
+
+    Whoever asks for cells by ``only`` wants these. A word that no cell answers to is no mistake: a preset's words are
+    there before a grid of one's own is.
+    """
+    if settings.get("only") is not None:
+        return False
+    return any(_answers(cell, word, settings["groups"]) for word in settings.get("left_to_overview") or [])
+
+
 def _answers(cell: NamedCell, word: str, groups: Mapping[str, Sequence[str]]) -> bool:
     method, dataset, variant = cell
     of_dataset = {dataset, *(group for group, members in groups.items() if dataset in members)}

@@ -66,6 +66,7 @@ class OptimizerStep(UpdateStep):
         make: Callable[[float], torch.optim.Optimizer | Optimizers],
     ):
         super().__init__(model, precision, clip_norm)
+        self._graphs = None
         self.first = self.second = self.parameters.values[:0]
         self._graphs = None
         made = make(learning_rate)

@@ -5,11 +5,12 @@ Other optimisers than Adam have ``harness.training.optimizers``.
 Everything that persists from one update to the next, but for the random generator, lives here: parameters and gradients
 in one buffer each, and Adam's moments. On the CPU the penalty, the step and clearing the gradients are one fused pass.
 On a GPU the whole update is captured as a CUDA graph once per batch shape and replayed from then on, since launching
-its hundred small kernels one by one takes longer than running them. Where some parameters wait for their time
-(``harness.method.InStages``), the step goes through the parts of the buffers between them, and nothing is captured.
-Their moments are zero when their time comes, and the bias correction is that of all updates: the first steps are then
-up to 6.6 times the rate. To count from a layer's release was worse in five of six trainings (BiHM on connect4 and
-mushrooms, three seeds, validation rows).
+its hundred small kernels one by one takes longer than running them. Where several models are trained together, a
+program of them all makes the update instead (``harness.training.program``), from the same memory. Where some parameters
+wait for their time (``harness.method.InStages``), the step goes through the parts of the buffers between them, and
+nothing is captured. Their moments are zero when their time comes, and the bias correction is that of all updates: the
+first steps are then up to 6.6 times the rate. To count from a layer's release was worse in five of six trainings (BiHM
+on connect4 and mushrooms, three seeds, validation rows).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from harness.compute.precision import product_dtype
 from harness.errors import ConfigError, HarnessError
 from harness.method import AfterUpdate, Batch, InStages, Method, MixedPrecision, computes_gradients
 from harness.training.flat import FlatParameters, device_of
+from harness.training.program import Part
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Kingma and Ba's
 UPDATE = "update"  # argument of a loss
@@ -81,9 +83,38 @@ class UpdateStep:
         if self._in_stages:
             self._begin()
         loss = self._step(batch, n_samples, generator, learning_rate, l1)
+        self.finish()
+        return loss
+
+    def part(
+        self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float
+    ) -> Part | None:
+        """The update that ``run`` would make, for a program to make; ``finish`` ends it.
+
+        None where it cannot be captured, or where captures have to be warmed up for: then it is for ``run``.
+        """
+        if self._graphs is None or self._waiting:  # what has stopped waiting will not wait again
+            return None
+        captured = self._captured_for(batch, n_samples)
+        if captured.n_eager < EAGER_UPDATES:
+            return None
+        self.n_steps += 1
+        if self._in_stages:
+            self._begin()
+        self._set_scalars(learning_rate, l1)
+        captured.take(batch)
+        key = _shapes(batch, n_samples)
+        return Part(key, lambda: self._whole(captured.batch, n_samples, generator), generator)
+
+    @property
+    def is_captured(self) -> bool:
+        """Whether updates are captured, once they are warmed up for."""
+        return self._graphs is not None
+
+    def finish(self) -> None:
+        """What follows an update."""
         if self._has_hook:
             self._after_update()
-        return loss
 
     def _begin(self) -> None:
         """Learn which parameters wait in this update."""
@@ -94,19 +125,25 @@ class UpdateStep:
     def _step(
         self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float
     ) -> Tensor:
-        rate = learning_rate / (1.0 - BETA1**self.n_steps)
-        scale = 1.0 / math.sqrt(1.0 - BETA2**self.n_steps)
+        if self._graphs is not None and not self._waiting:
+            self._set_scalars(learning_rate, l1)
+            return self._replay(batch, n_samples, generator)
         if self._scalars.device.type == "cpu" and self._scalars.dtype == torch.float32:
             loss = self._gradients(batch, n_samples, generator, self._number())
             if self.clip_norm is not None:
                 self._complete_gradient(l1)
                 l1 = 0.0
-            self._fused_adam(rate, scale, l1)
+            self._fused_adam(*self._rate_and_scale(learning_rate), l1)
             return loss
-        self._scalars.copy_(torch.tensor([rate, scale, l1], dtype=self._scalars.dtype))
-        if self._graphs is not None and not self._waiting:
-            return self._replay(batch, n_samples, generator)
+        self._set_scalars(learning_rate, l1)
         return self._whole(batch, n_samples, generator)
+
+    def _rate_and_scale(self, learning_rate: float) -> tuple[float, float]:
+        return learning_rate / (1.0 - BETA1**self.n_steps), 1.0 / math.sqrt(1.0 - BETA2**self.n_steps)
+
+    def _set_scalars(self, learning_rate: float, l1: float) -> None:
+        scalars = torch.tensor([*self._rate_and_scale(learning_rate), l1], dtype=self._scalars.dtype)
+        self._scalars.copy_(scalars)
 
     @torch.enable_grad()
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
@@ -201,18 +238,17 @@ class UpdateStep:
         return loss
 
     def _replay(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        key = (*batch.x.shape, batch.y is None, n_samples)
-        captured = self._captured.setdefault(key, _Captured())
+        captured = self._captured_for(batch, n_samples)
         if captured.n_eager < EAGER_UPDATES:
             captured.n_eager += 1
             return self._graphs.warm_up(lambda: self._whole(batch, n_samples, generator))
+        captured.take(batch)
         if captured.graph is None:
-            captured.batch = Batch(batch.x.clone(), None if batch.y is None else batch.y.clone())
             captured.graph = self._graphs(lambda: self._whole(captured.batch, n_samples, generator), generator)
-        captured.batch.x.copy_(batch.x)
-        if batch.y is not None:
-            captured.batch.y.copy_(batch.y)
         return captured.graph.replay()
+
+    def _captured_for(self, batch: Batch, n_samples: int) -> _Captured:
+        return self._captured.setdefault(_shapes(batch, n_samples), _Captured())
 
 
 def takes_update(model: Method) -> bool:
@@ -263,6 +299,10 @@ def _name(model: Method) -> str:
     return getattr(model, "name", type(model).__name__)
 
 
+def _shapes(batch: Batch, n_samples: int) -> tuple[object, ...]:
+    return *batch.x.shape, batch.y is None, n_samples
+
+
 @dataclass
 class _Captured:
     """A captured update and the memory it reads."""
@@ -270,3 +310,12 @@ class _Captured:
     n_eager: int = 0
     graph: CudaGraph | None = None
     batch: Batch | None = None
+
+    def take(self, batch: Batch) -> None:
+        """Put the next batch where the update reads it."""
+        if self.batch is None:
+            self.batch = Batch(batch.x.clone(), None if batch.y is None else batch.y.clone())
+            return
+        self.batch.x.copy_(batch.x)
+        if batch.y is not None:
+            self.batch.y.copy_(batch.y)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from harness import atomic
 from harness.compute.computing import on_threads
@@ -30,6 +32,7 @@ from harness.storage.runs import DIVERGED, HAVE_MODEL, OK, TIMEOUT, RunFolder
 from harness.training import fitting, looks
 from harness.training.batches import Rows, TrainingBatches, labels_seed
 from harness.training.checkpoints import Checkpoints
+from harness.training.program import Part
 from harness.training.progress import Progress
 from harness.training.rates import rate_of
 from harness.training.signals import StopOnSignal
@@ -54,22 +57,32 @@ def train(cell: Cell, data: Dataset, run: Path, device: torch.device, stop: Stop
     update. Raises InterruptedRunError, after writing a checkpoint, where it says so or when the process receives
     SIGTERM or SIGINT, and HarnessError where files cannot be written.
     """
+    trainer = Trainer(cell, data, opened(cell, run), device, stop)
+    return closed(trainer, *trainer.to_the_end())
+
+
+def opened(cell: Cell, run: Path) -> RunFolder:
+    """The folder ``run``, made ready for a training of ``cell``."""
     folder = RunFolder(run)
     with atomic.changing(run):
         run.mkdir(parents=True, exist_ok=True)
         folder.status_file.unlink(missing_ok=True)  # of another training; this one writes its own when it ends
     folder.write_config(cell)
-    trainer = Trainer(cell, data, folder, device, stop)
-    status, message = trainer.to_the_end()
-    facts = _facts(trainer.state, data)
-    with atomic.changing(run):
+    return folder
+
+
+def closed(trainer: Trainer, status: str, message: str) -> str:
+    """Write all that a training which has ended leaves in its folder; its status."""
+    cell, folder = trainer.cell, trainer.run
+    facts = _facts(trainer.state, trainer.data)
+    with atomic.changing(folder.path):
         folder.model_file.unlink(missing_ok=True)
     if status in HAVE_MODEL:
         facts["model_sha256"] = folder.save_model(trainer.state.model, cell)
     atomic.write_csv(folder.curve_file, trainer.state.position.curve)
     facts["files"] = folder.digests_of_files()
     folder.write_status(status, message, **facts)
-    with atomic.changing(run):
+    with atomic.changing(folder.path):
         folder.checkpoint_file.unlink(missing_ok=True)
     return status
 
@@ -116,41 +129,56 @@ class Trainer:
 
         Raises ConfigError for a method that cannot be trained, and InterruptedRunError.
         """
-        with global_seed(self.state.device, *axes_of(self.cell), "global"):
+        with self.as_seeded():
             if isinstance(self.state.model, ClosedForm):
-                return self._fit(self.state.model)
-            return self._all_phases()
+                return self.fit()
+            self.begin()
+            threads = self.state.computing.threads
+            with on_threads(threads), StopOnSignal() as signals, closing(self.course(signals)) as course:
+                while True:
+                    try:
+                        next(course)
+                    except StopIteration as end:
+                        return end.value
+                    self.update()
 
-    def _fit(self, model: ClosedForm) -> tuple[str, str]:
+    def as_seeded(self) -> AbstractContextManager[None]:
+        """PyTorch's own generators as they are when a training of the cell begins, until the block ends."""
+        return global_seed(self.state.device, *axes_of(self.cell), "global")
+
+    def fit(self) -> tuple[str, str]:
+        """Let a closed form fit itself; (status, message)."""
         started, state = time.perf_counter(), self.state
         valid = Rows.of_split(self.data, "valid", state.device).batch(slice(None))
-        fitting.fit(model, self.rows.batch(slice(None)), valid, state.generator)
+        fitting.fit(state.model, self.rows.batch(slice(None)), valid, state.generator)
         state.position.seconds = time.perf_counter() - started
         self._look(phase=0)
         return OK, ""
 
-    def _all_phases(self) -> tuple[str, str]:
+    def begin(self) -> None:
+        """Start, or go on from a checkpoint. Raises ConfigError for a method that cannot be trained."""
         if not isinstance(self.state.model, OwnGradients | Differentiable):
             raise ConfigError(f"method {self.cell.method}: expected fit, loss or accumulate_gradients, found none")
         if not self.budget.phases:
             raise ConfigError(f"{self.cell.path}: training.phases: expected at least one, found none")
         self.checkpoints.restore(self.state)
-        total = sum(phase.updates for phase in self.budget.phases)
-        with (
-            on_threads(self.state.computing.threads),
-            StopOnSignal() as signals,
-            Progress(self.cell.path, total) as progress,
-        ):
-            return self._phases(signals, progress)
 
-    def _phases(self, signals: StopOnSignal, progress: Progress) -> tuple[str, str]:
+    def course(self, signals: StopOnSignal) -> Generator[None, None, tuple[str, str]]:
+        """All of a training but its updates: it yields where the next one is due; (status, message) at the end.
+
+        Raises InterruptedRunError.
+        """
+        with Progress(self.cell.path, sum(phase.updates for phase in self.budget.phases)) as progress:
+            return (yield from self._phases(signals, progress))
+
+    def _phases(self, signals: StopOnSignal, progress: Progress) -> Generator[None, None, tuple[str, str]]:
         position, budget = self.state.position, self.budget
         if not position.curve:
             position.phase_end = budget.phases[0].updates
             self._look(phase=0)
         while position.phase < len(budget.phases):
             while not looks.ends_phase(position, budget):
-                self._update()
+                yield
                 self._keep_if_due()
                 if looks.is_due(position, budget):
                     if not self._look(position.phase):
@@ -163,8 +191,12 @@ class Trainer:
             self._end_phase()
         return OK, ""
 
-    def _update(self) -> None:
-        """One step of the optimiser on one batch."""
+    def update(self, by_program: bool = False) -> Part | None:
+        """One step of the optimiser on one batch.
+
+        by_program: where a program can make it, all is made ready for that, and ``finish_update`` follows; then it is
+        what this returns.
+        """
         started = time.perf_counter()
         state, position = self.state, self.state.position
         phase = self.budget.phases[position.phase]
@@ -172,12 +204,26 @@ class Trainer:
         # lambda belongs to gradients summed over the batch; ours are means
         l1 = self.budget.l1 / batch.x.shape[0]
         rate = rate_of(phase, position.update - (position.phase_end - phase.updates))
-        state.loss_sum += state.step.run(batch, phase.n_samples, state.generator, rate, l1)
+        part = state.step.part(batch, phase.n_samples, state.generator, rate, l1) if by_program else None
+        if part is None:
+            self._count(state.step.run(batch, phase.n_samples, state.generator, rate, l1))
+        position.seconds += time.perf_counter() - started
+        return part
+
+    def finish_update(self, loss: Tensor, seconds: float) -> None:
+        """After a program has made an update, whose share of its time are so many seconds."""
+        started = time.perf_counter()
+        self.state.step.finish()
+        self._count(loss)
+        self.state.position.seconds += seconds + time.perf_counter() - started
+
+    def _count(self, loss: Tensor) -> None:
+        state, position = self.state, self.state.position
+        state.loss_sum += loss
         if state.average is not None:
             state.average.update()
         position.update += 1
         position.since_look += 1
-        position.seconds += time.perf_counter() - started
 
     def _keep_if_due(self) -> None:
         if self.state.position.update in self.kept_updates:

@@ -1,4 +1,5 @@
 # Settings, cells and the functions that rules use.
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import snakemake.logging
 from harness.evaluation.manifest import failures
 from harness.evaluation.plan import analyses_of
 from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluster
+from harness.cli.dry_run import InPlaceOfJobs, summary
 from harness.settings.asked import results_name
 from harness.settings.config import canonical_json, cells
 from harness.reporting.figures.write import analyses_behind, cells_of, figure_names
-from harness.reporting.tables.planned import cells_compared, cells_shown, table_names
+from harness.reporting.tables.planned import cells_compared, cells_shown, cells_waited_for, table_names
 from harness.compute.gpu_slots import visible_gpus
 from harness.compute.places import WORKFLOWS
 from harness.storage.budgets import budget_trials
@@ -20,7 +22,7 @@ from harness.storage.method_code import training_key
 from harness.storage.runs import RunFolder
 from harness.storage.seals import discard_broken
 from harness.storage.search import trials
-from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_was_made
+from harness.cli.terminal import Progress, how_it_ended, hush, tell, what_is_left, what_was_made
 from harness.cli.workflow import (
     attempts_at_data,
     changed_data,
@@ -49,7 +51,10 @@ with errors_in_one_line():
 if workflow.local_exec:
     forward_sigterm()
 if workflow.is_main_process and not (workflow.output_settings.printshellcmds or workflow.output_settings.verbose):
-    hush(snakemake.logging.logger)
+    hush(
+        snakemake.logging.logger,
+        *([InPlaceOfJobs(lambda jobs: dry_run(jobs))] if workflow.output_settings.dryrun else []),
+    )
 RESULTS = f"results/{results_name(SETTINGS)}"
 # What jobs read. Its name follows from its content, so that a dry run with other settings changes nothing for jobs under
 # way. It is no input: the digests among params say which jobs a change concerns.
@@ -149,9 +154,10 @@ def cells_asked_for():
     paths = set()
     for target in workflow.dag_settings.targets or ("all",):
         stem = Path(target).stem
-        if target in CELLS_OF:
-            paths |= {cell.path for cell in CELLS_OF[target]}
-        elif target in ("tables", "overview", "compare"):
+        if target in CELLS_OF or target == "tables":
+            shown = CELLS_OF[target] if target in CELLS_OF else CELLS_COMPARED
+            paths |= {cell.path for cell in cells_waited_for(shown, SETTINGS)}
+        elif target in ("overview", "compare"):
             paths |= {cell.path for cell in CELLS_COMPARED}
         elif target == "figures":
             paths |= {path for figure in FIGURES for path in planned_for(figure)}
@@ -168,6 +174,12 @@ def cells_to_gather():
     wanted = {cell.path for cell in cells_asked_for()}
     wanted |= {cell.path for cell in measured(list(CELLS.values()), Path(RESULTS) / "runs")}
     return [cell for path, cell in CELLS.items() if path in wanted]
+
+
+def gathered(cells):
+    """Those of the cells that a table of them is made of in this call."""
+    paths = {cell.path for cell in cells_to_gather()}
+    return [cell for cell in cells if cell.path in paths]
 
 
 def settings_file(wildcards, output):
@@ -223,15 +235,42 @@ def requests():
         yield {**dict(parts[0].resources.items()), "runtime": minutes_in_all}
 
 
+def cells_due():
+    """The cells that are to be trained or measured."""
+    due = {str(path) for job in workflow.dag.needrun_jobs() if job.rule.name == "run_model" for path in job.output}
+    return [cell for path, cell in CELLS.items() if str(RUNS[path].metrics_file) in due]
+
+
+def slots_for(cells):
+    """How many cells are worked on at a time."""
+    return max(1, workflow.cores // threads_here(None)) if workflow.local_exec else max(1, len(cells))
+
+
+def dry_run(jobs):
+    """What a dry run says in place of Snakemake, whose jobs by rule are given."""
+    asked = cells_asked_for()
+    paths, due = {cell.path for cell in asked}, cells_due()
+    shown = {**CELLS_OF, "overview": CELLS_COMPARED}
+    waited_for = {name: {cell.path for cell in cells_waited_for(cells, SETTINGS)} for name, cells in shown.items()}
+    shown = {
+        name: [cell for cell in cells if cell.path in paths]
+        for name, cells in shown.items()
+        if cells and waited_for[name] <= paths
+    }
+    if "draw_figure" in jobs:
+        drawn = {path for figure in FIGURES for path in planned_for(figure)}
+        shown["figures"] = [cell for cell in asked if cell.path in drawn]
+    reasons = Counter(why for job in workflow.dag.needrun_jobs() for why in workflow.dag.reason(job).get_names())
+    return summary(Path(RESULTS), shown, asked, due, jobs, reasons, DURATIONS, slots_for(due))
+
+
 PROGRESS = []  # of this call, once it runs
 
 
 def report_progress():
     """Tell of every cell that is to be trained or measured when it is done."""
-    due = {str(path) for job in workflow.dag.needrun_jobs() if job.rule.name == "run_model" for path in job.output}
-    cells_due = [cell for path, cell in CELLS.items() if str(RUNS[path].metrics_file) in due]
-    slots = workflow.cores // threads_here(None) if workflow.local_exec else len(cells_due)
-    PROGRESS.append(Progress(cells_due, Path(RESULTS) / "runs", DURATIONS, slots))
+    due = cells_due()
+    PROGRESS.append(Progress(due, Path(RESULTS) / "runs", DURATIONS, slots_for(due)))
     PROGRESS[0].start()
 
 

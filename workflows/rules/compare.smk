@@ -17,11 +17,11 @@ rule render_overview:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        cells=short_digest({cell.path: FACTS[cell.path] for cell in CELLS_COMPARED}),
+        cells=lambda wildcards: short_digest({cell.path: FACTS[cell.path] for cell in gathered(CELLS_COMPARED)}),
         tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
         "python -m harness overview {input.metrics:q} --settings {params.settings:q} --output {params.tables:q}"
-        " > {log:q} 2>&1"
+        " 2> {log:q}"
 
 
 rule compare_methods:

@@ -1,11 +1,10 @@
 # Tables 3.1, 3.2, 3.3 and 4.1, each from the cells that it shows and as soon as these are measured; and the measurements
 # themselves, gathered of all that the targets of a call ask for and all that earlier calls have left.
-METRICS_OF = {name: metrics_files(cells) for name, cells in CELLS_OF.items()}
 
 
 rule render_table:
     input:
-        lambda wildcards: METRICS_OF[wildcards.table],
+        lambda wildcards: metrics_files(gathered(CELLS_OF[wildcards.table])),
     output:
         [f"{RESULTS}/tables/{{table}}.{form}" for form in ("csv", "md", "tex")],
     log:
@@ -18,7 +17,9 @@ rule render_table:
         "../envs/harness.yaml"
     params:
         settings=settings_file,
-        cells=lambda wildcards: short_digest({cell.path: FACTS[cell.path] for cell in CELLS_OF[wildcards.table]}),
+        cells=lambda wildcards: short_digest(
+            {cell.path: FACTS[cell.path] for cell in gathered(CELLS_OF[wildcards.table])}
+        ),
         runs=f"{RESULTS}/runs",
         tables=lambda wildcards, output: str(Path(output[0]).parent),
     shell:
@@ -53,7 +54,7 @@ for table in CELLS_OF:
             table
         input:
             [f"{RESULTS}/tables/{table}.{form}" for form in ("csv", "md", "tex")],
-            METRICS_OF[table],
+            lambda wildcards, table=table: metrics_files(gathered(CELLS_OF[table])),
 
 
 rule tables:
@@ -61,4 +62,4 @@ rule tables:
         [f"{RESULTS}/tables/{table}.{form}" for table in CELLS_OF for form in ("csv", "md", "tex")],
         OVERVIEW,
         rules.gather_metrics.output,
-        metrics_files(CELLS_COMPARED),
+        lambda wildcards: metrics_files(gathered(CELLS_COMPARED)),

@@ -56,7 +56,7 @@ def analyse(
 def _guesses(subject: Subject, n: int, generator: torch.Generator) -> Tensor:
     """[n, D]: what nobody who knows the training set only by its means could improve."""
     means = subject.rows("train", None).x.mean(0).expand(n, -1)
-    return means if subject.data.grey else sample_bernoulli(means, generator)
+    return means if subject.data.grey and not subject.data.binarize else sample_bernoulli(means, generator)
 
 
 def _left(side: int, generator: torch.Generator) -> Tensor:

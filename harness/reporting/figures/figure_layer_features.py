@@ -12,10 +12,10 @@ from harness.reporting.figures.gather import over_seeds
 
 ANALYSES = ("layer_features",)
 CAPTION = """
-Are lower layers more informative? Error rate, on all test rows, of a linear classifier of each layer's mean activations
-under q(h|x); layer 0 is x itself. Left: fitted to the few labels that the semi-supervised models have; right: to many.
-The classifier's penalty was chosen on validation rows. Bars: standard error, binomial and between seeds. Dotted: the
-error of guessing the most common of ten equally frequent classes.
+Are lower layers more informative? Error rate, on all test rows, of a linear classifier of each layer's mean
+activations under q(h|x); layer 0 is x itself. Each line is named at its end. Left: fitted to the few labels that the
+semi-supervised models have; right: to many. The classifier's penalty was chosen on validation rows. Bars: standard
+error, binomial and between seeds. Dotted: the error of guessing the most common of ten equally frequent classes.
 """
 CHANCE = 0.9
 STROKES = ("-", "--", ":", "-.")
@@ -32,24 +32,25 @@ def draw(data: pd.DataFrame) -> Any:
     looks = style.look(data["method"].unique())
     counts = {name: sorted(data.loc[data["dataset"] == name, "labels"].unique()) for name in names}
     shown = [(name, count) for name in names for count in counts[name]]
-    figure, grid = panels.grid(len(shown), "layer, from the data upward", "error rate", columns=2, width=3.6)
-    n_models = len(data[["method", "variant"]].drop_duplicates())
-    figure.set_size_inches(7.5, 3.2 * -(-len(shown) // 2) + 0.22 * n_models)
-    handles: dict[str, Any] = {}
+    figure, grid = panels.grid(
+        len(shown), "layer, from the data upward", "error rate", columns=2, width=4.2, height=3.2
+    )
     for axes, (name, count) in zip(grid, shown, strict=True):
         chosen = data[(data["dataset"] == name) & (data["labels"] == count)]
         axes.axhline(CHANCE, color="0.5", linestyle=":", linewidth=1)
         strokes: dict[str, Any] = {}
+        ends = []
         for title, line in panels.models(chosen):
             method = line["method"].iloc[0]
             stroke = next(strokes.setdefault(method, cycle(STROKES)))
-            drawn = axes.errorbar(
+            axes.errorbar(
                 line["layer"], line["value"], line["sem"], capsize=2, markersize=4, linestyle=stroke, **looks[method]
             )
-            handles.setdefault(title.removesuffix(f", {name}"), drawn)
+            last = line.sort_values("layer").iloc[-1]
+            ends.append((last["layer"], last["value"], title.removesuffix(f", {name}"), looks[method]["color"]))
         panels.plain_logarithmic(axes.yaxis)
         axes.set_ylim(0.8 * data["value"].min(), 1.0)
         axes.set_title(f"{name}, {count:,} labels")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(handles.values(), handles, loc="outside lower center")
+        panels.label_ends(axes, ends)
     return figure

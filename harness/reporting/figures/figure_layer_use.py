@@ -11,12 +11,12 @@ from harness.reporting.figures.gather import CELL, over_seeds
 
 ANALYSES = ("layer_use",)
 CAPTION = """
-Which layers are used, on validation rows; layers are counted from the data upward. Curves: every layer in the course of
-training, of models whose weights were kept on the way. Live units: those that are neither always on nor always off and
-that x makes a difference to, as a share of the layer's units; dotted: a tenth, above which a layer counts as used.
-Reliability: correlation of two draws of the layer given the same x. Information: sum over units of I(h_i; x), less what
-finitely many draws inflate it by. Bands: standard errors, over rows and between seeds. Squares: how many units of each
-layer live in trained models, in the colour of their share.
+Which layers are used, on validation rows; layers are counted from the data upward. Curves: every layer in the course
+of training, numbered at its end, of models whose weights were kept on the way. Live units: those that are neither
+always on nor always off and that x makes a difference to, as a share of the layer's units; dotted: a tenth, above
+which a layer counts as used. Reliability: correlation of two draws of the layer given the same x. Information: sum
+over units of I(h_i; x), less what finitely many draws inflate it by. Bands: standard errors, over rows and between
+seeds. Squares: how many units of each layer live in trained models, in the colour of their share.
 """
 LIVE = "live units"
 MEASURES = {  # metric -> its column, the column of its standard error, label of the axis
@@ -64,16 +64,18 @@ def draw(data: pd.DataFrame) -> Any:
 
 def _draw_curves(figure: Any, shown: list[tuple[str, pd.DataFrame]]) -> None:
     axes = figure.subplots(len(MEASURES), len(shown), sharex="col", sharey="row", squeeze=False)
-    looks, handles = _looks(max(rows["layer"].max() for _, rows in shown)), {}
+    looks = _looks(max(rows["layer"].max() for _, rows in shown))
+    ends: dict[Any, list[tuple[float, float, str, Any]]] = {}
     for column, (title, rows) in enumerate(shown):
         for panel, (metric, (_, _, label)) in zip(axes[:, column], MEASURES.items(), strict=True):
             for layer, line in rows[rows["metric"] == metric].sort_values("update").groupby("layer"):
                 unit = line["n_units"] if metric == LIVE else 1.0
                 value, sem = line["value"] / unit, line["sem"] / unit
-                (drawn,) = panel.plot(line["update"], value, markersize=3.5, **looks[layer])
+                panel.plot(line["update"], value, markersize=3.5, **looks[layer])
                 color = looks[layer]["color"]
                 panel.fill_between(line["update"], value - sem, value + sem, color=color, alpha=0.2, linewidth=0)
-                handles[f"layer {layer}"] = drawn
+                end = (line["update"].iloc[-1], value.iloc[-1], f"{layer}", color)
+                ends.setdefault(panel, []).append(end)
             if column == 0:
                 panel.set_ylabel(label)
         axes[0, column].axhline(TENTH, color="0.4", linestyle=":", linewidth=1)
@@ -83,7 +85,8 @@ def _draw_curves(figure: Any, shown: list[tuple[str, pd.DataFrame]]) -> None:
         panel.set_ylim(-0.03, 1.03)
     axes[-1, 0].set_yscale("symlog", linthresh=LINEAR, linscale=0.5)
     axes[-1, 0].set_ylim(bottom=-0.03)
-    panels.legend(figure, handles, sorted(handles, key=lambda label: int(label.split()[1])))
+    for panel, of_panel in ends.items():
+        panels.label_ends(panel, of_panel)
 
 
 def _looks(n_layers: int) -> dict[int, dict[str, Any]]:

@@ -11,10 +11,11 @@ from harness.reporting.figures.gather import over_seeds
 
 ANALYSES = ("sample_quality",)
 CAPTION = """
-Change of samples with the number of sweeps of Gibbs sampling (Algorithm 2), from p(x) at 0 toward p*(x): change of the
-squared maximum mean discrepancy between samples and test rows and, where rows have labels, of the mean entropy of the
-labels that a linear classifier gives the samples. Below 0, samples came closer to the data, or became clearer. Bands:
-standard error of the change, in which the errors that chains and test rows have in common cancel.
+Change of samples with the number of sweeps of Gibbs sampling (Algorithm 2), from p(x) at 0 toward p*(x): change of
+the squared maximum mean discrepancy between samples and test rows and, where rows have labels, of the mean entropy of
+the labels that a linear classifier gives the samples. Each line is named at its end. Below 0, samples came closer to
+the data, or became clearer. Bands: standard error of the change, in which the errors that chains and test rows have
+in common cancel.
 """
 METRICS = {"mmd2": "squared MMD", "label entropy": "label entropy, nats"}
 
@@ -39,14 +40,14 @@ def draw(data: pd.DataFrame) -> Any:
     ]
     looks = style.look(data["method"].unique())
     figure, axes = panels.grid(len(found), "sweeps", "change")
-    handles: dict[str, Any] = {}
     for panel, (title, rows) in zip(axes, found, strict=True):
+        ends = []
         for (method, name, _), line in rows.groupby(["method", "title", "variant"], dropna=False):
-            (drawn,) = panel.plot(line["sweeps"], line["value"], markersize=4, **looks[method])
+            panel.plot(line["sweeps"], line["value"], markersize=4, **looks[method])
             low, high = line["value"] - line["sem"], line["value"] + line["sem"]
             panel.fill_between(line["sweeps"], low, high, color=looks[method]["color"], alpha=0.2, linewidth=0)
-            handles.setdefault(name, drawn)
+            ends.append((line["sweeps"].iloc[-1], line["value"].iloc[-1], name, looks[method]["color"]))
         panel.axhline(0.0, color="0.4", linewidth=1)
         panel.set_title(title, fontsize="medium")
-    panels.legend(figure, handles)
+        panels.label_ends(panel, ends)
     return figure

@@ -9,12 +9,16 @@ from typing import Any
 
 import pandas as pd
 
+from harness.data import CATALOGUE
+from harness.data.outside import of_plugin
 from harness.evaluation.manifest import LEFT_OUT, OK, read_manifest, read_table
 from harness.evaluation.plan import analyses_of
+from harness.plugins.datasets import plugin_datasets
 from harness.plugins.listing import listed
 from harness.settings.config import Cell
 from harness.storage.runs import RunFolder
 
+GREY = "grey"  # column of images of users' data sets: whether pixels are grey levels
 CELL = ("dataset", "method", "title", "kind", "variant")  # what pooling over seeds keeps apart, besides an x axis
 
 
@@ -36,7 +40,7 @@ def gather(
         run = RunFolder(runs_folder / cell.path)
         found = read_manifest(run.manifest_file)["analyses"][name]
         if found["status"] == OK:
-            frames.append(_with_facts(read_table(run.table_file(name), found), cell))
+            frames.append(_with_facts(read_table(run.table_file(name), found), cell, settings))
         else:
             who = cell.method if found["status"] == LEFT_OUT else f"{cell.method} on {cell.dataset}"
             absent.setdefault(found["message"], []).append(who)
@@ -56,11 +60,22 @@ def stand_ins(data: pd.DataFrame, cells: Sequence[Cell], runs_folder: Path) -> l
     return list(found.values())
 
 
-def _with_facts(frame: pd.DataFrame, cell: Cell) -> pd.DataFrame:
+def _with_facts(frame: pd.DataFrame, cell: Cell, settings: Mapping[str, Any]) -> pd.DataFrame:
     method = listed(cell.method)
     facts = (cell.dataset, cell.method, method.title, method.kind, cell.variant, cell.seed)
-    columns = pd.DataFrame(dict(zip((*CELL, "seed"), facts, strict=True)), index=frame.index)
+    named: dict[str, object] = dict(zip((*CELL, "seed"), facts, strict=True))
+    if "pixel_0" in frame and (grey := _is_grey(cell.dataset, settings)) is not None:
+        named[GREY] = grey
+    columns = pd.DataFrame(named, index=frame.index)
     return pd.concat([columns, frame], axis=1)  # columns inserted one by one make a wide table slow
+
+
+def _is_grey(dataset: str, settings: Mapping[str, Any]) -> bool | None:
+    """Whether a data set of the user, or of a plugin, has grey levels; None of one of the catalogue."""
+    entry = settings.get("data", {}).get("own", {}).get(dataset)
+    if entry is not None:
+        return bool(entry.get("grey"))
+    return None if dataset in CATALOGUE or dataset not in plugin_datasets() else of_plugin(dataset).grey
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], errors: Sequence[str] = ("sem",)) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from harness.data import CATALOGUE
 from harness.evaluation.pixels import images_of
+from harness.reporting.figures.gather import GREY
 
 HIDDEN = (0.62, 0.79, 0.88)  # colour of pixels that were kept from a model
 PAPER = (1.0, 1.0, 1.0)
@@ -54,9 +55,7 @@ def sheet(table: pd.DataFrame, n_columns: int, apart: int = 0) -> np.ndarray:
 
     apart: how many columns on the left stand apart from the others, by half a tile.
     """
-    name = table["dataset"].iloc[0]
-    grey = name in CATALOGUE and CATALOGUE[name].grey
-    images = images_of(table)
+    images, grey = images_of(table), _is_grey(table)
     n_rows, step = -(-len(images) // n_columns), images.shape[1] + 1
     gap = step // 2 if apart else 0
     found = np.empty((n_rows * step + 1, n_columns * step + 1 + gap, 3))
@@ -69,6 +68,15 @@ def sheet(table: pd.DataFrame, n_columns: int, apart: int = 0) -> np.ndarray:
         tile[np.isnan(image)] = HIDDEN
         found[top + 1 : top + step, left + 1 : left + step] = tile
     return found
+
+
+def _is_grey(table: pd.DataFrame) -> bool:
+    """What the table says of its pixels, where it does as of a user's data set; else the catalogue."""
+    name = table["dataset"].iloc[0]
+    said = table[GREY].iloc[0] if GREY in table else None
+    if said is None or pd.isna(said):
+        return name in CATALOGUE and CATALOGUE[name].grey
+    return bool(said)
 
 
 def panels(n_rows: int, n_columns: int, tiles: tuple[int, int]) -> tuple[Any, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
@@ -57,8 +58,10 @@ def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, Any]]) -> None
 
     Lines of one name, as those of a method's variants, share a label that says how many they are, at the middle one of
     their ends. ends: x, y, name and colour of every line, in the axes' coordinates: call it after scales and limits are
-    set.
+    set. A line that ends outside of the limits is named at the height where it left them, one without an end nowhere.
     """
+    low, high = sorted(axes.get_ylim())
+    ends = [(x, min(max(y, low), high), name, color) for x, y, name, color in ends if math.isfinite(y)]
     of_name: dict[str, list[tuple[float, float, str, Any]]] = {}
     for end in sorted(ends, key=lambda end: end[1]):
         of_name.setdefault(end[2], []).append(end)
@@ -67,15 +70,15 @@ def label_ends(axes: Any, ends: Sequence[tuple[float, float, str, Any]]) -> None
     order = sorted(middle, key=lambda end: to_share.transform(end[:2])[1])
     many = {name: f"{name} ({len(group)} variants)" if len(group) > 1 else name for name, group in of_name.items()}
     texts = [textwrap.fill(many[name], LABEL_WIDTH) for _, _, name, _ in order]
-    line = 1.15 * LABEL_SIZE / (axes.figure.get_figheight() * 72.0 * axes.get_position().height)
+    line = 1.15 * LABEL_SIZE / (axes.bbox.height / axes.figure.dpi * 72.0)
     heights = [line * (1 + text.count("\n")) for text in texts]
     wanted = [float(to_share.transform(end[:2])[1]) for end in order]
     for (x, y, _, color), text, height in zip(order, texts, moved_apart(wanted, heights), strict=True):
         axes.annotate(
             text, (x, y), (1.06, height), textcoords="axes fraction", fontsize=LABEL_SIZE, va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "relpos": (0, 0.5), "shrinkA": 1,
-                        "shrinkB": 1},
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.7, "linestyle": ":", "relpos": (0, 0.5),
+                        "shrinkA": 1, "shrinkB": 1},
         )  # fmt: skip
 
 

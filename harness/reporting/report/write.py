@@ -43,6 +43,7 @@ def write_report(
     overview: Page | None = None,
     verdicts: Sequence[Judged] = (),
     runs: Path | None = None,
+    own_metrics: Page | None = None,
 ) -> None:
     """Write the report to ``path``.
 
@@ -50,6 +51,7 @@ def write_report(
     figures: their PNG files, each with a caption of the same name in ``.rst`` and its data in ``.csv`` beside it.
     overview: the table of all methods on all data sets, where there is one. verdicts: of the check, on every number
     that the thesis prints. runs: the folder of the runs, whose configurations and learning curves are shown.
+    own_metrics: the table of the metrics of users.
     Raises DataError for a figure or a run whose files are missing or unreadable, HarnessError for a planned cell
     without a row.
     """
@@ -76,7 +78,7 @@ def write_report(
         cell_counts=cell_counts(metrics),
         claim_counts=claim_counts(claims),
         failures=failures(metrics),
-        tables=[*([overview] if overview else []), *pages(metrics, planned, preset)],
+        tables=[page for page in (overview, *pages(metrics, planned, preset), own_metrics) if page],
         figures=[figure(each, path) for each in figures],
         models=layers_in_use(figures[0].parent) if figures else [],
         claims=claims,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tabulate import tabulate
 
 from harness import atomic
 from harness.comparison.compare import Column, Comparison, Contender
@@ -30,6 +31,8 @@ METRICS = (LIKELIHOOD, "error")  # that the overview has, of those that were mea
 UNITS = {LIKELIHOOD: "nats per example", "error": "a fraction"}
 BEST, UNPAIRED = "best", "¤"
 VALUE, BEHIND = "value", "behind"
+MARKED = "*"
+WIDTH = 110  # of what a terminal is asked to show
 IDENTITY = ("dataset", "method", "variant", "metric")  # of a line of the csv
 
 
@@ -82,6 +85,26 @@ def overview_page(found: Overview) -> Page:
     )
     notes = (*(note for _, note in data.values() if note), *_notes(found))
     return Page("", NAME, TITLE, _caption(found), header, blocks, tuple(dict.fromkeys(notes)))
+
+
+def glance(found: Overview) -> str:
+    """The numbers alone, for a terminal; one line where there are none, or more than ``WIDTH`` columns take."""
+    if not found.comparisons:
+        return f"{TITLE}: no numbers"
+    page = overview_page(found)
+    body = []
+    for label, lines in page.blocks:
+        body.append([f"[{label.replace('`', '')}]"])
+        for line in lines:
+            if line.first:
+                marked = [MARKED * (place in line.bold) + cell for place, cell in enumerate(line.cells)]
+                body.append([marked[0], *marked[2:]])
+    align = ("left", *["right"] * (len(page.header) - 2))
+    text = tabulate(body, [page.header[0], *page.header[2:]], disable_numparse=True, colalign=align)
+    if max(map(len, text.splitlines())) > WIDTH:
+        return f"{TITLE}: data sets {len(found.datasets)}, too many for a terminal"
+    marks = f" ({MARKED} the best and all that a paired test cannot tell from it)" if MARKED in text else ""
+    return f"{TITLE}{marks}\n\n{text}\n"
 
 
 def tidy(found: Overview) -> pd.DataFrame:
@@ -220,6 +243,13 @@ def _notes(found: Overview) -> Iterator[str]:
                 "all of them, adjusted by what the other models have on the rows that a model lacks. Other tables have "
                 "each model over its own rows."
             )
+        parts = {c.dataset: most for c in each.columns if (most := _most_of_a_part(c))}
+        if parts:
+            named = ", ".join(f"{dataset} ({most:,})" for dataset, most in parts.items())
+            yield (
+                f"Values per row of `{each.metric}` are there for a random part of the test rows of {named}, as in a "
+                "publication: columns are over these rows and pairs are compared on them. Other tables have all rows."
+            )
         lacking = [c.dataset for c in each.columns if not c.adjusted and len(c.models) > 1]
         if lacking:
             yield (
@@ -243,6 +273,12 @@ def _notes(found: Overview) -> Iterator[str]:
             )
     yield from _variants(found)
     yield from _unmeasured(found)
+
+
+def _most_of_a_part(column: Column) -> int:
+    """How many rows the model with most has, where it was measured on more; 0 elsewhere."""
+    most = max((len(model.rows) for model in column.models.values() if model.rows is not None), default=0)
+    return most if any(model.n_rows > most for model in column.models.values()) and column.adjusted else 0
 
 
 def _differ_in_rows(column: Column) -> bool:

@@ -115,7 +115,10 @@ def _lines(table: OwnMetrics, found: Metric) -> Iterator[Line]:
         if any(m is not None for m in measured):
             titled = next(cell for cell in cells if cell in known)
             texts = (_text(m, found) for m in measured)
-            yield Line((display_name(titled, table.rows), "", *texts), True)
+            models = {
+                i: cell for i, (cell, m) in enumerate(zip(cells, measured, strict=True), start=2) if m is not None
+            }
+            yield Line((display_name(titled, table.rows), "", *texts), True, models=models)
 
 
 def _text(m: Measured | None, found: Metric) -> str:

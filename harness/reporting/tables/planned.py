@@ -8,6 +8,7 @@ from typing import Any
 from harness.errors import ConfigError
 from harness.reporting.tables.layout import TABLES, Table
 from harness.reporting.tables.reported import PlannedCell
+from harness.settings.asked import is_left_to_overview
 from harness.settings.config import Cell, cells_named
 
 NAMES = tuple(table.name for table in TABLES)
@@ -38,6 +39,11 @@ def cells_shown(planned: Sequence[Cell], settings: Mapping[str, Any], names: Ite
         model for model in models(planned, settings) if OWN in names or any(table.shows(model) for table in tables)
     }
     return [cell for cell in planned if _model(cell) in shown]
+
+
+def cells_waited_for(shown: Iterable[Cell], settings: Mapping[str, Any]) -> list[Cell]:
+    """Of the cells that tables show, those that they are not drawn without: ``left_to_overview`` names the others."""
+    return [cell for cell in shown if not is_left_to_overview((cell.method, cell.dataset, cell.variant), settings)]
 
 
 def cells_compared(planned: Sequence[Cell], settings: Mapping[str, Any]) -> list[Cell]:
