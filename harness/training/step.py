@@ -8,7 +8,9 @@ On a GPU the whole update is captured as a CUDA graph once per batch shape and r
 its hundred small kernels one by one takes longer than running them. Where several models are trained together, a
 program of them all makes the update instead (``harness.training.program``), from the same memory. Where some parameters
 wait for their time (``harness.method.InStages``), the step goes through the parts of the buffers between them, and
-nothing is captured.
+nothing is captured. Their moments are zero when their time comes, and the bias correction is that of all updates: the
+first steps are then up to 6.6 times the rate. To count from a layer's release was worse in five of six trainings (BiHM
+on connect4 and mushrooms, three seeds, validation rows).
 """
 
 from __future__ import annotations
