@@ -29,7 +29,6 @@ TARGETS = (
         "compare_methods",
         "data",
         "draw_figure",
-        "everything",
         "fetch",
     ),
     *("figures", "gather_budgets", "gather_metrics", "gather_searches", "render_overview", "render_table"),
