@@ -26,7 +26,7 @@ MEASURES = {  # metric -> its column, the column of its standard error, label of
 }
 TENTH = 0.1  # of its units live in a layer that counts as used
 LINEAR = 0.1  # nats; above, the axis is logarithmic
-DEEP = 9  # more layers than that do not fit into half a line
+DEEP = 7  # more layers than that do not fit into half a line
 DataOfSet = tuple[str, pd.DataFrame]  # name, and the numbers of live units of its models
 
 
@@ -141,6 +141,6 @@ def _draw_dataset(axes: Any, name: str, live: pd.DataFrame) -> Any:
         axes.annotate(f"{row.value:.0f}/{row.n_units}", place, ha="center", va="center", color=color, size=6)
     axes.set_yticks(range(len(order)), order)
     axes.set_xticks(range(share.shape[1]), share.columns)
-    axes.set_title(f"{name}, layers of trained models")
+    axes.set_title(f"{name}, trained models")
     axes.grid(visible=False)
     return image
