@@ -122,3 +122,11 @@ def test_who_asks_for_a_cell_that_is_left_to_the_overview_gets_it():
     settings = load_settings({"preset": "quick", "only": "vimco/adult"})
     (cell,) = cells_waited_for(cells_shown(cells(settings), settings), settings)
     assert cell.path == "adult/vimco/default/0"
+
+
+def test_nothing_of_a_grid_of_ones_own_is_left_to_the_overview():
+    settings = load_settings({"preset": "quick", "grid": "adult,dna"})
+    shown = cells_shown(cells(settings), settings)
+    assert {cell.method for cell in cells_waited_for(shown, settings)} == set(settings["suite"])
+    asked = load_settings({"preset": "quick", "grid": "adult,dna", "left_to_overview": ["mixture"]})
+    assert len(cells_waited_for(shown, asked)) == len(shown) - 2

@@ -109,6 +109,7 @@ def spelt_out(sources: Sequence[Source], about: Mapping[str, Any]) -> list[Sourc
             values["suite"] = _chosen(_listed(suite), before.get("suite") or {})
         if _is_names(grid):
             suite_of_all = _suite_in_the_end(sources, source, before, values)
+            values = {"left_to_overview": []} | values  # what a preset leaves is of the thesis' grid
             values |= _grid_of(source.name, _listed(grid), before, suite_of_all, about)
         spelt.append(source._replace(values=values))
     return [*spelt, Source("data sets", {"data": {"known": known}, "groups": {OWN: own}})]
