@@ -237,7 +237,7 @@ def test_two_that_publish_at_once_take_turns(run, tmp_path):
     assert {"metrics.parquet", "runs.csv", "settings.json"} <= {path.name for path in (tmp_path / "p").iterdir()}
 
 
-def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys):
+def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys, caplog):
     text, folder = run
     whole, grown = tmp_path / "whole", tmp_path / "grown"
     assert published(run, whole) == 0
@@ -256,6 +256,13 @@ def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys):
     assert set(pd.read_parquet(grown / "rows.parquet")["method"].astype(str)) == {"nade"}
     for path, content in before.items():
         path.write_bytes(content)
+    lines = (grown / "runs.csv").read_text()
+    listed = pd.read_csv(grown / "runs.csv", dtype=str, keep_default_na=False)
+    listed.assign(method_version="7").to_csv(grown / "runs.csv", index=False)  # by a method that has gone on
+    assert published(elsewhere, grown, "--add") == 0
+    assert "trained by other code of the method: adult/factorised" in caplog.text
+    assert set(pd.read_csv(grown / "runs.csv", keep_default_na=False)["method_version"]) == {1, 7}
+    (grown / "runs.csv").write_text(lines)
 
     other = json.dumps({**json.loads(text), "defaults": {"training": {"batch_size": 7}}})
     assert published((other, tmp_path / "nothing"), grown, "--add") == 1  # a cell of other settings is another cell

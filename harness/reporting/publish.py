@@ -5,7 +5,8 @@ data), what the searches found, the merged settings, and ``runs.csv``: one line 
 and all that is known of how it was made, so that each number can be traced to a cell that anyone can train again. No
 weights, and no sheets of pixels as csv: whoever trains the cell again gets them to the bit. A published run may grow
 cell by cell, on several machines: with ``add``, cells and trials that this run does not have stay as they were
-published, if the settings still ask for the same; a cell that is no longer in the settings may stay as a trial.
+published, if the settings still ask for the same, by whichever version of their method; a cell that is no longer in the
+settings may stay as a trial.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from harness.reporting.tables.planned import OWN, table_names
 from harness.settings.config import Cell, canonical_json, cells_named
 from harness.storage.collect import read_metrics, write_metrics
 from harness.storage.measurements import read_csv, read_measurements
-from harness.storage.method_code import SOURCE, VERSION, MethodCode, code_of, in_one_line, is_by_other_code, version_of
+from harness.storage.method_code import SOURCE, VERSION, code_of, in_one_line, is_by_other_code
 from harness.storage.runs import HAVE_MODEL, RunFolder
 from harness.storage.seals import check_seal
 from harness.storage.search import COLUMNS, FOUND, trials, write_findings
@@ -84,11 +85,14 @@ class _Earlier:
     figures: Sequence[Path]
 
     def line(self, cell: Cell) -> Mapping[str, str] | None:
-        """The line of ``runs.csv`` that trained and measured ``cell`` as it is now; None where there is none."""
+        """The line of ``runs.csv`` that trained and measured ``cell`` as it is now; None where there is none.
+
+        It may be by another version of the method, which is told of what is published.
+        """
         line = self.runs.get((cell.dataset, cell.method, cell.variant, str(cell.seed)))
         now = {"training_digest": cell.training_digest, "evaluation": canonical_json(cell.to_dict()["evaluation"])}
         same = line and all(line[key] == value for key, value in now.items())
-        return line if same and MethodCode.recorded_in(line).version == version_of(cell.method) else None
+        return line if same else None
 
     def rows(self, cell: Cell) -> pd.DataFrame:
         """The measurements of ``cell``."""

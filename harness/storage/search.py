@@ -173,16 +173,18 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
 
     ``sem`` is over the validation rows, which all trials share: differences between trials are better known than that.
     ``chosen``: the grid has these values. ``earlier``: findings that have the trials that are not below ``folder``, by
-    their digests and the versions of their methods; of several, the last.
+    their digests and the versions of their methods; of several, the last. Where they have none of this version, one of
+    another does.
     Raises DataError for a trial that is in neither, or is another's.
     """
     import pandas as pd
 
-    known = {} if earlier is None else {_key_of(row): row for row in earlier.to_dict("records")}
+    former = [] if earlier is None else earlier.to_dict("records")
+    known = {row["training_digest"]: row for row in former} | {_key_of(row): row for row in former}
     rows = []
     for trial in planned:
         run = RunFolder(folder / trial.path)
-        kept = None if run.status_file.exists() else known.get(training_key(trial.cell))
+        kept = None if run.status_file.exists() else _known(known, trial.cell)
         row = {"dataset": trial.cell.dataset, "method": trial.cell.method, "variant": trial.cell.variant}
         row |= {"trial": trial.name, "chosen": trial.chosen}
         row |= {key: kept.get(key) for key in (*FOUND, VERSION)} if kept else _found(trial, run)
@@ -197,6 +199,10 @@ def findings(planned: Iterable[Trial], folder: Path, earlier: pd.DataFrame | Non
         return pd.DataFrame(columns=[*COLUMNS, "rank"])
     frame["rank"] = frame.groupby(["dataset", "method", "variant"])["validation_loss"].rank(method="first")
     return frame[[*COLUMNS, "rank", *(column for column in frame if column not in (*COLUMNS, "rank"))]]
+
+
+def _known(known: Mapping[str, Any], cell: Cell) -> Any:
+    return known.get(training_key(cell)) or known.get(cell.training_digest)
 
 
 def _key_of(row: Mapping[str, Any]) -> str:
