@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -160,20 +161,13 @@ def test_one_inner_sample_is_ahead_at_every_total_number():
     assert (spread[1] < spread[100]).all()
 
 
-def test_the_table_of_the_readme_is_the_published_one():
+def test_the_tables_of_the_readme_are_the_published_ones():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    source = re.search(r"results/published/\w+/tables/table_\w+\.md", readme).group()
-    lines = [line for line in (ROOT / source).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
-    shown = [line for line in readme.splitlines() if line.startswith("|")]
-    assert set(shown) <= set(lines)
-    assert len(shown) > 10
-
-
-def test_errors_that_the_readme_tells_are_those_of_the_published_table():
-    """Every number with an error in the prose after the table stands in Table 4.1 of the long preset."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    prose = readme[readme.index("Its Table 4.1") : readme.index("## From Python")]
-    told = re.findall(r"0\.\d+ ± 0\.\d+", " ".join(prose.split()))
-    table = (PUBLISHED / "long" / "tables" / "table_4_1.md").read_text(encoding="utf-8")
-    assert len(told) == 6
-    assert [number for number in told if f" {number} |" not in table] == []
+    sources = list(re.finditer(r"`(results/published/\w+/tables/table_\w+\.md)`", readme))
+    assert [Path(source[1]).stem for source in sources] == ["table_3_1", "table_3_3", "table_4_1"]
+    ends = [*(source.start() for source in sources[1:]), len(readme)]
+    for source, end in zip(sources, ends, strict=True):
+        lines = [line for line in (ROOT / source[1]).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        shown = [line for line in readme[source.end() : end].splitlines() if line.startswith("|")]
+        assert set(shown) <= set(lines)
+        assert len(shown) > 10
