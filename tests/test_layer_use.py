@@ -270,7 +270,7 @@ def test_deep_models_have_a_line_of_their_own():
     def of(name, n_layers):
         return name, pd.DataFrame({"layer": range(1, n_layers + 1)})
 
-    shown = [of("a", 4), of("b", 12), of("c", 4), of("d", 9), of("e", 2)]
+    shown = [of("a", 4), of("b", 12), of("c", 4), of("d", 7), of("e", 9)]
     assert [[name for name, _ in line] for line in figure_layer_use._lines(shown)] == [["a"], ["b"], ["c", "d"], ["e"]]
 
 

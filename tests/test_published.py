@@ -142,7 +142,11 @@ def test_the_overview_follows_from_measurements_and_rows(run, tmp_path):
     written = write_overview(overview(read_measured(run, ablations), rules["level"], rules["power"]), tmp_path)
     assert len(written) == 3
     for path in written:
-        assert path.read_text(encoding="utf-8") == (run / "tables" / path.name).read_text(encoding="utf-8")
+        published = run / "tables" / path.name
+        if path.suffix == ".csv":  # other versions of libraries differ in the last digits
+            pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(published), rtol=1e-9)
+        else:
+            assert path.read_text(encoding="utf-8") == published.read_text(encoding="utf-8")
 
 
 def test_what_the_quick_preset_says_to_the_claims_of_the_thesis():
