@@ -225,11 +225,17 @@ def test_findings_are_of_one_version(mine):
     old = before.drop(columns="method_version")  # as earlier versions published it
     assert findings(planned, mine.results / "searches", old)["status"].tolist() == ["ok", "ok"]
     mine.write(SECOND)
+    later = trials(_loaded(mine))
     with pytest.raises(DataError, match=r"status\.json"):
-        findings(planned, mine.results / "searches", before)
+        findings(later, mine.results / "searches")
+    kept = findings(later, mine.results / "searches", before)  # told of as of the version that found them
+    assert kept["method_version"].tolist() == [1, 1]
+    assert mine.trial() == 0
+    mixed = findings(later, mine.results / "searches", before).set_index("trial")["method_version"]
+    assert mixed.to_dict() == {"learning_rate=0.1": 2, "learning_rate=0.2": 1}
 
 
-def test_publications_say_the_version_and_keep_no_other_one(mine, tmp_path, caplog):
+def test_publications_say_the_version_and_keep_an_earlier_one_until_there_is_another(mine, tmp_path, caplog):
     mine.settings |= {"grid": {**only(), "mine": {"connect4": {}}}, "repetitions": 1}
     places = ["--results", str(mine.results), "--output", str(tmp_path / "published")]
     assert mine.train() == mine.trial(0.2) == 0
@@ -249,7 +255,9 @@ def test_publications_say_the_version_and_keep_no_other_one(mine, tmp_path, capl
     assert named in caplog.text
     assert pd.read_csv(tmp_path / "published/runs.csv")["method_source"].tolist() == [line["method_source"]]
     mine.write(SECOND)
-    assert mine("publish", *places, "--add") == 1
+    caplog.clear()
+    assert mine("publish", *places, "--add") == 0
+    assert named in caplog.text
     assert pd.read_csv(tmp_path / "published/runs.csv")["method_version"].tolist() == [1]
     assert mine.train() == 0
     assert mine("publish", *places, "--add") == 0
