@@ -146,9 +146,10 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows of the same keys, at least one, below a line of the keys."""
+    """Write rows, at least one, below a line of all their keys; what a row lacks stays empty."""
     lines = io.StringIO()
-    writer = csv.DictWriter(lines, fieldnames=list(rows[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(lines, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, lines.getvalue())

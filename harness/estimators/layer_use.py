@@ -21,9 +21,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from harness.method import InStages, LayerEncoder
+
 IDLE = 0.01  # mean activation of a unit that is as good as off
 VARIES = 0.01  # correlation of two draws of a unit: at m = 1/2, p(x) then varies by 0.05
 SURE = 2.0
+TINY = 1e-300
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,30 @@ class LayerUse:
     information_bias: float
 
 
+class NotBinaryError(Exception):
+    """Activations are no probabilities of binary units; the message says of which layer."""
+
+
+def layers_used(
+    model: LayerEncoder, x: Tensor, n_samples: int, generator: torch.Generator, chunk: int
+) -> tuple[list[LayerUse], list[int]]:
+    """What becomes of every layer on rows x [N, D], N >= 2; and the units of each layer above them that still waits.
+
+    n_samples: draws per row behind each of the two estimates. chunk: draws at once. Raises NotBinaryError.
+    """
+
+    def encoded() -> list[Tensor]:
+        blocks = [model.encode(part, n_samples, generator) for part in x.split(max(1, chunk // n_samples))]
+        return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
+
+    found = []
+    for level, (first, second) in enumerate(zip(encoded(), encoded(), strict=True), start=1):
+        if not all(((each >= 0) & (each <= 1)).all() for each in (first, second)):
+            raise NotBinaryError(f"activations of layer {level} are no probabilities of binary units")
+        found.append(layer_use(first, second))
+    return found, list(model.waiting_units()) if isinstance(model, InStages) else []
+
+
 def layer_use(first: Tensor, second: Tensor) -> LayerUse:
     """From two independent unbiased estimates [N, n] of p_i(x) for N >= 2 rows, made of equally many draws each."""
     first, second = first.double(), second.double()
@@ -56,9 +83,10 @@ def layer_use(first: Tensor, second: Tensor) -> LayerUse:
     products = (first - first.mean(0)) * (second - second.mean(0))  # [N, n], on average Var_x[p_i(x)]
     reliability, reliability_error = _reliability(products, both, mean)
     entropy = _entropy(both)
-    inflation = entropy - (_entropy(first) + _entropy(second)) / 2  # [N], of half the draws beyond that of all
+    halves = entropy if torch.equal(first, second) else (_entropy(first) + _entropy(second)) / 2  # p(x) may be exact
+    inflation = entropy - halves  # [N], of half the draws beyond that of all
     # the mean of the divergence of p(x) from m is H(m) - H(p(x)), and it hardly depends on m: terms are independent
-    divergence = -(torch.xlogy(both, mean) + torch.xlogy(1 - both, 1 - mean)).sum(1) - entropy
+    divergence = -(both @ _log(mean) + (1 - both) @ _log(1 - mean)) - entropy
     information = divergence - inflation
     return LayerUse(
         n_units=len(mean),
@@ -90,9 +118,15 @@ def _lives(products: Tensor, mean: Tensor) -> Tensor:
 
 def _entropy(p: Tensor) -> Tensor:
     """Of independent Bernoullis [N, n], summed over units: [N], nats."""
-    return -(torch.xlogy(p, p) + torch.xlogy(1 - p, 1 - p)).sum(1)
+    return -(p * _log(p) + (1 - p) * _log(1 - p)).sum(1)
+
+
+def _log(p: Tensor) -> Tensor:
+    """The logarithm of a probability that stands before it as a factor: finite, as 0 log 0 is 0."""
+    return p.clamp_min(TINY).log()
 
 
 def _error(values: Tensor) -> Tensor:
     """Standard error of the mean over rows."""
-    return values.std(0) / math.sqrt(len(values))
+    n = len(values)
+    return ((values - values.mean(0)).square().sum(0) / (n * (n - 1))).sqrt()  # of columns, ten times as fast as std

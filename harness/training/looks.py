@@ -12,7 +12,7 @@ from harness.method import Batch
 from harness.settings.config import Cell
 from harness.settings.parts import Training
 from harness.settings.seeds import seed_for
-from harness.training import rates, validation
+from harness.training import layers, rates, validation
 from harness.training.batches import Rows
 from harness.training.state import Position, TrainingState
 
@@ -45,6 +45,7 @@ def look(state: TrainingState, rows: Batch, phase: int) -> bool:
 def _look(state: TrainingState, rows: Batch, phase: int) -> bool:
     position = state.position
     losses = validation.losses(state.model, state.step, rows, state.cell, state.device)
+    of_layers = layers.columns(state, rows)
     if state.step is not None:
         state.step.parameters.reattach()
         state.step.parameters.check()
@@ -64,6 +65,7 @@ def _look(state: TrainingState, rows: Batch, phase: int) -> bool:
             "valid_loss": value,
             "valid_sem": losses.std().item() / math.sqrt(len(losses)),
             "best": is_best,
+            **of_layers,
         }
     )
     state.loss_sum.zero_()

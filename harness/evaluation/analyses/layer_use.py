@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from harness.estimators.layer_use import LayerUse, layer_use
+from harness.estimators import layer_use
+from harness.estimators.layer_use import LayerUse
 from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import LeftOutError, Subject
-from harness.method import InStages, LayerEncoder
+from harness.method import LayerEncoder
 from harness.ranges import Draws, Size
 
 NEEDS = ("layer features",)
@@ -52,15 +53,8 @@ def analyse(subject: Subject, rows: Draws | None, n_samples: Size) -> pd.DataFra
 
 def layers_used(model: LayerEncoder, x: Tensor, n_samples: int, generator: torch.Generator) -> list[LayerUse]:
     """What becomes of every layer on rows x [N, D]; raises LeftOutError where activations are no probabilities."""
-
-    def encoded() -> list[Tensor]:
-        blocks = [model.encode(part, n_samples, generator) for part in x.split(max(1, CHUNK // n_samples))]
-        return [torch.cat(parts) for parts in zip(*blocks, strict=True)]
-
-    found = []
-    for level, (first, second) in enumerate(zip(encoded(), encoded(), strict=True), start=1):
-        if not all(((each >= 0) & (each <= 1)).all() for each in (first, second)):
-            raise LeftOutError(f"activations of layer {level} are no probabilities of binary units")
-        found.append(layer_use(first, second))
-    waiting = model.waiting_units() if isinstance(model, InStages) else []
+    try:
+        found, waiting = layer_use.layers_used(model, x, n_samples, generator, CHUNK)
+    except layer_use.NotBinaryError as error:
+        raise LeftOutError(str(error)) from error
     return found + [LayerUse(n_units, 0, 0.0, 0.0, 0.0, 0.0, 0.0) for n_units in waiting]
