@@ -13,7 +13,7 @@ import pytest
 from harness import atomic
 from harness.errors import HarnessError
 from harness.reporting.tables import PlannedCell, pages, render, write_tables
-from harness.reporting.tables.build import CSV_COLUMNS, Entry
+from harness.reporting.tables.build import CHANCE_COLUMNS, CSV_COLUMNS, Entry
 from harness.reporting.tables.cell_text import difference_text, with_error
 from harness.reporting.tables.layout import TABLES, UCI, key
 from harness.reporting.tables.pooling import Measured, pooled_error
@@ -131,7 +131,8 @@ def test_twelve_files(written):
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_csv_has_the_contract_columns_and_every_number_of_the_thesis(written, table):
     text = written[f"{table.name}.csv"]
-    assert tuple(text.splitlines()[0].split(",")) == CSV_COLUMNS
+    of_labels = CHANCE_COLUMNS if table.number == "4.1" else ()
+    assert tuple(text.splitlines()[0].split(",")) == (*CSV_COLUMNS, *of_labels)
     found = cells(text)
     for wanted, printed in reported()[table.number].items():
         assert found[wanted]["reported"] == printed
@@ -339,6 +340,52 @@ def test_what_is_worse_than_independent_bernoullis_is_marked_and_told(tmp_path):
     assert "▽" not in write(tmp_path, shifted("bihm", "-log p~*", 9.0))["table_3_1.md"]
     unknown = [{**r, "sem": math.nan, "mc_error": math.nan} for r in shifted("rws", "-log p", 9.0)]
     assert "▽" not in write(tmp_path, unknown)["table_3_1.md"]
+
+
+def labels_with(**changes):
+    """All rows, those of one semi-supervised model with these values by metric, or with these changes by column."""
+    values = {"error": "error", "log_label": "-log p~*(y|x)"}
+    by_metric = {values[name]: value for name, value in changes.items() if name in values}
+    others = {name: value for name, value in changes.items() if name not in values}
+    return [
+        {**r, "value": by_metric.get(r["metric"], r["value"]), **others} if r["variant"] == "gamma=0" else r
+        for r in rows_of()
+    ]
+
+
+def test_what_is_at_chance_is_marked_and_told(tmp_path):
+    """Not below what guessing has by more than two standard errors, here of 0.05: ten equally frequent classes."""
+    assert not any("∘" in text for name, text in write(tmp_path, rows_of()).items() if name != "table_4_1.csv")
+    texts = write(tmp_path, labels_with(error=0.81, log_label=2.21))
+    shown = markdown_row(texts["table_4_1.md"], "0")
+    assert (shown[2], shown[3]) == ("2.21 ± 0.05∘", "0.81 ± 0.05∘")
+    (note,) = (note for note in notes(texts["table_4_1.md"]) if note.startswith("- ∘"))
+    assert "guessing has 0.900 as `error` on binarized_mnist" in note
+    assert "guessing has 2.30 as `-log p~*(y|x)` on binarized_mnist" in note
+    assert r"0.81 $\pm$ 0.05$\circ$" in texts["table_4_1.tex"]
+    found = cells(texts["table_4_1.csv"])
+    assert [found[(MNIST, "ssl_bihm", f"gamma={g}", "error")]["at_chance"] for g in ("0", "0.1")] == ["True", "False"]
+    assert float(found[(MNIST, "ssl_bihm", "gamma=0", "error")]["chance"]) == pytest.approx(0.9)
+    assert found[(MNIST, "ssl_bihm", "gamma=0", "bound -log p*")]["chance"] == ""
+    texts = write(tmp_path, labels_with(error=0.79, log_label=2.19))
+    assert "∘" not in texts["table_4_1.md"]
+    assert "True" not in texts["table_4_1.csv"]
+
+
+def test_chance_is_that_of_the_labels_where_measurements_say_so(tmp_path):
+    """Of which one class may be more frequent than the others."""
+    assert "∘" not in write(tmp_path, labels_with(error=0.6, log_label=1.2))["table_4_1.md"]
+    text = write(tmp_path, labels_with(error=0.6, chance=0.65))["table_4_1.md"]
+    assert markdown_row(text, "0")[3] == "0.60 ± 0.05∘"
+    assert "guessing has 0.650 as `error`" in text
+    assert "∘" not in write(tmp_path, labels_with(error=0.6, chance=0.75))["table_4_1.md"].partition("`error`")[0]
+
+
+def test_where_no_number_is_known_nothing_is_at_chance(tmp_path):
+    cell = PlannedCell(MNIST, "ssl_bihm", "gamma=0")
+    texts = write(tmp_path, [*without(rows_of(), cell), ended(cell, "diverged")])
+    assert "∘" not in texts["table_4_1.md"]
+    assert cells(texts["table_4_1.csv"])[(*cell, "error")]["at_chance"] == ""
 
 
 def test_one_number_that_diverged_leaves_the_architecture(tmp_path):

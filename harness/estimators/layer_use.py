@@ -15,7 +15,6 @@ lies above ``VARIES``, and above zero by ``SURE`` of its standard errors: of few
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch

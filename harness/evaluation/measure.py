@@ -254,7 +254,16 @@ def _label_rows(
     rate = _measured("error", wrong, **{**facts, "bias": error_bias})
     error = rate.facts["value"]
     rate.facts["sem"] = math.sqrt(error * (1 - error) / len(wrong))
-    return [_measured(metric, -log_label.gather(1, y[:, None]).squeeze(1), **facts, **message), rate]
+    of_labels = _measured(metric, -log_label.gather(1, y[:, None]).squeeze(1), **facts, **message)
+    entropy, rate.facts["chance"] = chance_levels(y)
+    of_labels.facts["chance"] = entropy
+    return [of_labels, rate]
+
+
+def chance_levels(y: Tensor) -> tuple[float, float]:
+    """The lowest -log p(y), nats, and error rate on labels y [B] of a guess that is the same for all rows."""
+    shares = y.unique(return_counts=True)[1].double() / len(y)
+    return -(shares * shares.log()).sum().item(), 1.0 - shares.max().item()
 
 
 def measure(model: Method, cell: Cell, data: Dataset, device: torch.device) -> list[Measurement]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from harness.errors import HarnessError
 from harness.reporting.tables import layout
+from harness.reporting.tables.chance import chance_level
 from harness.reporting.tables.layout import Axis, Block, Table
 from harness.reporting.tables.pooling import Measured, Row, is_own, pool
 from harness.reporting.tables.reported import Key, PlannedCell, reported
@@ -23,6 +24,7 @@ CSV_COLUMNS = (
     *("dataset", "method", "variant", "metric", "value", "sem", "reported", "n_seeds", "n_updates", "k"),
     *("seconds", "status", "mc_error", "bias"),
 )
+CHANCE_COLUMNS = ("chance", "at_chance")  # of a table in which guessing has a level
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ def _entry(table: Table, key: Key, rows: Mapping, planned: set[PlannedCell], our
     if exact in found and key.metric not in found:
         key = key._replace(metric=exact)
     measured = pool(rows[key.cell], key.metric)
+    if measured is not None:
+        measured = replace(measured, chance=chance_level(key.metric, key.dataset, measured.chance))
     if printed is not None and measured is None:
         raise HarnessError(f"metrics: expected {key.metric} of {'/'.join(key.cell)}, found other metrics only")
     if printed is None and (measured is None or (measured.value is None and not ours)):
@@ -159,7 +163,10 @@ def display_name(cell: PlannedCell, rows: Mapping[PlannedCell, Sequence[Row]]) -
 
 
 def tidy(grid: Grid) -> pd.DataFrame:
-    """One row per cell, columns CSV_COLUMNS; ``seconds`` of training and evaluation, a mean over seeds."""
+    """One row per cell, columns CSV_COLUMNS; ``seconds`` of training and evaluation, a mean over seeds.
+
+    Where guessing has a level in the table, also CHANCE_COLUMNS.
+    """
     records = []
     for entry in grid.entries():
         m = entry.measured
@@ -176,9 +183,12 @@ def tidy(grid: Grid) -> pd.DataFrame:
                 m.status,
                 _or_empty(m.mc_error),
                 _or_empty(m.bias),
+                _or_empty(m.chance),
+                m.at_chance if math.isfinite(m.chance) and m.value is not None else None,
             )
         )
-    return pd.DataFrame(records, columns=list(CSV_COLUMNS), dtype=object)
+    frame = pd.DataFrame(records, columns=[*CSV_COLUMNS, *CHANCE_COLUMNS], dtype=object)
+    return frame if frame["chance"].notna().any() else frame[list(CSV_COLUMNS)]
 
 
 def _or_empty(number: float, whole: bool = False) -> float | int | None:

@@ -11,6 +11,7 @@ from harness.reporting.tables.build import Entry
 from harness.reporting.tables.pooling import OK, TIMEOUT
 
 STAND_IN, NOTED, STOPPED, FEWER, REMARKED, BIASED, WORSE_THAN_CONTROL = "†", "§", "‡", "¶", "‖", "⋄", "▽"
+AT_CHANCE = "∘"
 NOTHING = "–"
 NOT_COMPARABLE = "n/c"
 DECIMALS = {"error": 3}  # at most; nats and percent have MOST_DECIMALS
@@ -58,6 +59,7 @@ def ours_text(entry: Entry) -> str:
         REMARKED: m.status == OK and bool(m.message),
         BIASED: m.bias_dominates,
         WORSE_THAN_CONTROL: entry.worse_than_control,
+        AT_CHANCE: m.at_chance,
     }
     return text + "".join(mark for mark, holds in marks.items() if holds)
 

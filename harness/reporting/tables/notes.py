@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from harness.reporting.tables import chance
 from harness.reporting.tables.build import NOT_PLANNED, Grid, display_name
 from harness.reporting.tables.cell_text import (
+    AT_CHANCE,
     BIASED,
+    DECIMALS,
     FEWER,
     MOST_DECIMALS,
     NOT_COMPARABLE,
@@ -72,8 +75,9 @@ def _data_notes(data: Mapping[str, DataStatus]) -> Iterator[str]:
 
 
 def _mark_notes(grid: Grid) -> Iterator[str]:
-    """One note a sign, with the cells that carry it."""
-    said: dict[str, dict[str, None]] = {STOPPED: {}, FEWER: {}, REMARKED: {}, BIASED: {}, WORSE_THAN_CONTROL: {}}
+    """One note a sign, with the cells that carry it; of chance, with its level."""
+    marks = (STOPPED, FEWER, REMARKED, BIASED, WORSE_THAN_CONTROL, AT_CHANCE)
+    said: dict[str, dict[str, None]] = {mark: {} for mark in marks}
     for entry in grid.entries():
         m = entry.measured
         if m.value is None:
@@ -91,12 +95,16 @@ def _mark_notes(grid: Grid) -> Iterator[str]:
         if entry.worse_than_control:
             theirs = number(entry.control.value, MOST_DECIMALS)
             said[WORSE_THAN_CONTROL][f"`{entry.key.metric}` of {place} (they have {theirs})"] = None
+        if m.at_chance:
+            guessed = number(m.chance, DECIMALS.get(entry.key.metric, MOST_DECIMALS))
+            said[AT_CHANCE][chance.words(entry.key.metric, entry.key.dataset, guessed)] = None
     meanings = {
         STOPPED: "stopped by the time limit and measured as it then was",
         FEWER: "not every seed ended well, and the value is of those that did",
         REMARKED: "measured, with a reservation",
         BIASED: "with so few samples, biased by more than its standard error (by about as much as stands in brackets)",
         WORSE_THAN_CONTROL: "worse than independent Bernoullis by more than two standard errors of the difference",
+        AT_CHANCE: chance.MEANING,
     }
     for mark, meaning in meanings.items():
         if said[mark]:

@@ -19,10 +19,21 @@ from tabulate import tabulate
 
 from harness import atomic
 from harness.comparison.compare import Column, Comparison, Contender
+from harness.comparison.models import Model
 from harness.comparison.pairs import CANNOT_TELL, MODELS
 from harness.comparison.read import LIKELIHOOD, Measurements
+from harness.reporting.tables import chance
 from harness.reporting.tables.best_published import best_published, sources
-from harness.reporting.tables.cell_text import DECIMALS, MOST_DECIMALS, NOTED, NOTHING, STAND_IN, number, with_error
+from harness.reporting.tables.cell_text import (
+    AT_CHANCE,
+    DECIMALS,
+    MOST_DECIMALS,
+    NOTED,
+    NOTHING,
+    STAND_IN,
+    number,
+    with_error,
+)
 from harness.reporting.tables.page import Line, Page
 from harness.reporting.tables.render import markdown, tex
 
@@ -165,7 +176,8 @@ def _lines(found: Overview, each: Comparison) -> Iterator[Line]:
                 values.append(_failure(found, contender, dataset) or NOTHING)
                 gaps.append(NOTHING)
                 continue
-            values.append(number(column.means[contender], most))
+            is_guess = _chance(found, each, column.models[contender])[1]
+            values.append(number(column.means[contender], most) + AT_CHANCE * is_guess)
             gaps.append(_gap(each, column, contender, most))
             models[place] = column.models[contender].cell
             if len(column.models) > 1 and each.as_good_as_best(column, contender):
@@ -208,6 +220,27 @@ def _rank(each: Comparison, contender: Contender) -> tuple[str, bool]:
     return number(mean, 2), not each.ranks.differ(contender.name, each.ranks.methods[0])
 
 
+def _chance(found: Overview, each: Comparison, model: Model) -> tuple[float, bool]:
+    """What guessing has of the metric, NaN where that is not defined, and whether a model has no better."""
+    rows = found.measured.metrics
+    measured = math.nan
+    if "chance" in rows:  # not in those of earlier versions
+        chosen = rows["metric"].eq(each.metric) & rows[[*model.cell._fields]].eq(model.cell).all(axis=1)
+        measured = rows.loc[chosen, "chance"].mean()
+    level = chance.chance_level(each.metric, model.cell.dataset, measured)
+    return level, chance.is_at_chance(model.mean, model.sem, level)
+
+
+def _chance_note(found: Overview, each: Comparison) -> Iterator[str]:
+    models = [model for column in each.columns for model in column.models.values()]
+    judged = [(model.cell.dataset, *_chance(found, each, model)) for model in models]
+    levels = [(dataset, level) for dataset, level, no_better in judged if no_better]
+    if levels:
+        most = DECIMALS.get(each.metric, MOST_DECIMALS)
+        said = dict.fromkeys(chance.words(each.metric, dataset, number(level, most)) for dataset, level in levels)
+        yield f"{AT_CHANCE} {chance.MEANING}: {'; '.join(said)}."
+
+
 def _failure(found: Overview, contender: Contender, dataset: str) -> str:
     """The status of a cell that has nothing because it failed."""
     rows = found.measured.metrics
@@ -235,6 +268,7 @@ def _caption(found: Overview) -> str:
 
 def _notes(found: Overview) -> Iterator[str]:
     for each in found.comparisons:
+        yield from _chance_note(found, each)
         yield from _rank_notes(each)
         part = [column.dataset for column in each.columns if column.adjusted and _differ_in_rows(column)]
         if part:

@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import HarnessError
+from harness.reporting.tables.chance import is_at_chance
 from harness.reporting.tables.reported import PlannedCell
 
 OK, TIMEOUT = "ok", "timeout"
@@ -33,6 +34,7 @@ REQUIRED = ("preset", "dataset", "method", "variant", "seed", "metric", "value",
 OPTIONAL = (  # absent where no run got far enough to have any
     *("title", "kind", "split", "sem", "mc_error", "bias", "k", "n_rows", "n_test"),
     *("seconds", "train_seconds", "n_updates", "layers", "device", "data_official", "data_note", "message", "better"),
+    "chance",
 )
 TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message", "better")
 
@@ -45,7 +47,7 @@ class Measured:
 
     mc_error: the part of sem that comes from the estimator's random numbers. bias: what the value is above that of
     infinitely many samples, as estimated. message: why there is no value, or what to know about the one there is.
-    others: what became of the seeds that are not in the value.
+    others: what became of the seeds that are not in the value. chance: the value that guessing has.
     """
 
     status: str
@@ -59,6 +61,12 @@ class Measured:
     seconds: float = math.nan
     message: str = ""
     others: tuple[str, ...] = ()
+    chance: float = math.nan
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the value is no better than that of guessing by more than two standard errors."""
+        return not isinstance(self.value, str | None) and is_at_chance(self.value, self.sem, self.chance)
 
     @property
     def bias_dominates(self) -> bool:
@@ -122,6 +130,7 @@ def _combined(status: str, used: Sequence[Row], rows: Sequence[Row]) -> Measured
         seconds=_mean(_total_seconds(row) for row in used),
         message="; ".join(dict.fromkeys(row["message"] for row in used if row["message"])),
         others=_described([row for row in rows if row["seed"] not in seeds]),
+        chance=_mean(row["chance"] for row in used),
     )
 
 

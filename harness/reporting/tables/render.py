@@ -41,6 +41,7 @@ TEX_TEXT = {
     "‖": r"$\Vert$",
     "⋄": r"$\diamond$",
     "▽": r"$\bigtriangledown$",
+    "∘": r"$\circ$",
     "\n": " ",
 }
 MARKDOWN_TEXT = {"*": r"\*", "\\": r"\\", "\n": " "}
