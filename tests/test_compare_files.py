@@ -147,6 +147,27 @@ def test_a_failed_cell_is_named_in_its_place(tmp_path):
     assert any("Not in the table, diverged: dna/nade" in note for note in page.notes)
 
 
+def test_errors_at_chance_are_marked_and_told(tmp_path, found):
+    """By measurements of earlier versions, by equally frequent classes; else by what measurements say."""
+    page = overview.overview_page(found)
+    metrics = pd.read_parquet(QUICK / "metrics.parquet")
+    errors = metrics[metrics["metric"] == "error"].groupby(["method", "variant"])[["value", "sem"]].mean()
+    place = page.header.index("binarized_mnist")
+    shown = {line.cells[0]: line.cells[place] for line in page.blocks[1][1] if line.cells[1] == "value"}
+    for gamma in ("-0.001", "0", "0.001", "-0.01", "0.1", "0.01", "0 two layers"):
+        value, sem = errors.loc[("ssl_bihm", f"gamma={gamma}")]
+        assert shown[f"semi-supervised BiHM (gamma={gamma})"].endswith("∘") == (value > 0.9 - 2 * sem)
+    assert not any("∘" in cell for line in page.blocks[0][1] for cell in line.cells)
+    (note,) = (note for note in page.notes if note.startswith("∘"))
+    assert note.endswith("guessing has 0.900 as `error` on binarized_mnist.")
+
+    metrics.assign(chance=metrics["metric"].eq("error").map({True: 0.99, False: np.nan})).to_parquet(
+        tmp_path / "metrics.parquet"
+    )
+    page = overview.overview_page(overview.overview(read_measured(tmp_path, ABLATIONS), 0.05, 0.8))
+    assert not any("∘" in cell for block in page.blocks for line in block[1] for cell in line.cells)
+
+
 def test_best_published_values_are_the_lowest_that_the_thesis_prints():
     """Every one of them was checked in its Table 3.1, whose rows of likelihoods are those of `-log p`."""
     printed = {}

@@ -11,6 +11,7 @@ ANALYSES = {
     "training_history": {"connect4": {"rows": 20, "ks": [10, 20], "z_outer": 200}},
     "z_convergence": {"connect4": {"n_samples": 1000, "k_inners": [1, 10], "repeats": 3}},
     "layer_use": {"connect4": {"rows": 20, "n_samples": 2}},
+    "layers_over_updates": {"connect4": {}},
     "weight_histogram": {"connect4": {"rows": 5, "n_samples": 50, "n_draws": 100, "n_inner": 10, "n_bins": 10}},
 }
 FIGURES = {
@@ -22,6 +23,7 @@ FIGURES = {
     "figure_3_11": None,
     "figure_ess_by_k": {"ess p", "ess p*"},
     "figure_layer_use": {"live units", "reliability", "information"},
+    "figure_layers_over_updates": {"live units", "reliability", "information"},
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from cells import cell, patterns
 
-from harness.evaluation.measure import measure
+from harness.evaluation.measure import chance_levels, measure
 from harness.method import Batch, Method
 from harness.plugins.registry import build
 from harness.storage import pieces
@@ -132,6 +132,25 @@ def test_every_capability_is_measured_and_exact_numbers_come_first():
     assert {metric for metric, facts in found.items() if facts["estimator"] == "exact"} == EXACT
     assert found["-log p"]["value"] == 3.0
     assert found["-log p(y|x)"]["value"] == pytest.approx(math.log(3.0))
+
+
+@pytest.mark.parametrize(("method", "of_labels"), [("label_mlp", "-log p(y|x)"), ("ssl_bihm", "-log p~*(y|x)")])
+def test_what_guessing_has_is_that_of_the_labels_that_were_seen(method, of_labels):
+    """Of three classes of 20 rows each: all of them, and 40 at random; then of labels that are less even."""
+    found = measured(*model_of(method))
+    if method == "label_mlp":
+        assert found["error"]["chance"] == pytest.approx(2 / 3)
+        assert found[of_labels]["chance"] == pytest.approx(math.log(3.0))
+    else:
+        assert 0.5 < found["error"]["chance"] < 2 / 3
+        assert found[of_labels]["chance"] < math.log(3.0)
+    assert not any("chance" in facts for metric, facts in found.items() if metric not in ("error", of_labels))
+    labels = torch.tensor([0, 2, 2, 2])
+    entropy = 0.25 * math.log(4.0) + 0.75 * math.log(4.0 / 3.0)
+    assert chance_levels(labels) == (pytest.approx(entropy), 0.25)
+    # no guess of class shares is better
+    shares = torch.linspace(0.01, 0.99, 99)
+    assert (-(0.25 * shares.log() + 0.75 * (1 - shares).log())).min().item() == pytest.approx(entropy)
 
 
 def test_without_labels_there_are_the_metrics_of_rows():

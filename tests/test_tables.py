@@ -343,12 +343,11 @@ def test_what_is_worse_than_independent_bernoullis_is_marked_and_told(tmp_path):
 
 
 def labels_with(**changes):
-    """All rows, those of one semi-supervised model with these values by metric, or with these changes by column."""
-    values = {"error": "error", "log_label": "-log p~*(y|x)"}
-    by_metric = {values[name]: value for name, value in changes.items() if name in values}
-    others = {name: value for name, value in changes.items() if name not in values}
+    """All rows, one semi-supervised model with these values, and with ``chance`` beside both of them if it is given."""
+    values = {"error": changes["error"], "-log p~*(y|x)": changes["log_label"]}
+    beside = {"chance": changes["chance"]} if "chance" in changes else {}
     return [
-        {**r, "value": by_metric.get(r["metric"], r["value"]), **others} if r["variant"] == "gamma=0" else r
+        {**r, "value": values[r["metric"]], **beside} if r["variant"] == "gamma=0" and r["metric"] in values else r
         for r in rows_of()
     ]
 
@@ -358,11 +357,11 @@ def test_what_is_at_chance_is_marked_and_told(tmp_path):
     assert not any("∘" in text for name, text in write(tmp_path, rows_of()).items() if name != "table_4_1.csv")
     texts = write(tmp_path, labels_with(error=0.81, log_label=2.21))
     shown = markdown_row(texts["table_4_1.md"], "0")
-    assert (shown[2], shown[3]) == ("2.21 ± 0.05∘", "0.81 ± 0.05∘")
+    assert (shown[2], shown[3]) == ("2.21 ± 0.05∘", "0.810 ± 0.050∘")
     (note,) = (note for note in notes(texts["table_4_1.md"]) if note.startswith("- ∘"))
     assert "guessing has 0.900 as `error` on binarized_mnist" in note
     assert "guessing has 2.30 as `-log p~*(y|x)` on binarized_mnist" in note
-    assert r"0.81 $\pm$ 0.05$\circ$" in texts["table_4_1.tex"]
+    assert r"0.810 $\pm$ 0.050$\circ$" in texts["table_4_1.tex"]
     found = cells(texts["table_4_1.csv"])
     assert [found[(MNIST, "ssl_bihm", f"gamma={g}", "error")]["at_chance"] for g in ("0", "0.1")] == ["True", "False"]
     assert float(found[(MNIST, "ssl_bihm", "gamma=0", "error")]["chance"]) == pytest.approx(0.9)
@@ -375,10 +374,10 @@ def test_what_is_at_chance_is_marked_and_told(tmp_path):
 def test_chance_is_that_of_the_labels_where_measurements_say_so(tmp_path):
     """Of which one class may be more frequent than the others."""
     assert "∘" not in write(tmp_path, labels_with(error=0.6, log_label=1.2))["table_4_1.md"]
-    text = write(tmp_path, labels_with(error=0.6, chance=0.65))["table_4_1.md"]
-    assert markdown_row(text, "0")[3] == "0.60 ± 0.05∘"
+    text = write(tmp_path, labels_with(error=0.6, log_label=0.2, chance=0.65))["table_4_1.md"]
+    assert markdown_row(text, "0")[3] == "0.600 ± 0.050∘"
     assert "guessing has 0.650 as `error`" in text
-    assert "∘" not in write(tmp_path, labels_with(error=0.6, chance=0.75))["table_4_1.md"].partition("`error`")[0]
+    assert "∘" not in write(tmp_path, labels_with(error=0.6, log_label=0.2, chance=0.75))["table_4_1.md"]
 
 
 def test_where_no_number_is_known_nothing_is_at_chance(tmp_path):

@@ -225,8 +225,8 @@ def _chance(found: Overview, each: Comparison, model: Model) -> tuple[float, boo
     rows = found.measured.metrics
     measured = math.nan
     if "chance" in rows:  # not in those of earlier versions
-        chosen = rows["metric"].eq(each.metric) & rows[[*model.cell._fields]].eq(model.cell).all(axis=1)
-        measured = rows.loc[chosen, "chance"].mean()
+        named = {**model.cell._asdict(), "metric": each.metric}
+        measured = float(rows.loc[rows[[*named]].eq(pd.Series(named)).all(axis=1), "chance"].mean())
     level = chance.chance_level(each.metric, model.cell.dataset, measured)
     return level, chance.is_at_chance(model.mean, model.sem, level)
 
