@@ -24,8 +24,8 @@ from harness.training.validation import CHUNK, evaluating
 
 log = logging.getLogger(__name__)
 
-APART = 15_000  # training rows
-PER_ROW = 100  # training rows between looks for each row that is measured on
+APART = 20_000  # training rows
+PER_ROW = 125  # training rows between looks for each row that is measured on
 FEWEST, MOST, DRAWS = 200, 1000, 1
 FIELDS = ("live", "reliability", "information")  # columns are live_1, reliability_1, ..., from the data upward
 DIGITS = 6
