@@ -171,7 +171,7 @@ class VAEHMC(GaussianStack):
 
     def _add_gradients(self, x: Tensor, n_samples: int, generator: torch.Generator, weights: Tensor) -> Tensor:
         """Mean log-weight of B rows [B, D], double; the gradient of the sum of lw times weights [B * K] is added."""
-        passed = self._features.forward(x if self.product_dtype is None else x.to(self.product_dtype))
+        passed = self._features.forward(self._for_products(x))
         log_q, log_p = (torch.zeros(len(weights), dtype=torch.float64, device=x.device) for _ in range(2))
         posterior = passed.product, self._features.bias
         noise, z, _ = normal.draw(*posterior, n_samples, generator, log_q, self._scratch, "z")

@@ -46,6 +46,7 @@ class Moved:
     x: [B, D]. steps: [T, n], of T transitions. z, forces, halves: F tensors [N, n], the positions at which the force
     was evaluated, the force there, and the momentum with which a position was reached; of the first there is none.
     v: T tensors [N, n], momenta after transitions. log_likelihood: log p(x | z) at the last position, [N] double, nats.
+    ones [N], sums [D]: weights that change nothing, and room for sums that nothing reads.
     """
 
     x: Tensor
@@ -56,6 +57,8 @@ class Moved:
     halves: list[Tensor]
     v: list[Tensor]
     log_likelihood: Tensor
+    ones: Tensor
+    sums: Tensor
 
 
 class Leapfrog:
@@ -99,7 +102,7 @@ class Leapfrog:
         """Add the gradients of a loss to those of the decoder; that by the positions moved from is returned, [N, n].
 
         by_log_p: that by log p(x, z) at each last position. by_z, by_v: T tensors [N, n], that by position and momentum
-        after each transition, from elsewhere; the latter are overwritten. That by the steps is added to by_steps [T, n].
+        after each transition, from elsewhere; the latter are overwritten. by_steps [T, n]: that by the steps is added.
         """
         j = self._n_forces - 1
         like = moved.z[j]
@@ -139,7 +142,7 @@ class Leapfrog:
         missed, bias = self._forward(len(hidden), last.inputs[j], last.missed[j]), self._bias(len(hidden))
         if j == self._n_forces - 1:
             bernoulli.score(missed, bias, moved.x, moved.log_likelihood)
-        hamiltonian.residual(missed, bias, moved.x, *self._unweighted(moved))
+        hamiltonian.residual(missed, bias, moved.x, moved.ones, moved.sums)
         for level in range(len(hidden), 0, -1):
             missed = self._back(level, missed, moved.layers[level - 1].missed[j])
             hamiltonian.pass_slope(missed, moved.layers[level].inputs[j])
@@ -177,16 +180,6 @@ class Leapfrog:
         like = moved.layers[0].inputs[0]
         return self._scratch.take("by inputs", *like.shape, like.dtype, like.device)
 
-    def _unweighted(self, moved: Moved) -> tuple[Tensor, Tensor]:
-        """What ``hamiltonian.residual`` takes beside logits and values; nothing needs the sums."""
-        like = moved.layers[-1].missed[0]
-        kind = moved.z[0].dtype, like.device
-        ones, sums = (
-            self._scratch.take("ones", 1, len(like), *kind),
-            self._scratch.take("sums", 1, like.shape[1], *kind),
-        )
-        return ones[0].fill_(1.0), sums[0].zero_()
-
     def _room(self, x: Tensor, z: Tensor, steps: Tensor, dtype: torch.dtype) -> Moved:
         """Memory for transitions of z, nothing of which is computed."""
         take, n_rows, n_forces = self._scratch.take_parts, len(z), self._n_forces
@@ -200,4 +193,4 @@ class Leapfrog:
         of_positions = [take(what, n_forces, *z.shape, z.dtype, z.device)[1] for what in ("z", "forces", "halves")]
         v = take("v", self._n_transitions, *z.shape, z.dtype, z.device)[1]
         log_likelihood = torch.zeros(n_rows, dtype=torch.float64, device=z.device)
-        return Moved(x, steps, layers, *of_positions, v, log_likelihood)
+        return Moved(x, steps, layers, *of_positions, v, log_likelihood, z.new_ones(n_rows), z.new_zeros(x.shape[1]))
