@@ -25,12 +25,16 @@ from harness.method import RoundedWeight
 
 @dataclass
 class Layer:
-    """What is multiplied by the weight of one layer, F tensors each, in the data type of products.
+    """One layer of the decoder, and what is multiplied by its weight, F tensors each, in the data type of products.
 
-    inputs, by_back: [N, n_in]. missed, by_output: [N, n_out], the former the gradient of log p(x | z). Those that are
-    missed come before the gradients by outputs in ``left`` [2 F N, n_out], and likewise in ``right`` [2 F N, n_in].
+    weight [n_out, n_in], transposed: in that data type as well; bias [n_out]. inputs, by_back: [N, n_in]. missed,
+    by_output: [N, n_out], the former the gradient of log p(x | z). Those that are missed come before the gradients by
+    outputs in ``left`` [2 F N, n_out], and likewise in ``right`` [2 F N, n_in].
     """
 
+    weight: Tensor
+    transposed: Tensor
+    bias: nn.Parameter
     left: Tensor
     right: Tensor
     missed: list[Tensor]
@@ -136,44 +140,33 @@ class Leapfrog:
     def _force(self, moved: Moved, j: int) -> Tensor:
         """d log p(x | z) / dz at position j, [N, n]; of the last position the likelihood as well."""
         *hidden, last = moved.layers
-        for level, above in enumerate(moved.layers[1:]):
-            self._forward(level, moved.layers[level].inputs[j], above.inputs[j])
-            hamiltonian.tanh(above.inputs[j], self._bias(level))
-        missed, bias = self._forward(len(hidden), last.inputs[j], last.missed[j]), self._bias(len(hidden))
+        for layer, above in zip(hidden, moved.layers[1:], strict=True):
+            units = torch.mm(layer.inputs[j], layer.transposed, out=above.inputs[j])
+            hamiltonian.tanh(units, layer.bias)
+        missed = torch.mm(last.inputs[j], last.transposed, out=last.missed[j])
         if j == self._n_forces - 1:
-            bernoulli.score(missed, bias, moved.x, moved.log_likelihood)
-        hamiltonian.residual(missed, bias, moved.x, moved.ones, moved.sums)
-        for level in range(len(hidden), 0, -1):
-            missed = self._back(level, missed, moved.layers[level - 1].missed[j])
-            hamiltonian.pass_slope(missed, moved.layers[level].inputs[j])
-        return self._back(0, missed, self._product(moved))
+            bernoulli.score(missed, last.bias, moved.x, moved.log_likelihood)
+        hamiltonian.residual(missed, last.bias, moved.x, moved.ones, moved.sums)
+        for layer, above in reversed(list(zip(hidden, moved.layers[1:], strict=True))):
+            missed = torch.mm(missed, above.weight, out=layer.missed[j])
+            hamiltonian.pass_slope(missed, above.inputs[j])
+        return torch.mm(missed, moved.layers[0].weight, out=self._product(moved))
 
     def _pass_force(self, moved: Moved, j: int, by_log_p: float) -> Tensor:
         """Gradient by position j, [N, n], through the result of ``_force``, by which it is in the first by_back."""
         *hidden, last = moved.layers
         curvatures = []
-        for level, layer in enumerate(hidden):
-            above = moved.layers[level + 1]
-            by_slope = self._forward(level, layer.by_back[j], above.by_back[j])
+        for level, (layer, above) in enumerate(zip(hidden, moved.layers[1:], strict=True)):
+            by_slope = torch.mm(layer.by_back[j], layer.transposed, out=above.by_back[j])
             shape = *by_slope.shape, moved.z[j].dtype, by_slope.device
             curvatures.append(self._scratch.take(f"curvature {level}", *shape))
             hamiltonian.bend(by_slope, above.inputs[j], layer.missed[j], curvatures[-1])
-        by_output = self._forward(len(hidden), last.by_back[j], last.by_output[j])
-        hamiltonian.pass_residual(by_output, last.missed[j], moved.x, by_log_p, self._bias(len(hidden)).grad)
-        for level in range(len(hidden), 0, -1):
-            by_output = self._back(level, by_output, moved.layers[level - 1].by_output[j])
-            units, bias_gradient = moved.layers[level].inputs[j], self._bias(level - 1).grad
-            hamiltonian.pass_bent(by_output, units, curvatures[level - 1], bias_gradient)
-        return self._back(0, by_output, self._product(moved))
-
-    def _bias(self, level: int) -> nn.Parameter:
-        return self._parameters[level]["bias"]
-
-    def _forward(self, level: int, inputs: Tensor, out: Tensor) -> Tensor:
-        return torch.mm(inputs, self._weights[level].value(inputs.dtype).t(), out=out)
-
-    def _back(self, level: int, missed: Tensor, out: Tensor) -> Tensor:
-        return torch.mm(missed, self._weights[level].value(missed.dtype), out=out)
+        by_output = torch.mm(last.by_back[j], last.transposed, out=last.by_output[j])
+        hamiltonian.pass_residual(by_output, last.missed[j], moved.x, by_log_p, last.bias.grad)
+        for layer, above in reversed(list(zip(hidden, moved.layers[1:], strict=True))):
+            by_output = torch.mm(by_output, above.weight, out=layer.by_output[j])
+            hamiltonian.pass_bent(by_output, above.inputs[j], curvatures.pop(), layer.bias.grad)
+        return torch.mm(by_output, moved.layers[0].weight, out=self._product(moved))
 
     def _product(self, moved: Moved) -> Tensor:
         """Memory for a product as large as the positions."""
@@ -184,12 +177,13 @@ class Leapfrog:
         """Memory for transitions of z, nothing of which is computed."""
         take, n_rows, n_forces = self._scratch.take_parts, len(z), self._n_forces
         layers = []
-        for level, parameters in enumerate(self._parameters):
-            n_out, n_in = parameters["weight"].shape
+        for level, (factor, parameters) in enumerate(zip(self._weights, self._parameters, strict=True)):
+            weight = factor.value(dtype)
+            n_out, n_in = weight.shape
             left, outputs = take(f"left {level}", 2 * n_forces, n_rows, n_out, dtype, z.device)
             right, inputs = take(f"right {level}", 2 * n_forces, n_rows, n_in, dtype, z.device)
             halves = outputs[:n_forces], outputs[n_forces:], inputs[:n_forces], inputs[n_forces:]
-            layers.append(Layer(left, right, *halves))
+            layers.append(Layer(weight, weight.t(), parameters["bias"], left, right, *halves))
         of_positions = [take(what, n_forces, *z.shape, z.dtype, z.device)[1] for what in ("z", "forces", "halves")]
         v = take("v", self._n_transitions, *z.shape, z.dtype, z.device)[1]
         log_likelihood = torch.zeros(n_rows, dtype=torch.float64, device=z.device)
