@@ -161,18 +161,18 @@ class VAEHMC(GaussianStack):
     @torch.no_grad()
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """The gradient of ``loss`` by the same draws."""
-        n_pairs = len(batch.x) * n_samples
-        weights = batch.x.new_full((n_pairs,), -1.0 / n_pairs)
+        n_draws = len(batch.x) * n_samples
+        by_log_p = batch.x.new_full((n_draws,), -1.0 / n_draws)
         if not self._warming_up():
-            return -self._add_gradients(batch.x, n_samples, generator, weights)
+            return self._add_gradients(batch.x, n_samples, generator, by_log_p)
         inferred = self.infer(batch.x, n_samples, generator)
-        self.add_gradients(inferred, weights, -weights)
+        self.add_gradients(inferred, by_log_p, -by_log_p)
         return (inferred.log_q - inferred.log_p).mean()
 
-    def _add_gradients(self, x: Tensor, n_samples: int, generator: torch.Generator, weights: Tensor) -> Tensor:
-        """Mean log-weight of B rows [B, D], double; the gradient of the sum of lw times weights [B * K] is added."""
+    def _add_gradients(self, x: Tensor, n_samples: int, generator: torch.Generator, by_log_p: Tensor) -> Tensor:
+        """Mean of -lw over N = B * K draws for rows x [B, D], double; by_log_p [N]: its gradient by lw, -1 / N."""
         passed = self._features.forward(self._for_products(x))
-        log_q, log_p = (torch.zeros(len(weights), dtype=torch.float64, device=x.device) for _ in range(2))
+        log_q, log_p = (torch.zeros(len(by_log_p), dtype=torch.float64, device=x.device) for _ in range(2))
         posterior = passed.product, self._features.bias
         noise, z, _ = normal.draw(*posterior, n_samples, generator, log_q, self._scratch, "z")
         shape = self.iterations, *z.shape
@@ -182,14 +182,14 @@ class VAEHMC(GaussianStack):
         moved = self._leapfrog.forward(x, z, drawn, steps, passed.product.dtype)
         log_p += moved.log_likelihood
         log_p -= 0.5 * moved.z[-1].square().sum(1)
-        through = self._reverse.add_gradients(passed.features, self._leapfrog.ends(moved), moved.v, weights, log_p)
+        through = self._reverse.add_gradients(passed.features, self._leapfrog.ends(moved), moved.v, by_log_p, log_p)
         by_steps = torch.zeros_like(steps)
-        by_z = self._leapfrog.add_gradients(moved, -1.0 / len(weights), through.z, through.v, by_steps)
+        by_z = self._leapfrog.add_gradients(moved, -1.0 / len(by_log_p), through.z, through.v, by_steps)
         self.log_step.grad += (by_steps * steps).flatten()
-        missed = normal.draw_gradients(*posterior, noise, by_z, -weights, 0.0, self._features.bias.grad)
+        missed = normal.draw_gradients(*posterior, noise, by_z, -by_log_p, 0.0, self._features.bias.grad)
         self._features.add_gradients(passed, missed, through.features)
-        kinetic = 0.5 * momenta.square().sum(dtype=torch.float64) / len(weights)
-        return (log_p - log_q).mean() + kinetic
+        drawn_energy = 0.5 * momenta.square().sum(dtype=torch.float64) / len(by_log_p)
+        return (log_q - log_p).mean() - drawn_energy
 
     def _warming_up(self) -> bool:
         """Count this update; whether it is one of the first ``warm_up``."""

@@ -11,7 +11,7 @@ from enumerable import small_model, zero_gradients
 from test_gaussian import DTYPES, N_VISIBLE, batch, close, generator
 
 from harness.bench.floor import record_products
-from harness.blocks import hamiltonian
+from harness.blocks import bernoulli, hamiltonian, perceptron
 from harness.plugins.registry import build
 from harness.training.step import UpdateStep
 
@@ -83,6 +83,20 @@ def test_kernels_say_what_tensor_operations_do(name, size, dtype):
             assert close(one, other, one.dtype, terms=2 * size[0])
             written += not torch.equal(one, start)
     assert written
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_tensor_operations_round_what_kernels_round(name, monkeypatch):
+    """On bfloat16 products, as other devices have them: results may lie on either side of a rounding."""
+    found = arguments(name, 8, 32, torch.bfloat16)
+    expected = [value.clone() if isinstance(value, torch.Tensor) else value for value in found]
+    getattr(hamiltonian, name)(*expected)
+    for module in (hamiltonian, perceptron, bernoulli):
+        monkeypatch.setattr(module, "_fused", lambda product: False)
+    getattr(hamiltonian, name)(*found)
+    for one, other in zip(found, expected, strict=True):
+        if isinstance(one, torch.Tensor):
+            assert close(one, other.double(), one.dtype, terms=2 * 8)
 
 
 @pytest.mark.parametrize("n", [4, 9, 31])

@@ -45,7 +45,8 @@ def pass_slope(missed: Tensor, units: Tensor) -> None:
     if _fused(missed):
         _kernels().pass_slope(array(missed), array(units))
         return
-    missed.mul_(1.0 - units.square())
+    seen = units.to(torch.promote_types(units.dtype, torch.float32))
+    missed.copy_(missed * (1.0 - seen.square()))
 
 
 def bend(adjoint: Tensor, units: Tensor, passed: Tensor, curvature: Tensor) -> None:
