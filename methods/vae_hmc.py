@@ -182,7 +182,8 @@ class VAEHMC(GaussianStack):
         moved = self._leapfrog.forward(x, z, drawn, steps, passed.product.dtype)
         log_p += moved.log_likelihood
         log_p -= 0.5 * moved.z[-1].square().sum(1)
-        through = self._reverse.add_gradients(passed.features, self._leapfrog.ends(moved), moved.v, by_log_p, log_p)
+        seen = passed.features, self._leapfrog.ends(moved), moved.whole_v
+        through = self._reverse.add_gradients(*seen, by_log_p, log_p)
         by_steps = torch.zeros_like(steps)
         by_z = self._leapfrog.add_gradients(moved, -1.0 / len(by_log_p), through.z, through.v, by_steps)
         self.log_step.grad += (by_steps * steps).flatten()

@@ -4,6 +4,7 @@ Whole gradients of VAE + HMC against those of its loss are in tests/test_gaussia
 """
 
 import copy
+import math
 
 import pytest
 import torch
@@ -30,6 +31,7 @@ FUNCTIONS = {  # arguments by kind: see ``arguments``
     "pass_kick": ("state", "state", "step", "state", "state", "matrix", "sums"),
     "pass_drift": ("matrix", "state", "state", "state", "state", "step", "state", "sums"),
     "join_tanh": ("groups", "of rows", "group bias", GROUPS),
+    "score_momenta": ("outputs", "output bias", "group state", "weight", "log prob", "group state", "output sums"),
     "pass_join": ("groups", "group units", "of rows", "group sums", GROUPS),
 }
 
@@ -58,6 +60,12 @@ def arguments(name, n_rows, n, dtype, seed=0):
         "group units": lambda: torch.tanh(normal(GROUPS * n_rows, n)).to(dtype),
         "of rows": lambda: normal(half, GROUPS * n).to(dtype),
         "group bias": lambda: normal(GROUPS * n),
+        "group state": lambda: normal(GROUPS * n_rows, n),
+        "outputs": lambda: normal(GROUPS * n_rows, 2 * n).to(dtype),
+        "output bias": lambda: normal(GROUPS, 2 * n),
+        "output sums": lambda: torch.ones(GROUPS, 2 * n),
+        "weight": lambda: torch.rand(n_rows, generator=draws),
+        "log prob": lambda: torch.ones(n_rows, dtype=torch.float64),
         "group sums": lambda: torch.ones(GROUPS * n),
     }
     return [shapes[kind]() if isinstance(kind, str) else kind for kind in FUNCTIONS[name]]
@@ -71,16 +79,16 @@ def double(values):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_kernels_say_what_tensor_operations_do(name, size, dtype):
-    """Of every argument, whether it is written to or not; sums have a term per row, the rest a handful."""
+    """Of every argument, whether it is written to or not; sums are over rows, or over columns of all groups."""
     found = arguments(name, *size, dtype)
     before = [value.clone() if isinstance(value, torch.Tensor) else value for value in found]
     expected = double(found)
     getattr(hamiltonian, name)(*found)
     getattr(hamiltonian, name)(*expected)
-    written = 0
+    terms, written = max(2 * size[0], GROUPS * size[1]), 0
     for one, other, start in zip(found, expected, before, strict=True):
         if isinstance(one, torch.Tensor):
-            assert close(one, other, one.dtype, terms=2 * size[0])
+            assert close(one, other, one.dtype, terms=terms)
             written += not torch.equal(one, start)
     assert written
 
@@ -96,7 +104,7 @@ def test_tensor_operations_round_what_kernels_round(name, monkeypatch):
     getattr(hamiltonian, name)(*found)
     for one, other in zip(found, expected, strict=True):
         if isinstance(one, torch.Tensor):
-            assert close(one, other.double(), one.dtype, terms=2 * 8)
+            assert close(one, other.double(), one.dtype, terms=GROUPS * 32)
 
 
 @pytest.mark.parametrize("n", [4, 9, 31])
@@ -170,6 +178,21 @@ class TestAgainstAutomaticDifferentiation:
             hamiltonian.bend(adjoint, torch.tanh(activation), passed, curvature)
         torch.testing.assert_close(adjoint, by_missed, rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(curvature, by_activation, rtol=1e-12, atol=1e-14)
+
+    def test_momenta_are_scored_by_the_outputs_of_their_group(self):
+        output, bias, value = self.leaves((6, 4), (3, 4), (6, 2))
+        weight = torch.rand(2, dtype=torch.float64, generator=generator(5))
+        mean, log_std = (output.view(3, 2, 4) + bias[:, None]).chunk(2, dim=2)
+        log_prob = torch.distributions.Normal(mean, log_std.exp()).log_prob(value.view(3, 2, 2)).sum((0, 2))
+        expected = torch.autograd.grad((weight * log_prob).sum(), (output, value, bias))
+        with torch.no_grad():
+            total, by_value, by_bias = torch.zeros(2).double(), torch.empty(6, 2).double(), torch.zeros(3, 4).double()
+            by_output = output.clone()
+            hamiltonian.score_momenta(by_output, bias, value, weight, total, by_value, by_bias)
+        constants = 3 * 2 * 0.5 * math.log(2.0 * math.pi)
+        torch.testing.assert_close(total - constants, log_prob.detach(), rtol=1e-12, atol=1e-12)
+        for found, other in zip((by_output, by_value, by_bias), expected, strict=True):
+            torch.testing.assert_close(found, other, rtol=1e-12, atol=1e-14)
 
     def test_residuals(self):
         logits, weight = self.leaves((6, 4), (6, 4))

@@ -194,6 +194,38 @@ def pass_join(missed: Tensor, units: Tensor, by_row: Tensor, bias_gradient: Tens
     by_row.copy_(pooled)
 
 
+def score_momenta(
+    product: Tensor,
+    bias: Tensor,
+    value: Tensor,
+    weight: Tensor,
+    log_prob: Tensor,
+    value_gradient: Tensor,
+    bias_gradient: Tensor,
+) -> None:
+    """Log-densities of values [G * N, n] and their gradients at once, for G groups of rows with a bias [G, 2 n] each.
+
+    Means and log standard deviations, and constants left out, are those of ``harness.blocks.normal``. The sums over
+    groups are added to log_prob [N] double. weight [N]: the gradient by these; that by the product [G * N, 2 n]
+    overwrites it, that by values is written to value_gradient [G * N, n], that by the bias is added to bias_gradient.
+    """
+    if _fused(product):
+        tensors = product, bias, value, weight, log_prob, value_gradient, bias_gradient
+        _kernels().score_momenta(*(array(t) for t in tensors))
+        return
+    n_groups, n = len(bias), value.shape[1]
+    outputs = product.view(n_groups, -1, 2 * n)
+    mean, log_std = (outputs + bias[:, None]).chunk(2, dim=2)
+    inverse = torch.exp(-log_std)
+    distance = (value.view(mean.shape) - mean) * inverse
+    log_prob -= (0.5 * distance.square() + log_std).sum((0, 2), dtype=torch.float64)
+    of_mean = weight[:, None] * distance * inverse
+    value_gradient.copy_(-of_mean.view(value.shape))
+    both = torch.cat([of_mean, weight[:, None] * (distance.square() - 1.0)], dim=2)
+    bias_gradient += both.sum(1)
+    outputs.copy_(both)
+
+
 def _fused(product: Tensor) -> bool:
     return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
 

@@ -49,7 +49,8 @@ class Moved:
 
     x: [B, D]. steps: [T, n], of T transitions. z, forces, halves: F tensors [N, n], the positions at which the force
     was evaluated, the force there, and the momentum with which a position was reached; of the first there is none.
-    v: T tensors [N, n], momenta after transitions. log_likelihood: log p(x | z) at the last position, [N] double, nats.
+    v: T tensors [N, n], momenta after transitions, one after the other in ``whole_v`` [T * N, n]. log_likelihood:
+    log p(x | z) at the last position, [N] double, nats.
     ones [N], sums [D]: weights that change nothing, and room for sums that nothing reads.
     """
 
@@ -59,6 +60,7 @@ class Moved:
     z: list[Tensor]
     forces: list[Tensor]
     halves: list[Tensor]
+    whole_v: Tensor
     v: list[Tensor]
     log_likelihood: Tensor
     ones: Tensor
@@ -185,6 +187,7 @@ class Leapfrog:
             halves = outputs[:n_forces], outputs[n_forces:], inputs[:n_forces], inputs[n_forces:]
             layers.append(Layer(weight, weight.t(), parameters["bias"], left, right, *halves))
         of_positions = [take(what, n_forces, *z.shape, z.dtype, z.device)[1] for what in ("z", "forces", "halves")]
-        v = take("v", self._n_transitions, *z.shape, z.dtype, z.device)[1]
+        of_transitions = take("v", self._n_transitions, *z.shape, z.dtype, z.device)
         log_likelihood = torch.zeros(n_rows, dtype=torch.float64, device=z.device)
-        return Moved(x, steps, layers, *of_positions, v, log_likelihood, z.new_ones(n_rows), z.new_zeros(x.shape[1]))
+        unweighted = z.new_ones(n_rows), z.new_zeros(x.shape[1])
+        return Moved(x, steps, layers, *of_positions, *of_transitions, log_likelihood, *unweighted)

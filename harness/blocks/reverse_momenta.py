@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from harness.blocks import hamiltonian, normal
+from harness.blocks import hamiltonian
 from harness.blocks.factor import Factor
 from harness.blocks.scratch import Scratch
 from harness.method import RoundedWeight
@@ -44,35 +44,32 @@ class ReverseMomenta:
         for weight in self._weights:
             weight.use_rounded(weights)
 
-    def add_gradients(self, features: Tensor, z: Tensor, v: list[Tensor], by_log_r: Tensor, log_r: Tensor) -> Through:
+    def add_gradients(self, features: Tensor, z: Tensor, v: Tensor, by_log_r: Tensor, log_r: Tensor) -> Through:
         """Add sum_t log r_t(v_t | x, z_t) to log_r [N] double, nats, and the gradients of a loss to the parameters'.
 
-        features [B, H] and z [T, N, n], N a multiple of B, in the data type of products; v: T tensors [N, n].
-        by_log_r [N]: the loss's gradient by log r. The densities are without their constants, as in ``normal``.
+        features [B, H] and z [T, N, n], N a multiple of B, in the data type of products; v [T * N, n]. by_log_r [N]:
+        the loss's gradient by log r. The densities are without their constants, as in ``harness.blocks.normal``.
         """
         units = self._units(features, z)
-        product, outputs = self._take("reverse output", z.shape[1], 2 * z.shape[2], z)
-        torch.bmm(units, self._output.value(z.dtype), out=product)
-        whole_v = self._scratch.take_parts("by v", self._n_transitions, *v[0].shape, v[0].dtype, z.device)[1]
-        biases, bias_gradients = self._per_transition("reverse_output_bias")
-        for output, bias, momentum, sums, by_v in zip(outputs, biases, v, bias_gradients, whole_v, strict=True):
-            normal.score(output, bias, momentum, log_r)
-            missed = normal.score_gradients(output, bias, momentum, by_log_r, sums, by_v)
-            if missed is not output:
-                output.copy_(missed)
-        self._output.add_product(units, product)
+        output, _ = self._take("reverse output", z.shape[1], 2 * z.shape[2], z)
+        torch.bmm(units, self._output.value(z.dtype), out=output)
+        by_v, v_parts = self._scratch.take_parts("by v", self._n_transitions, *z.shape[1:], v.dtype, v.device)
+        bias = self._parameters["reverse_output_bias"]
+        biases, sums = (each.view(self._n_transitions, -1) for each in (bias.detach(), bias.grad))
+        hamiltonian.score_momenta(output.flatten(0, 1), biases, v, by_log_r, log_r, by_v, sums)
+        self._output.add_product(units, output)
         by_units, _ = self._take("by reverse units", z.shape[1], units.shape[2], z)
-        torch.bmm(product, self._output.value(z.dtype).mT, out=by_units)
+        torch.bmm(output, self._output.value(z.dtype).mT, out=by_units)
         by_row = self._of_row("by features of rows", features)
         flat = by_units.flatten(0, 1), units.flatten(0, 1)
         hamiltonian.pass_join(*flat, by_row, self._parameters["reverse_bias"].grad, self._n_transitions)
         self._state.add_product(z, by_units)
         self._features.add_product(by_row, features)
-        by_z, parts = self._take("by z", *z.shape[1:], z)
+        by_z, z_parts = self._take("by z", *z.shape[1:], z)
         torch.bmm(by_units, self._state.value(z.dtype).mT, out=by_z)
         by_features = self._scratch.take("by features", *features.shape, features.dtype, features.device)
         torch.mm(by_row, self._features.value(features.dtype), out=by_features)
-        return Through(by_features, parts, whole_v)
+        return Through(by_features, z_parts, v_parts)
 
     def _units(self, features: Tensor, z: Tensor) -> Tensor:
         """tanh units [T, N, R]."""
@@ -92,8 +89,3 @@ class ReverseMomenta:
         shape = self._n_transitions, n_rows, n_columns
         whole, parts = self._scratch.take_parts(key, *shape, like.dtype, like.device)
         return whole.view(shape), parts
-
-    def _per_transition(self, name: str) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        """The parameter's T parts, and those of its gradient."""
-        parameter = self._parameters[name].detach()
-        return tuple(each.view(self._n_transitions, -1).unbind() for each in (parameter, self._parameters[name].grad))

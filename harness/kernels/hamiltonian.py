@@ -12,7 +12,7 @@ import numpy as np
 
 from harness.kernels.bernoulli import _working_array
 from harness.kernels.bfloat16 import load, round_like
-from harness.kernels.fastmath import tanh
+from harness.kernels.fastmath import exp, tanh
 from harness.kernels.gaussian import HALF, ONE, TWO, ZERO, _jit, _put
 
 # -- the force, and the gradient through it ---------------------------------------------------------------------------
@@ -271,3 +271,43 @@ def pass_join(
                 for j in range(n):
                     pooled[j] += passed[j]
             _put(by_row, by_row[row][group * n : (group + 1) * n], pooled, sums)
+
+
+@_jit
+def score_momenta(
+    product: np.ndarray,
+    bias: np.ndarray,
+    value: np.ndarray,
+    weight: np.ndarray,
+    log_prob: np.ndarray,
+    value_gradient: np.ndarray,
+    bias_gradient: np.ndarray,
+) -> None:
+    """``score`` and ``score_gradients`` of ``harness.kernels.gaussian`` at once, for groups of rows with their biases.
+
+    product [G * N, 2 n], overwritten; bias, bias_gradient [G, 2 n]; value, value_gradient [G * N, n]. Log-densities of
+    all groups are added to log_prob [N] double, to which each has the same weight [N].
+    """
+    n_groups, n_rows, n = bias.shape[0], len(log_prob), value.shape[1]
+    missed = _working_array(n, np.float32)
+    of_scale = _working_array(n, np.float32)
+    for group in range(n_groups):
+        mean_bias, scale_bias = bias[group][:n], bias[group][n:]
+        mean_gradient, scale_gradient = bias_gradient[group][:n], bias_gradient[group][n:]
+        for row in range(n_rows):
+            index, factor = group * n_rows + row, weight[row]
+            means, scales = product[index][:n], product[index][n:]
+            values, target = value[index], value_gradient[index]
+            total = ZERO
+            for j in range(n):
+                log_std = load(scales[j]) + scale_bias[j]
+                inverse = exp(-log_std)
+                distance = (values[j] - load(means[j]) - mean_bias[j]) * inverse
+                total += HALF * distance * distance + log_std
+                missed[j] = factor * distance * inverse
+                of_scale[j] = factor * (distance * distance - ONE)
+            log_prob[row] -= np.float64(total)
+            for j in range(n):
+                target[j] = -missed[j]
+            _put(product, means, missed, mean_gradient)
+            _put(product, scales, of_scale, scale_gradient)
