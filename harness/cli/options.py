@@ -80,7 +80,7 @@ def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell
     digest = getattr(options, "digest", None)
     if digest and digest != (found := training_key(cell)):
         raise ConfigError(f"{cell.path}: expected training digest {digest}, found {found}")
-    return cell, RunFolder(options.run or results_of(settings) / "runs" / cell.path)
+    return cell, RunFolder(options.run or runs_of(settings) / cell.path)
 
 
 def results_of(settings: dict[str, Any]) -> Path:
@@ -89,6 +89,11 @@ def results_of(settings: dict[str, Any]) -> Path:
     from harness.settings.asked import results_name
 
     return ROOT / "results" / results_name(settings)
+
+
+def runs_of(settings: dict[str, Any]) -> Path:
+    """The folder with the runs of all cells."""
+    return results_of(settings) / "runs"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,145 @@
+"""The weights that a training begins with where its cell starts from another: from whose run they come, as of when.
+
+Before such a training begins, the weights are copied into its own folder, as ``start.safetensors``, and stay there
+until it ends. Whoever trains in that folder, in this process or another, alone or beside others, finds them there, and
+a training that was cut short goes on even where the other run is gone. The file says which cell they are of, and so
+does ``status.json`` afterwards, with what was taken of them. Where the other run has been trained to other weights
+since, the training is one of weights that no longer exist, and is made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import DataError, HarnessError
+from harness.settings.config import Cell, canonical_json
+from harness.settings.parts import StartFrom
+from harness.storage import weights
+from harness.storage.method_code import MethodCode
+from harness.storage.runs import HAVE_MODEL, RunFolder
+
+if TYPE_CHECKING:  # the workflow reads these files without torch
+    from torch import Tensor
+
+STARTED = "started_from"  # key of status.json and metrics.json
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Started:
+    """What a training began with.
+
+    cell: DATASET/METHOD/VARIANT/SEED. n_updates: that these weights had behind them, with those of the cell that it
+    had started from itself. model_sha256: of the weights.
+    """
+
+    cell: str
+    n_updates: int
+    model_sha256: str
+
+
+def provide(cell: Cell, run: RunFolder, runs: Path | None, data_digest: str) -> None:
+    """Put the weights that the training of ``cell`` begins with into its folder, unless it has begun with them already.
+
+    runs: the folder with the runs of all cells. data_digest: of the cell's data. Raises HarnessError, which says what
+    to do, where the cell that it starts from is not trained on these data, and DataError where its model is damaged.
+    """
+    from harness.storage import checkpoint
+
+    start = cell.training.start_from
+    if start is None or (run.checkpoint_file.exists() and _holds(run, start)):
+        return
+    source = None if runs is None else RunFolder(runs / start.path)
+    status = _trained(start, source)
+    if status is None:
+        if _holds(run, start):  # from when it was
+            return
+        raise HarnessError(f"{cell.path}: starts from {start.path}, which {_state(source)}; {_remedy(start)}")
+    if start.dataset == cell.dataset and status.get("data_digest") != data_digest:
+        found = f"data of digest {status.get('data_digest')}, not {data_digest}"
+        raise HarnessError(f"{cell.path}: starts from {start.path}, which was trained on {found}; {_remedy(start)}")
+    started = Started(start.path, updates_in_all(status), status["model_sha256"])
+    taken = weights.read(source.model_file, started.model_sha256)
+    checkpoint.save(run.start_file, taken, dataclasses.asdict(started), _digest(start))
+
+
+def read(run: RunFolder, start: StartFrom) -> tuple[dict[str, Tensor], Started]:
+    """The weights that ``provide`` put into a folder; raises DataError where there are none of them."""
+    from harness.storage import checkpoint
+
+    found = checkpoint.load(run.start_file, _digest(start), consequence="not used")
+    if found is None:
+        raise DataError(run.start_file, f"weights of {start.path} to begin with", "none that can be used")
+    return found[0], Started(**found[1])
+
+
+def is_current(cell: Cell, run: RunFolder, runs: Path | None) -> bool:
+    """Whether the training in a folder began with the weights that the cell which it starts from has now.
+
+    Also where that cell is not trained any more, so that nothing tells. Others are told of in one line.
+    """
+    start = cell.training.start_from
+    if start is None or not run.status_file.exists():
+        return True
+    status = None if runs is None else _trained(start, RunFolder(runs / start.path))
+    current = status is None or run.status().get(STARTED, {}).get("model_sha256") in (None, status["model_sha256"])
+    if not current:
+        log.warning(f"{run}: {start.path} has other weights than those that it started from; training starts again")
+    return current
+
+
+def in_words(status: Mapping[str, Any]) -> str:
+    """What a training began with, as tables and reports say it; '' where that was nothing."""
+    started = status.get(STARTED)
+    return f"{started['cell']}, after {started['n_updates']:,} updates" if started else ""
+
+
+def updates_in_all(status: Mapping[str, Any]) -> int | None:
+    """The updates behind a trained model, with those of the models that it started from; None where none are known."""
+    own = status.get("n_updates")
+    return None if own is None else own + status.get(STARTED, {}).get("n_updates", 0)
+
+
+def _trained(start: StartFrom, source: RunFolder | None) -> dict[str, Any] | None:
+    """The status of the training that is meant; None where it is not there, is another one or left no model."""
+    if source is None or not source.status_file.exists():
+        return None
+    try:
+        status = source.status()
+    except DataError as error:
+        log.warning(str(error))
+        return None
+    meant = status.get("training_digest") == start.training_digest
+    meant = meant and MethodCode.recorded_in(status).version == start.version
+    return status if meant and status["status"] in HAVE_MODEL else None
+
+
+def _state(source: RunFolder | None) -> str:
+    """What there is in the place of the training that is meant."""
+    if source is None or not source.status_file.exists():
+        return "is not trained"
+    status = source.status()
+    if status["status"] in HAVE_MODEL:
+        return f"is trained with other settings or by another version in {source}"
+    return f"has no model: {status['status']}" + (f" ({status['message']})" if status["message"] else "")
+
+
+def _remedy(start: StartFrom) -> str:
+    variant = f" --variant '{start.variant}'" if start.variant else ""
+    named = f"--dataset {start.dataset} --method {start.method}{variant} --seed {start.seed}"
+    return f"`harness run {named}`, with the same --preset and --settings, trains it"
+
+
+def _holds(run: RunFolder, start: StartFrom) -> bool:
+    """Whether a folder has the weights that are meant; what is damaged is reported in one line."""
+    from harness.storage import checkpoint
+
+    return checkpoint.load(run.start_file, _digest(start), consequence="not used") is not None
+
+
+def _digest(start: StartFrom) -> str:
+    return canonical_json(dataclasses.asdict(start))
