@@ -115,7 +115,7 @@ def _train_and_measure(
 
             if data is not None:
                 tried = sorted(elsewhere.glob("*"))
-                stopped = _train_model(cell, data, run, device, runs_of(settings), tried, company=company)
+                stopped = _train_model(cell, data, run, device, runs_of(options, settings), tried, company=company)
                 if stopped is None:
                     continue
                 if stopped:
@@ -166,7 +166,7 @@ def _run_repetitions(options: argparse.Namespace, settings: dict[str, Any]) -> i
             stack.enter_context(run.alone())
         device = stack.enter_context(computing(options, settings, idle=idle))
         wanted = [(cell, data, run) for cell, run, data in found if data is not None]
-        outcomes = _train_models(wanted, device, runs_of(settings))
+        outcomes = _train_models(wanted, device, runs_of(options, settings))
         for cell, run, data in found:
             if isinstance(outcomes.get(run.path, ""), str):
                 from harness.api.experiment import measure
@@ -213,7 +213,7 @@ def _train(options: argparse.Namespace) -> int:
     if data is None:
         return 0
     with run.alone(), computing(options, settings) as device:
-        return _train_model(cell, data, run, device, runs_of(settings), again=True)
+        return _train_model(cell, data, run, device, runs_of(options, settings), again=True)
 
 
 def _trial(options: argparse.Namespace) -> int:
@@ -233,11 +233,11 @@ def _trial(options: argparse.Namespace) -> int:
         return 0
     with run.alone():
         trained = run.is_trained(trial.cell, data.digest, options.threads)
-        if trained and starts.is_current(trial.cell, run, runs_of(settings)):
+        if trained and starts.is_current(trial.cell, run, runs_of(options, settings)):
             run.name_other_code(trial.cell)
             return 0
         with computing(options, settings) as device:
-            runs = runs_of(settings)
+            runs = runs_of(options, settings)
             stopped = _train_model(trial.cell, data, run, device, runs, [runs / trial.cell.path], again=True)
             if not stopped and LENGTH in trial.values and run.status()["status"] in HAVE_MODEL:
                 # here, where several trials are at it, rather than when all are gathered

@@ -80,7 +80,7 @@ def cell_of(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Cell
     digest = getattr(options, "digest", None)
     if digest and digest != (found := training_key(cell)):
         raise ConfigError(f"{cell.path}: expected training digest {digest}, found {found}")
-    return cell, RunFolder(options.run or runs_of(settings) / cell.path)
+    return cell, RunFolder(options.run or results_of(settings) / "runs" / cell.path)
 
 
 def results_of(settings: dict[str, Any]) -> Path:
@@ -91,8 +91,11 @@ def results_of(settings: dict[str, Any]) -> Path:
     return ROOT / "results" / results_name(settings)
 
 
-def runs_of(settings: dict[str, Any]) -> Path:
-    """The folder with the runs of all cells."""
+def runs_of(options: argparse.Namespace, settings: dict[str, Any]) -> Path:
+    """The folder with the runs of all cells: where ``--run`` says that this one lies, if it is among them."""
+    run = options.run
+    if run is not None and len(run.parents) > 4 and run.parents[3].name in ("runs", "searches"):
+        return run.parents[4] / "runs"
     return results_of(settings) / "runs"
 
 

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness import atomic
 from harness.errors import DataError, HarnessError
 from harness.settings.config import Cell, canonical_json
 from harness.settings.parts import StartFrom
@@ -43,7 +44,9 @@ class Started:
 
 
 def provide(cell: Cell, run: RunFolder, runs: Path | None, data_digest: str) -> None:
-    """Put the weights that the training of ``cell`` begins with into its folder, unless it has begun with them already.
+    """Put the weights that the training of ``cell`` begins with into its folder, unless they are there already.
+
+    A training under way that began with other ones is given up, and told of in one line.
 
     runs: the folder with the runs of all cells. data_digest: of the cell's data. Raises HarnessError, which says what
     to do, where the cell that it starts from is not trained on these data, and DataError where its model is damaged.
@@ -51,19 +54,23 @@ def provide(cell: Cell, run: RunFolder, runs: Path | None, data_digest: str) -> 
     from harness.storage import checkpoint
 
     start = cell.training.start_from
-    if start is None or (run.checkpoint_file.exists() and _holds(run, start)):
+    if start is None:
         return
     source = None if runs is None else RunFolder(runs / start.path)
-    status = _trained(start, source)
+    status, held = _trained(start, source), _held(run, start)
+    if held is not None and (status is None or status["model_sha256"] == held.model_sha256):
+        return
     if status is None:
-        if _holds(run, start):  # from when it was
-            return
         raise HarnessError(f"{cell.path}: starts from {start.path}, which {_state(source)}; {_remedy(start)}")
     if start.dataset == cell.dataset and status.get("data_digest") != data_digest:
         found = f"data of digest {status.get('data_digest')}, not {data_digest}"
         raise HarnessError(f"{cell.path}: starts from {start.path}, which was trained on {found}; {_remedy(start)}")
     started = Started(start.path, updates_in_all(status), status["model_sha256"])
     taken = weights.read(source.model_file, started.model_sha256)
+    if held is not None and run.checkpoint_file.exists():
+        log.warning(f"{run.checkpoint_file}: began with other weights of {start.path}; training starts again")
+        with atomic.changing(run.path):
+            run.checkpoint_file.unlink()
     checkpoint.save(run.start_file, taken, dataclasses.asdict(started), _digest(start))
 
 
@@ -134,11 +141,12 @@ def _remedy(start: StartFrom) -> str:
     return f"`harness run {named}`, with the same --preset and --settings, trains it"
 
 
-def _holds(run: RunFolder, start: StartFrom) -> bool:
-    """Whether a folder has the weights that are meant; what is damaged is reported in one line."""
+def _held(run: RunFolder, start: StartFrom) -> Started | None:
+    """Which weights that are meant a folder has; None for others. What is damaged is reported in one line."""
     from harness.storage import checkpoint
 
-    return checkpoint.load(run.start_file, _digest(start), consequence="not used") is not None
+    found = checkpoint.load(run.start_file, _digest(start), consequence="not used")
+    return None if found is None else Started(**found[1])
 
 
 def _digest(start: StartFrom) -> str:

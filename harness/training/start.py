@@ -67,7 +67,7 @@ def weights_to_take(model: Method, weights: Mapping[str, Tensor], source: str) -
     here = model.state_dict()
     offered: dict[str, Any] = {name: each for name, each in weights.items() if not is_count(each)}
     if isinstance(model, TakesWeights):
-        offered |= model.take_weights(weights)
+        offered |= _own_choice(model, weights, source)
     found = {name: each for name, each in offered.items() if name in here and each is not None}
     for name, each in found.items():
         if each.shape != here[name].shape:
@@ -79,8 +79,17 @@ def weights_to_take(model: Method, weights: Mapping[str, Tensor], source: str) -
     return found
 
 
+def _own_choice(model: Method, weights: Mapping[str, Tensor], source: str) -> Mapping[str, Any]:
+    """What the method says; raises ConfigError where it counts on a tensor that the other model does not have."""
+    try:
+        return model.take_weights(weights)
+    except KeyError as error:
+        known = _listed(sorted(weights))
+        raise ConfigError(f"{source}: take_weights: expected only names of {known}, found {error}") from error
+
+
 def _in_words(started: starts.Started, taken: Taken) -> str:
-    parts = [f"begins with {_listed(taken.taken)} of {started.cell}, after {started.n_updates} updates"]
+    parts = [f"begins with the weights of {started.cell}, after {started.n_updates:,} updates: {_listed(taken.taken)}"]
     parts += [f"its own: {_listed(taken.own)}"] if taken.own else []
     parts += [f"left: {_listed(taken.left)}"] if taken.left else []
     return "; ".join(parts)
