@@ -151,7 +151,9 @@ class BeliefStack(SingleLayers, Method):
 
         Where the other stack has fewer, its prior becomes the bias of p below the first layer that is only here, which
         is the prior as long as that layer is off, and where it has more, its prior is of another layer: in either case
-        the prior here stays its own. Layers that were in use there are in use here.
+        the prior here stays its own. Layers that were in use there are in use here. A label above the top layer has
+        weights of its own, which begin close to zero, and ``prior_bias`` is what p(h_L) and every p(h_L | y) share: a
+        semi-supervised stack begins as the unsupervised one, with a label that is all but independent of it.
         """
         n_there, n_here = (sum(name.startswith("q_bias.") for name in each) for each in (weights, self.state_dict()))
         if not n_there:
