@@ -173,9 +173,10 @@ def run(
     is what ``suite`` of the settings says of the method. method: the name of a method; or a class of one's own, perhaps
     of a notebook; or an untrained instance. model, training, evaluation: what is laid over the settings of the cell, as
     in a settings file. seed: repetition. folder: where the run lies (default: results/PRESET/runs/..., as on the
-    command line). device: as in settings. threads: of the CPU; another number is another training. Raises ConfigError
-    that names the key; InterruptedRunError after SIGTERM or Ctrl-C, with a checkpoint written, from which the same call
-    goes on.
+    command line, where also the cell lies that it starts from, if it does). device: as in settings. threads: of the
+    CPU; another number is another training. Raises ConfigError that names the key; InterruptedRunError after SIGTERM or
+    Ctrl-C, with a checkpoint written, from which the same call goes on; HarnessError where the cell that it starts from
+    is not trained as the settings say.
     """
     user: dict[str, Any] = {**(settings or {}), "preset": preset}
     data = dataset if isinstance(dataset, Dataset) else None

@@ -248,17 +248,23 @@ def _trial(options: argparse.Namespace) -> int:
 def _data_to_train_on(
     options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: RunFolder
 ) -> Dataset | None:
-    """The cell's data set; None, with a status that says so, where its record says that it cannot be obtained."""
+    """The cell's data set; None, with a status that says so, where its record says that it cannot be obtained.
+
+    As well where the cell that it starts from has ended without a model: it ends as that one did.
+    """
     from harness.data import obtain
     from harness.settings.config import data_settings
     from harness.storage.records import read_json
     from harness.storage.runs import UNAVAILABLE
+    from harness.storage.starts import end_of_source
 
     record = read_json(options.data_record) if options.data_record else {"available": True}
-    if not record["available"]:
+    lacking = (UNAVAILABLE, record["message"]) if not record["available"] else None
+    lacking = lacking or end_of_source(cell, runs_of(options, settings))
+    if lacking is not None:
         run.write_config(cell)
-        run.write_status(UNAVAILABLE, record["message"])
-        print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
+        run.write_status(*lacking)
+        print(f"harness: {cell.path}: {': '.join(lacking)}", file=sys.stderr)
         return None
     return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
 

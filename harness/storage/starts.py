@@ -21,6 +21,7 @@ from harness.settings.config import Cell, canonical_json
 from harness.settings.parts import StartFrom
 from harness.storage import weights
 from harness.storage.method_code import MethodCode
+from harness.storage.records import read_json
 from harness.storage.runs import HAVE_MODEL, RunFolder
 
 if TYPE_CHECKING:  # the workflow reads these files without torch
@@ -72,6 +73,25 @@ def provide(cell: Cell, run: RunFolder, runs: Path | None, data_digest: str) -> 
         with atomic.changing(run.path):
             run.checkpoint_file.unlink()
     checkpoint.save(run.start_file, taken, dataclasses.asdict(started), _digest(start))
+
+
+def end_of_source(cell: Cell, runs: Path) -> tuple[str, str] | None:
+    """How the training that ``cell`` starts from ended where it left no model: status, and a message for this cell.
+
+    None where it left one, or is not there.
+    """
+    start = cell.training.start_from
+    source = None if start is None else RunFolder(runs / start.path)
+    if source is None or not source.status_file.exists():
+        return None
+    status = source.status()
+    digest = status.get("training_digest")
+    if digest is None and source.config_file.exists():  # nothing was trained
+        digest = read_json(source.config_file).get("training_digest")
+    if status["status"] in HAVE_MODEL or digest != start.training_digest:
+        return None
+    why = f" ({status['message']})" if status["message"] else ""
+    return status["status"], f"starts from {start.path}, which is {status['status']}{why}"
 
 
 def read(run: RunFolder, start: StartFrom) -> tuple[dict[str, Tensor], Started]:
@@ -132,7 +152,7 @@ def _state(source: RunFolder | None) -> str:
     status = source.status()
     if status["status"] in HAVE_MODEL:
         return f"is trained with other settings or by another version in {source}"
-    return f"has no model: {status['status']}" + (f" ({status['message']})" if status["message"] else "")
+    return f"has no model in {source}: {status['status']}" + (f" ({status['message']})" if status["message"] else "")
 
 
 def _remedy(start: StartFrom) -> str:
