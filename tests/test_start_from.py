@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+import yaml
 from cells import cell, patterns, train_until
 from enumerable import small_model
 
 from harness.api.experiment import train_unless_done
 from harness.blocks import exact
 from harness.cli.workflow import priorities, sources_of
+from harness.compute.places import ROOT
 from harness.errors import ConfigError, DataError, HarnessError
-from harness.plugins.registry import use_files
+from harness.plugins.registry import build, use_files
 from harness.plugins.versions import version_of
 from harness.settings.config import Cell, cells, load_settings, resolve
 from harness.settings.parts import Phase, StartFrom
@@ -216,6 +218,28 @@ def test_a_copy_of_a_training_from_other_weights_is_not_taken(runs, tmp_path):
     assert trial.status()["started_from"]["model_sha256"] == digest
 
 
+def test_a_damaged_copy_of_the_weights_is_made_again(runs, caplog):
+    source = cell("nade", phases=SHORT)
+    runs.train(source)
+    chosen = started_from(source)
+    run = runs.of(chosen)
+    starts.provide(chosen, run, runs.folder, patterns().digest)
+    content = run.start_file.read_bytes()
+    run.start_file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    starts.provide(chosen, run, runs.folder, patterns().digest)
+    assert "start.safetensors: damaged: its content is not what was written; not used" in caplog.text
+    assert run.start_file.read_bytes() == content
+
+
+def test_a_damaged_trial_is_none_to_copy(runs, tmp_path):
+    source = cell("nade", phases=SHORT)
+    runs.train(source)
+    (tmp_path / "trial").mkdir()
+    (tmp_path / "trial" / "status.json").write_text("{")
+    status, _ = runs.train(started_from(source), elsewhere=[tmp_path / "trial"])
+    assert status == OK
+
+
 # -- what must be there -----------------------------------------------------------------------------------------------
 
 
@@ -228,7 +252,7 @@ def test_a_source_that_is_not_trained_is_named_with_the_command_that_trains_it(r
     with pytest.raises(HarnessError, match=expected):
         runs.train(started_from(source))
     runs.of(source).write_status(DIVERGED, "not finite at update 7")
-    with pytest.raises(HarnessError, match=r"which has no model: diverged \(not finite at update 7\)"):
+    with pytest.raises(HarnessError, match=r"which has no model in .*: diverged \(not finite at update 7\)"):
         runs.train(started_from(source))
     assert not runs.of(started_from(source)).status_file.exists()
 
@@ -605,7 +629,35 @@ def test_few_labels_are_not_learned_from_a_model_that_has_seen_others():
         load_settings(semi_supervised(LABELS, LABELS, repetitions=2))
 
 
+def test_labels_that_were_seen_on_the_way_count_as_well():
+    given = semi_supervised(FEWER, LABELS)
+    given["grid"]["bihm"] = {"binarized_mnist/between": {"model": {"layers": [8, 4]}}}
+    between = {"training": {"start_from": "ssl_bihm/binarized_mnist/theirs"}}
+    given["budgets"]["bihm"] = {"binarized_mnist/between": between}
+    given["budgets"]["ssl_bihm"]["binarized_mnist/mine"]["training"]["start_from"] = "bihm/binarized_mnist/between"
+    with pytest.raises(ConfigError, match=r"found ssl_bihm/binarized_mnist/theirs, which has seen other labels"):
+        load_settings(given)
+
+
 def test_it_is_no_axis_of_a_search():
     searches = {"bihm": {"connect4": {"training.start_from": ["nade/connect4"]}}}
     with pytest.raises(ConfigError, match=r"expected axes out of .*, found 'training.start_from'"):
         load_settings({"preset": "smoke", "searches": searches})
+
+
+def test_the_example_of_the_documentation_is_right():
+    text = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+    example = text[text.index("### Starting from a trained model") :]
+    given = yaml.safe_load(example[example.index("```yaml\n") + 8 : example.index("```\n")])
+    settings = load_settings({**given, "preset": "quick"})
+    larger = resolve(settings, "connect4", "bihm", "K=50")
+    assert larger.training.start_from.path == "connect4/bihm/default/0"
+    assert [phase.n_samples for phase in larger.training.phases] == [50]
+    labelled = resolve(settings, "binarized_mnist", "ssl_bihm", "from bihm")
+    assert labelled.training.start_from.path == "binarized_mnist/bihm/seven_layers/0"
+    assert labelled.training.labels is not None
+    for chosen in (larger, labelled):
+        start = chosen.training.start_from
+        source = resolve(settings, start.dataset, start.method, start.variant)
+        models = [build(each.method, 20, dict(each.model)) for each in (chosen, source)]
+        assert weights_to_take(models[0], models[1].state_dict(), start.path)

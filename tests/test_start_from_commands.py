@@ -1,7 +1,9 @@
 """Cells that start from others, on the command line and from Python."""
 
 import json
+import shutil
 
+import pandas as pd
 import pytest
 import torch
 from cells import NO_CELLS
@@ -137,3 +139,31 @@ def test_runs_from_python_start_from_others(commands, tmp_path, monkeypatch):
     assert third.cell.training.start_from.path == SOURCE
     again = harness.run("connect4", Sharpened, training=training, **more)
     assert read_json(again.folder / "status.json") == third.status
+
+
+def test_what_is_published_and_reported_says_what_it_started_from(commands, tmp_path):
+    assert commands(SOURCE) == 0
+    assert commands(STARTED) == 0
+    results, published, settings = commands.runs.parent, tmp_path / "published", json.dumps(commands.settings)
+    assert main(["publish", "--settings", settings, "--results", str(results), "--output", str(published)]) == 0
+    metrics = pd.read_parquet(published / "metrics.parquet")
+    told = f"{SOURCE}, after 3 updates"
+    assert set(metrics[metrics["variant"] == "started"]["started_from"]) == {told}
+    assert metrics[metrics["variant"] == ""]["started_from"].isna().all()
+    lines = pd.read_csv(published / "runs.csv", keep_default_na=False).set_index("variant")
+    assert json.loads(lines.loc["started", "training"])["start_from"]["seed"] == 0
+    assert "start_from" not in json.loads(lines.loc["", "training"])
+    page = (published / "tables" / "table_3_1.md").read_text().replace("\\", "")
+    assert f"whose updates come on top of its own: NADE (started) on connect4 (from {told})." in page
+    again = ["publish", "--settings", settings, "--results", str(results), "--output", str(published), "--add"]
+    shutil.rmtree(commands.run(STARTED).path)
+    assert main(again) == 0  # with the published one in the place of what is gone
+    kept = pd.read_parquet(published / "metrics.parquet")
+    assert set(kept[kept["variant"] == "started"]["started_from"]) == {told}
+    assert commands(STARTED) == 0
+    gathered = tmp_path / "report" / "metrics.parquet"
+    assert main(["metrics", "--settings", settings, "--runs", str(commands.runs), "--output", str(gathered)]) == 0
+    report = tmp_path / "report" / "report.html"
+    figures = ["--runs", str(commands.runs), "--figures", "--output", str(report)]
+    assert main(["report", "--settings", settings, *figures]) == 0
+    assert told in report.read_text(encoding="utf-8")

@@ -58,10 +58,10 @@ def start_faults(
         circle = " from ".join(map(in_words, [*chain, source]))
         yield f"expected a cell that can be trained before, found a circle: {circle}"
         return
-    source = chain[1]
     if "closed form" in _capabilities(cell[0]):
-        yield f"expected null, as {cell[0]} is fitted anew whatever it begins with, found {in_words(source)}"
-    yield from _label_faults(cell, entries_of(cell), source, entries_of(source))
+        yield f"expected null, as {cell[0]} is fitted anew whatever it begins with, found {in_words(chain[1])}"
+    for each in chain[1:]:
+        yield from _label_faults(cell, entries_of(cell), each, entries_of(each))
 
 
 def _label_faults(

@@ -20,7 +20,7 @@ from harness.errors import DataError, HarnessError
 from harness.settings.config import Cell, canonical_json
 from harness.settings.parts import StartFrom
 from harness.storage import weights
-from harness.storage.method_code import MethodCode
+from harness.storage.method_code import MethodCode, code_of
 from harness.storage.records import read_json
 from harness.storage.runs import HAVE_MODEL, RunFolder
 
@@ -113,7 +113,13 @@ def is_current(cell: Cell, run: RunFolder, runs: Path | None) -> bool:
     if start is None or not run.status_file.exists():
         return True
     status = None if runs is None else _trained(start, RunFolder(runs / start.path))
-    current = status is None or run.status().get(STARTED, {}).get("model_sha256") in (None, status["model_sha256"])
+    try:
+        ours = run.status()
+    except DataError:  # that whoever wants the training will tell
+        return True
+    if status is None or ours.get("training_digest") != cell.training_digest:
+        return True
+    current = ours.get(STARTED, {}).get("model_sha256") in (None, status["model_sha256"])
     if not current:
         log.warning(f"{run}: {start.path} has other weights than those that it started from; training starts again")
     return current
@@ -140,8 +146,8 @@ def _trained(start: StartFrom, source: RunFolder | None) -> dict[str, Any] | Non
     except DataError as error:
         log.warning(str(error))
         return None
-    meant = status.get("training_digest") == start.training_digest
-    meant = meant and MethodCode.recorded_in(status).version == start.version
+    of_version = code_of(start.method) is None or MethodCode.recorded_in(status).version == start.version
+    meant = of_version and status.get("training_digest") == start.training_digest
     return status if meant and status["status"] in HAVE_MODEL else None
 
 
