@@ -19,6 +19,7 @@ import pandas as pd
 
 from harness.errors import HarnessError
 from harness.reporting.tables.reported import PlannedCell
+from harness.storage.starts import STARTED
 
 OK, TIMEOUT = "ok", "timeout"
 FAILURES = (
@@ -33,8 +34,9 @@ REQUIRED = ("preset", "dataset", "method", "variant", "seed", "metric", "value",
 OPTIONAL = (  # absent where no run got far enough to have any
     *("title", "kind", "split", "sem", "mc_error", "bias", "k", "n_rows", "n_test"),
     *("seconds", "train_seconds", "n_updates", "layers", "device", "data_official", "data_note", "message", "better"),
+    STARTED,
 )
-TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message", "better")
+TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message", "better", STARTED)
 
 Row = Mapping[str, Any]
 
