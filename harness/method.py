@@ -173,6 +173,14 @@ class InStages(Capability, Protocol):
 
 
 @runtime_checkable
+class TakesWeights(Capability, Protocol):
+    """Says what it starts with of another model's weights, where equal names and shapes are not all there is to it."""
+
+    def take_weights(self, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor | None]:
+        """By their names here, tensors to take besides those of equal names, or in their place; None: its own stays."""
+
+
+@runtime_checkable
 class MixedPrecision(Capability, Protocol):
     """Leaves open in which data type training multiplies: bfloat16 where the device is faster at it.
 

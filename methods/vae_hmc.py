@@ -4,7 +4,8 @@ A draw z_0 ~ q(z | x) is moved by T transitions; each draws a momentum v'_t ~ N(
 larger log p(x, z). A leapfrog step is a chain of shears, so it keeps volumes, and
 p(x, z_T) prod_t r_t(v_t | x, z_t) / (q(z_0 | x) prod_t N(v'_t)) is an importance weight on the space of (z, v_1 .. v_T)
 whatever the reverse model r is: its mean is p(x), the mean of its logarithm a bound. The force, d log p(x, z) / dz, is
-written out as tensor operations: learning differentiates it like everything else, and evaluation needs no graph.
+written out as tensor operations, which evaluation makes without a graph and ``loss`` with one. Training computes the
+gradient of the latter by ``harness.blocks.leapfrog`` and ``harness.blocks.reverse_momenta``, which keep no graph.
 """
 
 import math
@@ -14,8 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.blocks import normal
 from harness.blocks.bernoulli import log_likelihood
+from harness.blocks.features import Features
 from harness.blocks.gaussian import GaussianStack, log_normal
+from harness.blocks.leapfrog import Leapfrog
+from harness.blocks.reverse_momenta import ReverseMomenta
 from harness.errors import ConfigError
 from harness.method import Batch, RoundedWeight
 from harness.ranges import Count, Positive, Size, Sizes
@@ -24,19 +29,18 @@ from harness.ranges import Count, Positive, Size, Sizes
 def force(x: Tensor, z: Tensor, decoder: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
     """d log p(x, z) / dz [B, K, n], and the decoder's last product, without the bias, [B * K, D].
 
-    x [B, D], z [B, K, n]; decoder: (weight, bias) of its layers. Differentiable; products are made, and the last one is
-    returned, in the weights' data type, everything else is in that of z.
+    x [B, D], z [B, K, n]; decoder: (weight, bias) of its layers. Differentiable.
     """
     *layers, (last, last_bias) = decoder
     below, slopes = z.flatten(0, 1), []  # [B * K, n]
     for weight, bias in layers:
-        below = torch.tanh(F.linear(below.to(weight.dtype), weight) + bias)
+        below = torch.tanh(F.linear(below, weight, bias))
         slopes.append(1.0 - below.square())
-    product = F.linear(below.to(last.dtype), last)
+    product = F.linear(below, last)
     missed = x[:, None] - torch.sigmoid(product + last_bias).view(*z.shape[:2], -1)  # d log p(x | z) / d logits
-    result = missed.flatten(0, 1).to(last.dtype) @ last
+    result = missed.flatten(0, 1) @ last
     for (weight, _), slope in zip(reversed(layers), reversed(slopes), strict=True):
-        result = (result * slope).to(weight.dtype) @ weight
+        result = (result * slope) @ weight
     return result.view_as(z) - z, product
 
 
@@ -52,7 +56,7 @@ class VAEHMC(GaussianStack):
     title = "VAE + HMC"
     kind = "latent"
     source = "Salimans, Kingma, Welling: Markov Chain Monte Carlo and Variational Inference, ICML 2015"
-    version = 2
+    version = 3
     small = {"latent": 1, "hidden": [3], "iterations": 2, "reverse_hidden": 2}
 
     def __init__(
@@ -86,15 +90,19 @@ class VAEHMC(GaussianStack):
         # zero: r begins as the distribution from which momenta are drawn
         self.reverse_output = nn.Parameter(torch.zeros(iterations, reverse_hidden, 2 * latent))
         self.reverse_output_bias = nn.Parameter(torch.zeros(iterations * 2 * latent))
+        self._features = Features(self.encoders[0], self._scratch)
+        self._leapfrog = Leapfrog(self.decoders[0], iterations, leapfrog_steps, self._scratch)
+        self._reverse = ReverseMomenta(self._parameters, iterations, self._scratch)
 
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
-        """All products of the warm-up, then those of the decoder, which rounds its weights itself for the graph."""
+        """All products of training, see ``harness.method.MixedPrecision``."""
         self.use_rounded(dtype, weights)
+        for part in (self._features, self._leapfrog, self._reverse):
+            part.use_rounded(weights)
 
-    def decoder_layers(self, dtype: torch.dtype | None = None) -> list[tuple[Tensor, Tensor]]:
-        """(weight, bias) of the decoder's layers, weights in ``dtype``, by default that of the parameters."""
-        layers = [layer for layer in self.decoders[0] if isinstance(layer, nn.Linear)]
-        return [(layer.weight if dtype is None else layer.weight.to(dtype), layer.bias) for layer in layers]
+    def decoder_layers(self) -> list[tuple[Tensor, Tensor]]:
+        """(weight, bias) of the decoder's layers."""
+        return [(layer.weight, layer.bias) for layer in self.decoders[0] if isinstance(layer, nn.Linear)]
 
     def leapfrog(
         self, x: Tensor, z: Tensor, v: Tensor, slope: Tensor, step: Tensor, decoder: list[tuple[Tensor, Tensor]]
@@ -128,11 +136,7 @@ class VAEHMC(GaussianStack):
 
         The constants of the normal densities, as many above as below, are left out.
         """
-        return self._log_weights(x, n_samples, generator, self.decoder_layers())
-
-    def _log_weights(
-        self, x: Tensor, n_samples: int, generator: torch.Generator, decoder: list[tuple[Tensor, Tensor]]
-    ) -> Tensor:
+        decoder = self.decoder_layers()
         features = self.encoders[0][:-1](x)
         mean, log_std = self.encoders[0][-1](features).chunk(2, dim=-1)
         z, log_q = self.draw(mean, log_std, n_samples, generator)
@@ -151,26 +155,42 @@ class VAEHMC(GaussianStack):
 
     def loss(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         """Mean of -lw: the bound, with n_samples draws per row; while warming up, that of the plain VAE."""
-        if self._warming_up():
-            return -super().log_weights(batch.x, n_samples, generator).mean()
-        return self._bound(batch.x, n_samples, generator)
+        weigh = super().log_weights if self._warming_up() else self.log_weights
+        return -weigh(batch.x, n_samples, generator).mean()
 
+    @torch.no_grad()
     def accumulate_gradients(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
-        """The gradient of ``loss``; of the transitions, by automatic differentiation."""
-        if self._warming_up():
-            inferred = self.infer(batch.x, n_samples, generator)
-            log_weights = inferred.log_p - inferred.log_q
-            weights = torch.full_like(log_weights, -1.0 / log_weights.numel(), dtype=batch.x.dtype).flatten()
-            self.add_gradients(inferred, weights, -weights)
-            return -log_weights.mean()
-        with torch.enable_grad():
-            loss = self._bound(batch.x, n_samples, generator)
-            loss.backward()
-        return loss.detach()
+        """The gradient of ``loss`` by the same draws."""
+        n_draws = len(batch.x) * n_samples
+        by_log_p = batch.x.new_full((n_draws,), -1.0 / n_draws)
+        if not self._warming_up():
+            return self._add_gradients(batch.x, n_samples, generator, by_log_p)
+        inferred = self.infer(batch.x, n_samples, generator)
+        self.add_gradients(inferred, by_log_p, -by_log_p)
+        return (inferred.log_q - inferred.log_p).mean()
 
-    def _bound(self, x: Tensor, n_samples: int, generator: torch.Generator) -> Tensor:
-        """Mean of -lw, with products as ``multiply_in`` has them."""
-        return -self._log_weights(x, n_samples, generator, self.decoder_layers(self.product_dtype)).mean()
+    def _add_gradients(self, x: Tensor, n_samples: int, generator: torch.Generator, by_log_p: Tensor) -> Tensor:
+        """Mean of -lw over N = B * K draws for rows x [B, D], double; by_log_p [N]: its gradient by lw, -1 / N."""
+        passed = self._features.forward(self._for_products(x))
+        log_q, log_p = (torch.zeros(len(by_log_p), dtype=torch.float64, device=x.device) for _ in range(2))
+        posterior = passed.product, self._features.bias
+        noise, z, _ = normal.draw(*posterior, n_samples, generator, log_q, self._scratch, "z")
+        shape = self.iterations, *z.shape
+        momenta, drawn = self._scratch.take_parts("drawn", *shape, z.dtype, z.device)
+        momenta.normal_(generator=generator)
+        steps = torch.exp(self.log_step).view(self.iterations, -1)
+        moved = self._leapfrog.forward(x, z, drawn, steps, passed.product.dtype)
+        log_p += moved.log_likelihood
+        log_p -= 0.5 * moved.z[-1].square().sum(1)
+        seen = passed.features, self._leapfrog.ends(moved), moved.whole_v
+        through = self._reverse.add_gradients(*seen, by_log_p, log_p)
+        by_steps = torch.zeros_like(steps)
+        by_z = self._leapfrog.add_gradients(moved, -1.0 / len(by_log_p), through.z, through.v, by_steps)
+        self.log_step.grad += (by_steps * steps).flatten()
+        missed = normal.draw_gradients(*posterior, noise, by_z, -by_log_p, 0.0, self._features.bias.grad)
+        self._features.add_gradients(passed, missed, through.features)
+        drawn_energy = 0.5 * momenta.square().sum(dtype=torch.float64) / len(by_log_p)
+        return (log_q - log_p).mean() - drawn_energy
 
     def _warming_up(self) -> bool:
         """Count this update; whether it is one of the first ``warm_up``."""

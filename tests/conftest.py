@@ -27,6 +27,7 @@ LONG = (
     "test_figures_workflow.py",
     "test_bench.py",
     "test_training.py",
+    "test_start_from_workflow.py",
     "test_workflow_data.py",
     "test_notebook.py",
     "test_method_files.py",

@@ -29,6 +29,10 @@ MODELS = {
     "iwae of three layers": ("iwae", {"layers": [5, 3, 2], "hidden": [[6], [4, 3], [3]]}),
     "vae_hmc while warming up": ("vae_hmc", {"latent": 3, "hidden": [6], "iterations": 2, "warm_up": 100}),
     "vae_hmc": ("vae_hmc", {"latent": 3, "hidden": [6], "iterations": 2}),
+    "vae_hmc of several steps": (
+        "vae_hmc",
+        {"latent": 3, "hidden": [6, 5], "iterations": 3, "leapfrog_steps": 2, "reverse_hidden": 7},
+    ),
 }
 HEADS = {
     "rectified units": ("label_mlp", {"hidden": 7, "n_classes": 3, "weight_decay": 0.1}),

@@ -22,6 +22,20 @@ def test_a_key_keeps_its_memory():
     assert scratch.take("a", 11, 3, torch.float32, CPU).shape == (11, 3)
 
 
+def test_parts_lie_in_the_whole_one_after_the_other():
+    scratch = Scratch()
+    whole, parts = scratch.take_parts("a", 4, 5, 3, torch.float32, CPU)
+    assert torch.equal(whole.copy_(torch.arange(60.0).view(20, 3)), torch.cat(parts))
+    again = scratch.take_parts("a", 4, 5, 3, torch.float32, CPU)
+    assert again[0] is whole
+    assert all(one is other for one, other in zip(again[1], parts, strict=True))
+    for n_parts, n_rows in ((4, 2), (2, 5), (4, 9), (4, 5)):  # fewer, and more than there was room for
+        whole, parts = scratch.take_parts("a", n_parts, n_rows, 3, torch.float32, CPU)
+        assert [part.shape for part in parts] == [(n_rows, 3)] * n_parts
+        assert torch.equal(whole.fill_(n_rows), torch.cat(parts))
+        assert whole.data_ptr() == scratch.take("a", 1, 3, torch.float32, CPU).data_ptr()
+
+
 def test_keys_shapes_and_types_do_not_share():
     scratch = Scratch()
     taken = [

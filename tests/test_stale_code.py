@@ -20,9 +20,10 @@ from harness.evaluation.perform import analyse_cell
 from harness.evaluation.plan import Planned
 from harness.plugins import registry
 from harness.plugins.registry import use_files
+from harness.plugins.versions import version_of
 from harness.settings.config import ROOT
 from harness.storage import checkpoint
-from harness.storage.method_code import MethodCode, code_of, in_one_line, training_key, version_of
+from harness.storage.method_code import MethodCode, code_of, in_one_line, training_key
 from harness.storage.records import file_digest, read_json, write_json
 from harness.storage.runs import RunFolder
 from harness.storage.search import findings, trials

@@ -625,7 +625,7 @@ def test_the_table_that_takes_least_comes_first():
     def cells(*methods):
         return [replace(cell(), method=method) for method in methods]
 
-    found = workflow.priorities({"long": cells("aaaa", "b", "cc"), "short": cells("b", "dd")}, PerUpdate())
+    found = workflow.priorities({"long": cells("aaaa", "b", "cc"), "short": cells("b", "dd")}, PerUpdate(), {})
     assert [path.split("/")[1] for path in sorted(found, key=found.get, reverse=True)] == ["dd", "b", "aaaa", "cc"]
 
 

@@ -12,6 +12,7 @@ import torch
 from harness.data import Dataset
 from harness.errors import DataError
 from harness.settings.config import Cell
+from harness.storage import starts
 from harness.storage.method_code import code_of
 from harness.storage.runs import RunFolder, training_to_copy
 from harness.training.together import Asked, Outcome, train_together
@@ -28,21 +29,29 @@ def train_unless_done(
     elsewhere: Iterable[Path] = (),
     again: bool = False,
     how: Train = train,
+    runs: Path | None = None,
 ) -> str:
     """Train ``cell`` in the folder ``run`` on as many threads as PyTorch is set to use; the status.
 
     Nothing is trained where the folder, or one of those ``elsewhere``, holds the same training: a trial of a search may
-    be a cell of the grid. again: what the folder holds does not count. how: what trains, alone or in company. Raises
-    what that does.
+    be a cell of the grid. again: what the folder holds does not count. how: what trains, alone or in company. runs:
+    the folder with the runs of all cells, where the one lies that this one starts from. Raises what that does, and
+    HarnessError where that one is not trained.
     """
-    if not _was_trained(cell, data, run, elsewhere, again):
+    if not _was_trained(cell, data, run, elsewhere, again, runs):
+        starts.provide(cell, run, runs, data.digest)
         _say(f"{cell.path}: {how(cell, data, run.path, device)}")
     return run.status()["status"]
 
 
-def train_together_unless_done(asked: Sequence[Asked], device: torch.device) -> list[Outcome]:
-    """Train what is asked for and not yet trained side by side; how each one ended, or did when it was trained."""
-    missing = [each for each in asked if not _was_trained(each.cell, each.data, RunFolder(each.run))]
+def train_together_unless_done(asked: Sequence[Asked], device: torch.device, runs: Path | None = None) -> list[Outcome]:
+    """Train what is asked for and not yet trained side by side; how each one ended, or did when it was trained.
+
+    runs: as for ``train_unless_done``. Raises HarnessError where a cell that one of them starts from is not trained.
+    """
+    missing = [each for each in asked if not _was_trained(each.cell, each.data, RunFolder(each.run), runs=runs)]
+    for each in missing:
+        starts.provide(each.cell, RunFolder(each.run), runs, each.data.digest)
     found = dict(zip([each.run for each in missing], train_together(missing, device), strict=True))
     for each in missing:
         _say(f"{each.cell.path}: {found[each.run] if isinstance(found[each.run], str) else 'not trained'}")
@@ -50,15 +59,21 @@ def train_together_unless_done(asked: Sequence[Asked], device: torch.device) -> 
 
 
 def _was_trained(
-    cell: Cell, data: Dataset, run: RunFolder, elsewhere: Iterable[Path] = (), again: bool = False
+    cell: Cell,
+    data: Dataset,
+    run: RunFolder,
+    elsewhere: Iterable[Path] = (),
+    again: bool = False,
+    runs: Path | None = None,
 ) -> bool:
     """Whether the folder holds the training, perhaps as a copy from elsewhere."""
     threads = torch.get_num_threads()
-    if not again and run.is_trained(cell, data.digest, threads):
+    if not again and run.is_trained(cell, data.digest, threads) and starts.is_current(cell, run, runs):
         _say(f"{cell.path}: was trained before")
         run.name_other_code(cell)
         return True
-    source = training_to_copy(map(RunFolder, elsewhere), cell, data.digest, threads)
+    others = (folder for folder in map(RunFolder, elsewhere) if starts.is_current(cell, folder, runs))
+    source = training_to_copy(others, cell, data.digest, threads)
     if source is not None:
         run.copy_training(source, cell)
         _say(f"{cell.path}: was trained before, in {source}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +32,12 @@ from harness.plugins.registry import (
 )
 from harness.schema import check
 from harness.settings.check import merged as merged_settings
-from harness.settings.config import Cell, cells_named, data_settings, load_settings, resolve
+from harness.settings.config import Cell, cells_named, data_settings, load_settings, resolve, start_of
 from harness.settings.datasets import digest_of_data, with_cell_of_suite
 from harness.settings.parts import Evaluation, Training
 from harness.settings.schedule import in_phases
 from harness.settings.seeds import axes_of, generator_for
+from harness.settings.start import START_FROM
 from harness.storage.runs import HAVE_MODEL, RunFolder
 
 ORIGINS = ("arrays: ", "user: ")  # of data sets that are not from the catalogue
@@ -172,9 +173,10 @@ def run(
     is what ``suite`` of the settings says of the method. method: the name of a method; or a class of one's own, perhaps
     of a notebook; or an untrained instance. model, training, evaluation: what is laid over the settings of the cell, as
     in a settings file. seed: repetition. folder: where the run lies (default: results/PRESET/runs/..., as on the
-    command line). device: as in settings. threads: of the CPU; another number is another training. Raises ConfigError
-    that names the key; InterruptedRunError after SIGTERM or Ctrl-C, with a checkpoint written, from which the same call
-    goes on.
+    command line, where also the cell lies that it starts from, if it does). device: as in settings. threads: of the
+    CPU; another number is another training. Raises ConfigError that names the key; InterruptedRunError after SIGTERM or
+    Ctrl-C, with a checkpoint written, from which the same call goes on; HarnessError where the cell that it starts from
+    is not trained as the settings say.
     """
     user: dict[str, Any] = {**(settings or {}), "preset": preset}
     data = dataset if isinstance(dataset, Dataset) else None
@@ -185,16 +187,16 @@ def run(
     parts = {"model": model, "training": training, "evaluation": evaluation}
     given = {part: dict(values) for part, values in parts.items() if values is not None}
     if isinstance(method, str):
-        cell = _cell_of_settings(merged, dataset, method, variant, given, user)
+        cell = _cell_of_settings(merged, dataset, method, variant, given, user, seed)
     else:
-        cell = _cell_of_object(dataset, method, variant, given, user)
-    cell = replace(cell, seed=seed)
-    place = RunFolder(Path(folder) if folder is not None else ROOT / "results" / preset / "runs" / cell.path)
+        cell = _cell_of_object(dataset, method, variant, given, user, seed)
+    runs = ROOT / "results" / preset / "runs"
+    place = RunFolder(Path(folder) if folder is not None else runs / cell.path)
     data = data or fetch(dataset, data_settings(merged))
     slots = merged["gpu"]["slots_per_device"]
     with place.alone(), on_device(device or merged["device"], slots, threads) as found:
         changed = not isinstance(method, str) and experiment.is_by_other_code(cell, place)  # a cell run again
-        experiment.train_unless_done(cell, data, place, found, again=changed)
+        experiment.train_unless_done(cell, data, place, found, again=changed, runs=runs)
         if not experiment.is_measured(cell, place):
             experiment.measure(cell, data, place, found, preset)
     return Run(place.path, cell)
@@ -215,6 +217,7 @@ def _cell_of_settings(
     variant: str,
     given: Mapping[str, Any],
     user: Mapping[str, Any],
+    seed: int,
 ) -> Cell:
     """The cell of the grid with what is given laid over it, checked as a file of settings is."""
     if not variant and (dataset, "") not in {(d, v) for m, d, v in cells_named(merged, "grid") if m == method}:
@@ -222,19 +225,25 @@ def _cell_of_settings(
         entry = {} if of_suite is None else of_suite["grid"][method][dataset]
         if entry or (given and method in method_names()):
             of_cell = {"grid": {method: {dataset: merged_settings(entry, given)}}}
-            return resolve(load_settings(merged_settings(user, of_cell)), dataset, method)
-    cell = resolve(merged, dataset, method, variant)
+            return resolve(load_settings(merged_settings(user, of_cell)), dataset, method, seed=seed)
+    cell = resolve(merged, dataset, method, variant, seed)
     if not given:
         return cell
     key = f"{dataset}/{cell.variant}" if cell.variant else dataset
     section = "grid" if (method, dataset, cell.variant) in cells_named(merged, "grid") else "ablations"
     over = {section: {method: {key: given}}}
     budgets = {"budgets": {method: {key: {part: given[part] for part in given if part != "model"}}}}
-    return resolve(load_settings(merged_settings(merged_settings(user, over), budgets)), dataset, method, cell.variant)
+    settings = load_settings(merged_settings(merged_settings(user, over), budgets))
+    return resolve(settings, dataset, method, cell.variant, seed)
 
 
 def _cell_of_object(
-    dataset: str, method: type[Method] | Method, variant: str, given: Mapping[str, Any], user: Mapping[str, Any]
+    dataset: str,
+    method: type[Method] | Method,
+    variant: str,
+    given: Mapping[str, Any],
+    user: Mapping[str, Any],
+    seed: int,
 ) -> Cell:
     """A cell of a method that no settings name: with the default training, and its class's own defaults."""
     name = use_object(method)
@@ -245,16 +254,19 @@ def _cell_of_object(
         raise ConfigError(f"model: expected none beside an instance of {name}, found {', '.join(hyperparameters)}")
     else:
         hyperparameters = {INSTANCE: digest_of_object(name)}
-    over = {"defaults": {part: given[part] for part in given if part != "model"}}
+    training = dict(given.get("training", {}))
+    source = training.pop(START_FROM, None)  # as a default it would be that of all cells, the source's too
+    over = {"defaults": {**{part: given[part] for part in given if part != "model"}, "training": training}}
     settings = load_settings(merged_settings(user, over))
     defaults = settings["defaults"]
+    training = {**in_phases(defaults["training"]), START_FROM: start_of(settings, source, seed)}
     return Cell(
         dataset,
         name,
         variant,
-        0,
+        seed,
         hyperparameters,
-        Training.from_dict(in_phases(defaults["training"])),
+        Training.from_dict(training),
         Evaluation(**defaults["evaluation"], metrics=codes(settings["metrics"], name)),
         digest_of_data(settings, dataset),
     )

@@ -118,9 +118,7 @@ class GaussianStack(Method):
         n_pairs = x.shape[0] * n_samples
         log_p, log_q = (torch.zeros(n_pairs, dtype=torch.float64, device=x.device) for _ in range(2))
         h, noise, encoded, decoded = [], [], [], []
-        below = x if self.product_dtype is None else self._scratch.take("x", *x.shape, self.product_dtype, x.device)
-        if below is not x:
-            below.copy_(x)
+        below = self._for_products(x)
         for level, (encoder, decoder) in enumerate(zip(self._encoders, self._decoders, strict=True)):
             encoded.append(encoder.forward(below))
             drawn = (n_samples if level == 0 else 1), generator, log_q, self._scratch, f"h {level}"
@@ -136,6 +134,12 @@ class GaussianStack(Method):
             log_p -= 0.5 * h[-1].square().sum(1)
         shape = (x.shape[0], n_samples)
         return Inferred(x, h, noise, encoded, decoded, log_p.view(shape), log_q.view(shape))
+
+    def _for_products(self, x: Tensor) -> Tensor:
+        """x [B, D] in the data type of products."""
+        if self.product_dtype is None:
+            return x
+        return self._scratch.take("x", *x.shape, self.product_dtype, x.device).copy_(x)
 
     @torch.no_grad()
     def add_gradients(

@@ -20,6 +20,7 @@ class Scratch(threading.local):
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[object, ...], Tensor] = {}
+        self._parts: dict[tuple[object, ...], tuple[Tensor, list[Tensor]]] = {}
 
     def take(self, key: str, n_rows: int, n_columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A contiguous [n_rows, n_columns], valid until the next ``take`` of the same key by the same thread."""
@@ -32,6 +33,19 @@ class Scratch(threading.local):
                 buffer = torch.empty(n_rows, n_columns, dtype=dtype)
             self._buffers[full_key] = buffer
         return buffer if buffer.shape[0] == n_rows else buffer[:n_rows]
+
+    def take_parts(
+        self, key: str, n_parts: int, n_rows: int, n_columns: int, dtype: torch.dtype, device: torch.device
+    ) -> tuple[Tensor, list[Tensor]]:
+        """``take`` of n_parts times n_rows rows, and each part of it as a tensor of its own, [n_rows, n_columns]."""
+        whole = self.take(key, n_parts * n_rows, n_columns, dtype, device)
+        if device.type != "cpu":
+            return whole, list(whole.split(n_rows))
+        full_key = (key, n_rows, n_columns, dtype)
+        known = self._parts.get(full_key)
+        if known is None or known[0].data_ptr() != whole.data_ptr() or known[0].shape != whole.shape:
+            known = self._parts[full_key] = whole, list(whole.split(n_rows))
+        return known
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Scratch:
         return Scratch()

@@ -146,6 +146,28 @@ class BeliefStack(SingleLayers, Method):
         """See ``harness.method.InStages``."""
         return [len(layer.bias) for layer in self._whole[1][len(self.q_layers) :]] if self.waits else []
 
+    def take_weights(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+        """See ``harness.method.TakesWeights``: layers start from layers, by their level, and come with their release.
+
+        Where the other stack has fewer, its prior becomes the bias of p below the first layer that is only here, which
+        is the prior as long as that layer is off, and where it has more, its prior is of another layer: in either case
+        the prior here stays its own. Layers that were in use there are in use here. A label above the top layer has
+        weights of its own, which begin close to zero, and ``prior_bias`` is what p(h_L) and every p(h_L | y) share: a
+        semi-supervised stack begins as the unsupervised one, with a label that is all but independent of it.
+        """
+        n_there, n_here = (sum(name.startswith("q_bias.") for name in each) for each in (weights, self.state_dict()))
+        if not n_there:
+            return {}
+        changed: dict[str, Tensor | None] = {}
+        if n_there != n_here:
+            changed |= {"prior_bias": None, "release.reliability": None}
+        if n_there < n_here:
+            changed[f"p_bias.{n_there}"] = weights["prior_bias"]
+        if self.release is not None:
+            released = int(weights.get("release.released", n_there))
+            changed["release.released"] = torch.tensor(min(released, n_here))
+        return changed
+
     def multiply_in(self, dtype: torch.dtype | None, weights: Mapping[nn.Parameter, RoundedWeight]) -> None:
         """See ``harness.method.MixedPrecision``."""
         self.product_dtype = dtype

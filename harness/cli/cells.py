@@ -21,6 +21,7 @@ from harness.cli.options import (
     computing,
     load_settings,
     results_of,
+    runs_of,
 )
 from harness.errors import ConfigError
 
@@ -113,7 +114,8 @@ def _train_and_measure(
             from harness.api.experiment import measure  # after torch, which is loaded in a way of its own
 
             if data is not None:
-                stopped = _train_model(cell, data, run, device, sorted(elsewhere.glob("*")), company=company)
+                tried = sorted(elsewhere.glob("*"))
+                stopped = _train_model(cell, data, run, device, runs_of(options, settings), tried, company=company)
                 if stopped is None:
                     continue
                 if stopped:
@@ -163,7 +165,8 @@ def _run_repetitions(options: argparse.Namespace, settings: dict[str, Any]) -> i
         for _, run, _ in found:
             stack.enter_context(run.alone())
         device = stack.enter_context(computing(options, settings, idle=idle))
-        outcomes = _train_models([(cell, data, run) for cell, run, data in found if data is not None], device)
+        wanted = [(cell, data, run) for cell, run, data in found if data is not None]
+        outcomes = _train_models(wanted, device, runs_of(options, settings))
         for cell, run, data in found:
             if isinstance(outcomes.get(run.path, ""), str):
                 from harness.api.experiment import measure
@@ -175,7 +178,7 @@ def _run_repetitions(options: argparse.Namespace, settings: dict[str, Any]) -> i
 
 
 def _train_models(
-    wanted: Sequence[tuple[Cell, Dataset, RunFolder]], device: torch.device
+    wanted: Sequence[tuple[Cell, Dataset, RunFolder]], device: torch.device, runs: Path
 ) -> dict[Path, str | BaseException]:
     """How the training in each folder ended; what one raised is reported."""
     from harness.api.experiment import train_together_unless_done
@@ -183,7 +186,7 @@ def _train_models(
     from harness.training.together import Asked
     from harness.training.train import InterruptedRunError
 
-    outcomes = train_together_unless_done([Asked(cell, data, run.path) for cell, data, run in wanted], device)
+    outcomes = train_together_unless_done([Asked(cell, data, run.path) for cell, data, run in wanted], device, runs)
     for (cell, _, _), outcome in zip(wanted, outcomes, strict=True):
         if isinstance(outcome, InterruptedRunError):
             print(f"harness: {outcome}", file=sys.stderr)
@@ -210,11 +213,12 @@ def _train(options: argparse.Namespace) -> int:
     if data is None:
         return 0
     with run.alone(), computing(options, settings) as device:
-        return _train_model(cell, data, run, device, again=True)
+        return _train_model(cell, data, run, device, runs_of(options, settings), again=True)
 
 
 def _trial(options: argparse.Namespace) -> int:
     from harness.settings.config import cells
+    from harness.storage import starts
     from harness.storage.budgets import LENGTH, budget_trials
     from harness.storage.runs import HAVE_MODEL, RunFolder
     from harness.storage.search import find_trial
@@ -228,12 +232,13 @@ def _trial(options: argparse.Namespace) -> int:
     if data is None:
         return 0
     with run.alone():
-        if run.is_trained(trial.cell, data.digest, options.threads):
+        trained = run.is_trained(trial.cell, data.digest, options.threads)
+        if trained and starts.is_current(trial.cell, run, runs_of(options, settings)):
             run.name_other_code(trial.cell)
             return 0
         with computing(options, settings) as device:
-            cell_of_grid = results_of(settings) / "runs" / trial.cell.path
-            stopped = _train_model(trial.cell, data, run, device, [cell_of_grid], again=True)
+            runs = runs_of(options, settings)
+            stopped = _train_model(trial.cell, data, run, device, runs, [runs / trial.cell.path], again=True)
             if not stopped and LENGTH in trial.values and run.status()["status"] in HAVE_MODEL:
                 # here, where several trials are at it, rather than when all are gathered
                 validation_scores(trial.cell, lambda: data, run, device, settings["budget_trials"]["rows"])
@@ -243,17 +248,23 @@ def _trial(options: argparse.Namespace) -> int:
 def _data_to_train_on(
     options: argparse.Namespace, settings: dict[str, Any], cell: Cell, run: RunFolder
 ) -> Dataset | None:
-    """The cell's data set; None, with a status that says so, where its record says that it cannot be obtained."""
+    """The cell's data set; None, with a status that says so, where its record says that it cannot be obtained.
+
+    As well where the cell that it starts from has ended without a model: it ends as that one did.
+    """
     from harness.data import obtain
     from harness.settings.config import data_settings
     from harness.storage.records import read_json
     from harness.storage.runs import UNAVAILABLE
+    from harness.storage.starts import end_of_source
 
     record = read_json(options.data_record) if options.data_record else {"available": True}
-    if not record["available"]:
+    lacking = (UNAVAILABLE, record["message"]) if not record["available"] else None
+    lacking = lacking or end_of_source(cell, runs_of(options, settings))
+    if lacking is not None:
         run.write_config(cell)
-        run.write_status(UNAVAILABLE, record["message"])
-        print(f"harness: {cell.path}: unavailable: {record['message']}", file=sys.stderr)
+        run.write_status(*lacking)
+        print(f"harness: {cell.path}: {': '.join(lacking)}", file=sys.stderr)
         return None
     return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
 
@@ -263,6 +274,7 @@ def _train_model(
     data: Dataset,
     run: RunFolder,
     device: torch.device,
+    runs: Path,
     elsewhere: Sequence[Path] = (),
     again: bool = False,
     company: Company | None = None,
@@ -276,12 +288,12 @@ def _train_model(
 
     try:
         if company is None:
-            train_unless_done(cell, data, run, device, elsewhere, again)
+            train_unless_done(cell, data, run, device, elsewhere, again, runs=runs)
             return 0
         from harness.worker.company import PlaceLostError
 
         with contextlib.suppress(PlaceLostError):
-            train_unless_done(cell, data, run, device, elsewhere, again, how=company.train)
+            train_unless_done(cell, data, run, device, elsewhere, again, how=company.train, runs=runs)
             return 0
         return None
     except InterruptedRunError as error:

@@ -91,6 +91,14 @@ def results_of(settings: dict[str, Any]) -> Path:
     return ROOT / "results" / results_name(settings)
 
 
+def runs_of(options: argparse.Namespace, settings: dict[str, Any]) -> Path:
+    """The folder with the runs of all cells: where ``--run`` says that this one lies, if it is among them."""
+    run = options.run
+    if run is not None and len(run.parents) > 4 and run.parents[3].name in ("runs", "searches"):
+        return run.parents[4] / "runs"
+    return results_of(settings) / "runs"
+
+
 @contextlib.contextmanager
 def computing(
     options: argparse.Namespace, settings: dict[str, Any], idle: bool = False, company: Company | None = None

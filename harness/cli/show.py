@@ -41,6 +41,8 @@ def described(run: RunFolder) -> Iterator[str]:
 
     Raises DataError for a damaged file.
     """
+    from harness.storage.starts import STARTED, in_words, updates_in_all
+
     cell = run.config()
     yield f"{cell.path}: {run}"
     values = cell.to_dict()
@@ -52,6 +54,11 @@ def described(run: RunFolder) -> Iterator[str]:
         yield "training: " + ", ".join(f"{key} {_short(status[key])}" for key in FACTS if status.get(key) is not None)
         if status.get("message"):
             yield status["message"]
+        if started := in_words(status):
+            yield f"started from {started}: {updates_in_all(status):,} in all"
+            yield from (
+                f"{key}: {', '.join(status[STARTED][key])}" for key in ("taken", "own", "left") if status[STARTED][key]
+            )
     if run.curve_file.is_file():
         yield from _curve(run.checked(run.curve_file, status))
     if run.metrics_file.is_file():

@@ -126,10 +126,25 @@ def attempts_at_data(settings: Mapping[str, Any], cells: Iterable[Cell], results
     }
 
 
-def priorities(cells_of: Mapping[str, Sequence[Cell]], durations: Durations) -> dict[str, int]:
+def sources_of(cells: Iterable[Cell], known: Mapping[str, Cell]) -> list[Cell]:
+    """The cells that these start from, and those that they do in turn. known: all cells by their paths."""
+    found: dict[str, Cell] = {}
+    due = [cell.training.start_from for cell in cells]
+    while due:
+        start = due.pop()
+        if start is not None and start.path not in found:
+            found[start.path] = known[start.path]
+            due.append(known[start.path].training.start_from)
+    return list(found.values())
+
+
+def priorities(
+    cells_of: Mapping[str, Sequence[Cell]], durations: Durations, known: Mapping[str, Cell]
+) -> dict[str, int]:
     """By path of a cell, how early it should start: the higher, the earlier.
 
-    cells_of: those behind each table. The table that takes the least time comes first, then the one that adds least to
+    cells_of: those behind each table. known: all cells by their paths. A cell that others start from is as early as
+    they are. The table that takes the least time comes first, then the one that adds least to
     those before it; of the cells that are new in a table, the longest first, so that none is left over at the end.
     """
     order: list[Cell] = []
@@ -139,7 +154,11 @@ def priorities(cells_of: Mapping[str, Sequence[Cell]], durations: Durations) -> 
         left = {name: [cell for cell in cells if cell.path not in done] for name, cells in left.items()}
         name = min(left, key=lambda name: sum(durations.seconds(cell) for cell in left[name]))
         order += sorted(left.pop(name), key=durations.seconds, reverse=True)
-    return {cell.path: len(order) - place for place, cell in enumerate(order)}
+    found = {cell.path: len(order) - place for place, cell in enumerate(order)}
+    for cell in order:  # the earliest first
+        for source in sources_of([cell], known):
+            found[source.path] = max(found[cell.path], found.get(source.path, 0))
+    return found
 
 
 def trained_by_other_code(

@@ -26,7 +26,7 @@ from harness.plugins.listing import listed
 from harness.plugins.registry import build, method_class
 from harness.settings.config import Cell
 from harness.settings.seeds import seed_for
-from harness.storage import pieces
+from harness.storage import pieces, starts
 from harness.storage.method_code import code_of_class
 from harness.storage.runs import FAILED, HAVE_MODEL, RunFolder
 from harness.training.batches import random_rows
@@ -63,6 +63,7 @@ def evaluate(run: Path, cell: Cell, data: Dataset | None, device: torch.device, 
         "data_official": data.status.official if data else None,
         "data_note": data.status.note if data else "",
         "device": describe_device(device),
+        **({starts.STARTED: started} if (started := starts.in_words(status)) else {}),
     }
     cls = method_class(cell.method)
     return _write(folder, cell, preset, {"title": cls.title, "kind": cls.kind, **facts}, measured)

@@ -28,10 +28,10 @@ from harness.evaluation.plan import Planned
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.plugins.analyses import ANALYSE, REGISTRY, settings_schema
 from harness.plugins.registry import build
+from harness.plugins.versions import FIRST, version_of
 from harness.schema import arguments_schema, check
 from harness.settings.config import Cell
 from harness.storage import pieces
-from harness.storage.method_code import FIRST, version_of
 from harness.storage.records import check_file, file_digest, write_json
 from harness.storage.runs import HAVE_MODEL, RunFolder
 

@@ -35,6 +35,7 @@ from harness.settings.schedule import (
     schedule_faults,
     warm_up_faults,
 )
+from harness.settings.start import START_FROM
 from harness.settings.text import dotted
 
 ANY = "*"
@@ -62,9 +63,9 @@ def part_schema(part: str) -> dict[str, Any]:
 
 
 def cell_schema(part: str) -> dict[str, Any]:
-    """JSON schema of a part of a cell, which has phases alone."""
-    found = part_schema(part)
-    return {**found, "properties": {key: value for key, value in found["properties"].items() if key != SCHEDULE}}
+    """JSON schema of a part of a cell, which has phases alone and knows all about the cell that it starts from."""
+    found, of_cells = part_schema(part), {START_FROM: schema()["$defs"]["startFrom"]}
+    return {**found, "properties": {k: of_cells.get(k, v) for k, v in found["properties"].items() if k != SCHEDULE}}
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -281,9 +282,9 @@ class Checker:
 
     def _axes(self, path: tuple[str, ...], method: str, axes: dict[str, Any]) -> None:
         wanted = self.hyperparameters(method)
-        training = part_schema("training")["properties"]
         known = {LEARNING_RATE: {"type": "number", "exclusiveMinimum": 0}}
-        known |= {f"training.{key}": value for key, value in training.items()}
+        of_training = part_schema("training")["properties"].items()
+        known |= {f"training.{key}": value for key, value in of_training if key != START_FROM}
         known |= {f"model.{key}": value for key, value in (wanted or {"properties": {}})["properties"].items()}
         if set(AXES) <= set(axes):
             self.fail((*path, AXES[1]), f"expected {' or '.join(AXES)}, found both")

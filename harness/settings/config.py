@@ -38,8 +38,9 @@ from harness.plugins.metrics import use_metrics
 from harness.plugins.names import variant_folder
 from harness.plugins.registry import use_files
 from harness.plugins.tables import use_tables
+from harness.plugins.versions import version_of
 from harness.schema import check
-from harness.settings.asked import check_name, chosen, with_updates
+from harness.settings.asked import NamedCell, check_name, chosen, with_updates
 from harness.settings.check import (
     ANY,
     Checker,
@@ -59,8 +60,9 @@ from harness.settings.datasets import (
     spelt_out,
     with_cell_of_suite,
 )
-from harness.settings.parts import LATER, Evaluation, Training
+from harness.settings.parts import LATER, Evaluation, StartFrom, Training
 from harness.settings.schedule import OPTIONS, in_phases, without_defaults
+from harness.settings.start import START_FROM, in_words, named_cell, start_faults
 from harness.settings.text import dotted, plain, read_yaml
 
 # sections that name plugins, in an order in which each may be about those before it
@@ -194,15 +196,24 @@ def method_files(settings: Mapping[str, Any]) -> tuple[Path, ...]:
 
 
 def cells(settings: Mapping[str, Any]) -> list[Cell]:
-    """The cells of grid and ablations that are asked for, every repetition, in the order of the configuration."""
+    """The cells of grid and ablations that are asked for, every repetition, in the order of the configuration.
+
+    With them, those that they start from.
+    """
     ablations = cells_named(settings, "ablations")
     known = [*cells_named(settings, "grid"), *ablations]
-    return [
-        dataclasses.replace(cell, seed=seed)
-        for method, dataset, variant in filter(chosen(known, settings), known)
-        for cell, repetitions in [_resolved(settings, dataset, method, variant, ablations)]
-        for seed in range(repetitions)
-    ]
+    found: dict[NamedCell, list[Cell]] = {}
+    due = list(filter(chosen(known, settings), known))
+    while due:
+        named = due.pop()
+        if named in found:
+            continue
+        method, dataset, variant = named
+        first, repetitions = _resolved(settings, dataset, method, variant, ablations)
+        found[named] = [_repetition(settings, first, seed, ablations) for seed in range(repetitions)]
+        sources = (cell.training.start_from for cell in found[named])
+        due += [(each.method, each.dataset, each.variant) for each in sources if each is not None]
+    return [cell for named in known for cell in found.get(named, ())]
 
 
 def is_ablation(settings: Mapping[str, Any], cell: Cell) -> bool:
@@ -271,25 +282,66 @@ def resolve(settings: Mapping[str, Any], dataset: str, method: str, variant: str
         asked = f"{method}/{dataset}/{variant_folder(variant)}"
         raise ConfigError(f"cell {asked}: expected method/data set/variant out of {existing}")
     cell, _ = _resolved(settings, dataset, method, chosen[0], ablations)
-    return dataclasses.replace(cell, seed=seed)
+    return _repetition(settings, cell, seed, ablations)
+
+
+def _repetition(settings: Mapping[str, Any], first: Cell, seed: int, ablations: Iterable[tuple[str, str, str]]) -> Cell:
+    """A repetition of a cell whose first one is given."""
+    if first.training.start_from is None:
+        return dataclasses.replace(first, seed=seed)
+    return _resolved(settings, first.dataset, first.method, first.variant, ablations, seed)[0]
 
 
 def _resolved(
-    settings: Mapping[str, Any], dataset: str, method: str, variant: str, ablations: Iterable[tuple[str, str, str]]
+    settings: Mapping[str, Any],
+    dataset: str,
+    method: str,
+    variant: str,
+    ablations: Iterable[tuple[str, str, str]],
+    seed: int = 0,
 ) -> tuple[Cell, int]:
     """A cell, and how often it is trained: ``seeds``, else what its entries say, else ``repetitions``."""
     values = _merged_entries(settings, dataset, method, variant, ablations)
+    training = with_updates(in_phases(values["training"]), settings.get("updates"))
+    training[START_FROM] = start_of(settings, training.get(START_FROM), seed)
     cell = Cell(
         dataset=dataset,
         method=method,
         variant=variant,
-        seed=0,
+        seed=seed,
         model=values.get("model", {}),
-        training=Training.from_dict(with_updates(in_phases(values["training"]), settings.get("updates"))),
+        training=Training.from_dict(training),
         evaluation=Evaluation(**values["evaluation"], metrics=metric_codes(settings["metrics"], method)),
         data_digest=(settings["data"]["known"].get(dataset) or {}).get("digest", ""),
     )
-    return cell, settings.get("seeds") or values.get("repetitions", settings["repetitions"])
+    return cell, _repetitions(settings, values)
+
+
+def _repetitions(settings: Mapping[str, Any], values: Mapping[str, Any]) -> int:
+    return settings.get("seeds") or values.get("repetitions", settings["repetitions"])
+
+
+def _entries_of(settings: Mapping[str, Any], cell: NamedCell, ablations: Iterable[NamedCell]) -> dict[str, Any]:
+    """Everything that applies to a cell, with ``repetitions`` as often as it is trained."""
+    method, dataset, variant = cell
+    values = _merged_entries(settings, dataset, method, variant, ablations)
+    return {**values, "repetitions": _repetitions(settings, values)}
+
+
+def start_of(settings: Mapping[str, Any], word: str | None, seed: int) -> dict[str, Any] | None:
+    """What a training of this repetition begins with: the cell that a word names, in the form of ``StartFrom``.
+
+    The same repetition of it, or its first one where it has fewer. Raises ConfigError for a cell that the settings do
+    not have.
+    """
+    if word is None:
+        return None
+    ablations = cells_named(settings, "ablations")
+    method, dataset, variant = named_cell(word, [*cells_named(settings, "grid"), *ablations])
+    first, repetitions = _resolved(settings, dataset, method, variant, ablations)
+    source = _repetition(settings, first, seed if seed < repetitions else 0, ablations)
+    found = StartFrom(method, dataset, variant, source.seed, source.training_digest, version_of(method))
+    return dataclasses.asdict(found)
 
 
 def _check_cells(
@@ -298,6 +350,7 @@ def _check_cells(
     """Raises ConfigError for two cells with one folder, and for one that is incomplete or cannot be trained."""
     grid, ablations = cells_named(settings, "grid"), cells_named(settings, "ablations")
     folders: dict[tuple[str, str, str], str] = {}
+    started: list[NamedCell] = []
     for section, found in (("grid", grid), ("ablations", ablations)):
         for (method, dataset, variant), key in found.items():
             where = f"{source_of((section, method, key), sources)}: {section}.{method}.{key}"
@@ -314,6 +367,13 @@ def _check_cells(
                 path = _origin(settings, dataset, method, variant, keys) or (section, method, key, *keys)
                 cell = "" if dataset in path else f"{dataset}: "
                 raise ConfigError(f"{source_of(path, sources)}: {dotted(path)}: {cell}{fault}")
+            if values["training"].get(START_FROM) is not None:
+                started.append((method, dataset, variant))
+    for named in started:
+        for fault in start_faults(named, [*grid, *ablations], lambda each: _entries_of(settings, each, ablations)):
+            method, dataset, variant = named
+            path = _origin(settings, dataset, method, variant, ("training", START_FROM))
+            raise ConfigError(f"{source_of(path, sources)}: {dotted(path)}: {in_words(named)}: {fault}")
 
 
 def _origin(

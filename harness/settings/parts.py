@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from harness.plugins.names import variant_folder
 from harness.schema import check
 from harness.settings.check import cell_schema
 from harness.settings.schedule import OPTIONS
@@ -36,6 +37,27 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class StartFrom:
+    """The cell whose trained weights a training begins with.
+
+    training_digest, version: of that cell and of its method's code, so that a training which begins with other weights
+    is another training.
+    """
+
+    method: str
+    dataset: str
+    variant: str
+    seed: int
+    training_digest: str
+    version: int
+
+    @property
+    def path(self) -> str:
+        """DATASET/METHOD/VARIANT/SEED, the folder of its run below ``runs/``."""
+        return f"{self.dataset}/{self.method}/{variant_folder(self.variant)}/{self.seed}"
+
+
+@dataclass(frozen=True)
 class Training:
     """The budget of a training run.
 
@@ -46,7 +68,8 @@ class Training:
     ``harness.storage.snapshots``). optimizer: name and arguments of one of ``torch.optim`` (see
     ``harness.settings.optimizers``); None: the method's own, or Adam. clip_norm: the longest gradient, as its Euclidean
     norm over all parameters. average: decay per update of the mean of the weights that is validated and kept (see
-    ``harness.training.averaging``).
+    ``harness.training.averaging``). start_from: the cell whose trained weights it begins with; None: with weights drawn
+    at random.
     """
 
     batch_size: int
@@ -64,15 +87,21 @@ class Training:
     optimizer: Mapping[str, Any] | None = None
     clip_norm: float | None = None
     average: float | None = None
+    start_from: StartFrom | None = None
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Training:
-        labels = values["labels"]
+        labels, start = values["labels"], values.get("start_from")
         phases = tuple(Phase(**phase) for phase in values["phases"])
-        return cls(**{**values, "phases": phases, "labels": None if labels is None else Labels(**labels)})
+        parts = {
+            "labels": None if labels is None else Labels(**labels),
+            "start_from": None if start is None else StartFrom(**start),
+        }
+        return cls(**{**values, "phases": phases, **parts})
 
 
-LATER = dict.fromkeys(("optimizer", "clip_norm", "average"))  # settings of training that cells have where they say more
+# settings of training that cells have where they say more
+LATER = dict.fromkeys(("optimizer", "clip_norm", "average", "start_from"))
 
 
 @dataclass(frozen=True)

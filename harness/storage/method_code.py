@@ -8,25 +8,21 @@ was recorded before there were versions counts as version 1, of a source that is
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from harness.errors import ConfigError, HarnessError
-from harness.plugins.listing import class_body, class_of
+from harness.errors import ConfigError
 from harness.plugins.registry import file_of, object_of, origin
-from harness.plugins.signatures import UnreadableError, lineage
+from harness.plugins.versions import FIRST, class_in_text, version_in, version_of
 from harness.settings.config import Cell
 from harness.storage.records import file_digest
 
-FIRST = 1  # version of a method whose class does not say any
 TOLD = 5  # cells that are named in one line
 VERSION, SOURCE = "method_version", "method_source"  # keys of status.json
 _codes: WeakKeyDictionary[type, MethodCode] = WeakKeyDictionary()  # of classes that were imported
@@ -62,12 +58,12 @@ def code_of(method: str) -> MethodCode | None:
     made = object_of(method)
     if made is not None:
         return _code_of_object(made if isinstance(made, type) else type(made))
-    found = _class_of(method)
+    found = class_in_text(method)
     if found is None:
         return None
     path, node = found
     package = "" if file_of(method) else f"{origin(method)} "
-    return MethodCode(_version_in(path, node), package + file_digest(path))
+    return MethodCode(version_in(path, node), package + file_digest(path))
 
 
 def _code_of_object(cls: type) -> MethodCode:
@@ -86,15 +82,6 @@ def _text_of(value: Any) -> str:
         except (OSError, TypeError):
             return f"{function.__code__.co_code.hex()} {function.__code__.co_names}"
     return repr(value) if isinstance(value, str | int | float | tuple | list | dict) else ""
-
-
-def version_of(method: str) -> int:
-    """The version of a method; 1 where its source cannot be read. Raises ConfigError as ``code_of`` does."""
-    made = object_of(method)
-    if made is not None:
-        return getattr(made, "version", FIRST)
-    found = _class_of(method)
-    return FIRST if found is None else _version_in(*found)
 
 
 def code_of_class(method: str, cls: type) -> MethodCode:
@@ -143,26 +130,3 @@ def in_one_line(paths: Sequence[str]) -> str:
 def _is_missing(value: Any) -> bool:
     """Whether a value is none, also in the ways in which csv files have it."""
     return value in (None, "") or (isinstance(value, float) and math.isnan(value))
-
-
-def _class_of(method: str) -> tuple[Path, ast.ClassDef] | None:
-    try:
-        return class_of(method)
-    except HarnessError:
-        return None
-
-
-def _version_in(path: Path, node: ast.ClassDef) -> int:
-    """What the class, or the first of its bases that does, says of its version."""
-    try:
-        classes = lineage(path, node)
-    except (UnreadableError, HarnessError):  # of a base that only running the file can find
-        classes = [(path, node)]
-    for place, each in classes:
-        value = class_body(each).get("version")
-        if value is not None:
-            if not isinstance(value, ast.Constant) or type(value.value) is not int:
-                found = ast.unparse(value)
-                raise ConfigError(f"{place}: class {each.name}: version: expected a whole number, found {found}")
-            return value.value
-    return FIRST

@@ -45,6 +45,7 @@ class RunFolder:
         self.lock_file = path / ".lock"  # while a process works here
         self.config_file = path / "config.json"  # the cell
         # of training; the status is written last
+        self.start_file = path / "start.safetensors"  # until it ends, where it begins with another's weights
         self.checkpoint_file = path / "checkpoint.safetensors"  # while it is under way
         self.model_file = path / "model.safetensors"  # the best weights
         self.curve_file = path / "curve.csv"  # the learning curve

@@ -11,7 +11,7 @@ from harness.settings.config import Cell, canonical_json
 from harness.storage.records import check_file
 
 if TYPE_CHECKING:  # torch takes a second to import, and the workflow never reads weights
-    from torch import nn
+    from torch import Tensor, nn
 
 _ENTRY = "bihm-harness"
 
@@ -31,12 +31,17 @@ def save(path: Path, model: nn.Module, cell: Cell) -> None:
 
 def load(path: Path, model: nn.Module, expected_digest: str) -> None:
     """Fill ``model``; raises DataError when the file is missing or is not the one of this sha256."""
+    model.load_state_dict(read(path, expected_digest))
+
+
+def read(path: Path, expected_digest: str) -> dict[str, Tensor]:
+    """The tensors of a file by their names; raises DataError when it is missing or is not the one of this sha256."""
     from safetensors.torch import load_file
 
     if not path.exists():
         raise DataError(path, "the weights that training wrote", "no such file")
     check_file(path, expected_digest)
-    model.load_state_dict(load_file(path))
+    return load_file(path)
 
 
 def load_of_cell(path: Path, model: nn.Module, cell: Cell, what: str) -> None:

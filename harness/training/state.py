@@ -21,11 +21,11 @@ from harness.plugins.registry import build
 from harness.settings import seeds
 from harness.settings.config import Cell
 from harness.settings.seeds import axes_of, generator_for, seed_for
+from harness.storage import starts
 from harness.storage.method_code import MethodCode, code_of_class
 from harness.training.averaging import WeightAverage
+from harness.training.counts import is_count
 from harness.training.optimizers import step_of_training
-
-INTEGERS = (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass
@@ -59,7 +59,8 @@ class TrainingState:
 
     step: None for a closed form, which takes none, and may have nothing that a step could change. best: the weights
     of the best look so far. average: of the weights, where the cell asks for one. loss_sum: of the updates since the
-    last look. code: of the method, which trains the model.
+    last look. code: of the method, which trains the model. started: what it began with where that was another model, as
+    ``status.json`` has it.
     """
 
     def __init__(self, cell: Cell, n_visible: int, device: torch.device):
@@ -73,6 +74,7 @@ class TrainingState:
         self.generator = generator_for(device, *axes_of(cell), "training")
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.position = Position()
+        self.started: dict[str, Any] | None = None
         self.keep_as_best()
 
     def _new_average(self) -> WeightAverage | None:
@@ -94,14 +96,17 @@ class TrainingState:
     def load_best_weights_alone(self) -> None:
         """Go back to the best weights with the model's own counts as they are: progress does not go back.
 
-        A count is a buffer of one integer, such as the updates of a warm-up or the batches that a layer has seen.
         Everything else, permutations and running means too, belongs to the weights.
         """
-        own = self.model.state_dict()
-        counts = {name: own[name] for name in own if own[name].dim() == 0 and own[name].dtype in INTEGERS}
+        counts = {name: own for name, own in self.model.state_dict().items() if is_count(own)}
         self._load_weights({**self.best, **counts})
         if self.average is not None:
             self.average.begin_anew()
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take these parameters and buffers, by their names, in the place of the initial ones."""
+        self._load_weights({**self.model.state_dict(), **weights})
+        self.keep_as_best()
 
     def _load_weights(self, weights: Mapping[str, Tensor]) -> None:
         self.model.load_state_dict(weights)  # copies into the existing views
@@ -124,11 +129,14 @@ class TrainingState:
         """Everything else, as JSON: the position, how it is computed, and by which code."""
         facts = {**asdict(self.position), "computing": asdict(self.computing), "code": self.code.facts()}
         numbers = self.step.numbers()
+        facts |= {} if self.started is None else {starts.STARTED: self.started}
         return facts if numbers is None else {**facts, "optimizer": numbers}
 
     def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from what ``tensors`` and ``facts`` gave, in the way in which the training was begun."""
-        position = {key: value for key, value in facts.items() if key not in ("code", "computing", "optimizer")}
+        others = "code", "computing", "optimizer", starts.STARTED
+        position = {key: value for key, value in facts.items() if key not in others}
+        self.started = facts.get(starts.STARTED)
         self.code = MethodCode.recorded_in(facts.get("code", {}))  # not known where an earlier version began
         self._compute_as(facts.get("computing"))
         self._load_weights(_below("model.", tensors))

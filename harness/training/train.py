@@ -27,9 +27,11 @@ from harness.errors import ConfigError
 from harness.method import ClosedForm, Differentiable, OwnGradients
 from harness.settings.config import Cell
 from harness.settings.seeds import axes_of, global_seed, seed_for
+from harness.settings.start import START_FROM
 from harness.storage import snapshots
 from harness.storage.runs import DIVERGED, HAVE_MODEL, OK, TIMEOUT, RunFolder
-from harness.training import fitting, looks
+from harness.storage.starts import STARTED
+from harness.training import fitting, looks, start
 from harness.training.batches import Rows, TrainingBatches, labels_seed
 from harness.training.checkpoints import Checkpoints
 from harness.training.program import Part
@@ -84,6 +86,7 @@ def closed(trainer: Trainer, status: str, message: str) -> str:
     folder.write_status(status, message, **facts)
     with atomic.changing(folder.path):
         folder.checkpoint_file.unlink(missing_ok=True)
+        folder.start_file.unlink(missing_ok=True)
     return status
 
 
@@ -102,6 +105,7 @@ def _facts(state: TrainingState, data: Dataset) -> dict[str, Any]:
         "training_products": state.computing.products,
         "data_digest": data.digest,
         "training_digest": state.cell.training_digest,
+        **({} if state.started is None else {STARTED: state.started}),
         **state.code.facts(),
         **versions(),
         "git_commit": git_commit(),
@@ -147,7 +151,11 @@ class Trainer:
         return global_seed(self.state.device, *axes_of(self.cell), "global")
 
     def fit(self) -> tuple[str, str]:
-        """Let a closed form fit itself; (status, message)."""
+        """Let a closed form fit itself; (status, message). Raises ConfigError where it should start from weights."""
+        if self.budget.start_from is not None:
+            place, source = f"{self.cell.path}: training.{START_FROM}", self.budget.start_from.path
+            why = f"as {self.cell.method} is fitted anew whatever it begins with"
+            raise ConfigError(f"{place}: expected null, {why}, found {source}")
         started, state = time.perf_counter(), self.state
         valid = Rows.of_split(self.data, "valid", state.device).batch(slice(None))
         fitting.fit(state.model, self.rows.batch(slice(None)), valid, state.generator)
@@ -156,12 +164,17 @@ class Trainer:
         return OK, ""
 
     def begin(self) -> None:
-        """Start, or go on from a checkpoint. Raises ConfigError for a method that cannot be trained."""
+        """Start, or go on from a checkpoint.
+
+        Raises ConfigError for a method that cannot be trained, or cannot start from the weights that it should.
+        """
         if not isinstance(self.state.model, OwnGradients | Differentiable):
             raise ConfigError(f"method {self.cell.method}: expected fit, loss or accumulate_gradients, found none")
         if not self.budget.phases:
             raise ConfigError(f"{self.cell.path}: training.phases: expected at least one, found none")
         self.checkpoints.restore(self.state)
+        if not self.state.position.curve:
+            start.begin(self.state, self.run)
 
     def course(self, signals: StopOnSignal) -> Generator[None, None, tuple[str, str]]:
         """All of a training but its updates: it yields where the next one is due; (status, message) at the end.

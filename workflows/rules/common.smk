@@ -5,6 +5,7 @@ from pathlib import Path
 
 import snakemake.logging
 
+from harness.errors import ConfigError
 from harness.evaluation.manifest import failures
 from harness.evaluation.plan import analyses_of
 from harness.cli.cluster import check_requests, forward_sigterm, use_this_cluster
@@ -40,6 +41,7 @@ from harness.cli.workflow import (
     schedule_at_once,
     settings_given,
     short_digest,
+    sources_of,
     trained_by_other_code,
     use_this_python,
 )
@@ -72,7 +74,7 @@ OWN_CLAIMS = claims.own_claims(SETTINGS)
 CELLS_COMPARED = cells_compared(list(CELLS.values()), SETTINGS)
 # What is ready early should be seen early: the table that takes least comes first, and of what is left the longest cell.
 DURATIONS = Durations(SETTINGS["preset"])
-PRIORITIES = priorities({**CELLS_OF, "overview": CELLS_COMPARED}, DURATIONS)
+PRIORITIES = priorities({**CELLS_OF, "overview": CELLS_COMPARED}, DURATIONS, CELLS)
 FIRST = 1 + max(PRIORITIES.values(), default=0)  # of what others wait for
 # What tables, figures, report and searches are made of is a parameter of theirs, and what they are made from stands
 # among the inputs of their targets as well. Snakemake deletes the output of a job that it runs again, and takes a
@@ -118,9 +120,23 @@ def threads_here(wildcards):
 
 
 def group_of(cell):
-    """`short` for cells of minutes, where --group-components asks a cluster to run several of them in one job."""
+    """`short` for cells of minutes, where --group-components asks a cluster to run several of them in one job.
+
+    Not for one that waits for a cell of hours: a job can neither begin before it nor be in two parts.
+    """
     asked = "short" in workflow.group_settings.group_components
-    return "short" if asked and is_short(cell) else None
+    return "short" if asked and all(map(is_short, [cell, *sources_of([cell], CELLS)])) else None
+
+
+def starts_from(cell):
+    """What stands for the cell whose weights another begins with, where it does."""
+    start = cell.training.start_from
+    if start is None:
+        return []
+    if start.path not in RUNS:  # of a trial, whose cell nobody asks for
+        with errors_in_one_line():
+            raise ConfigError(f"only: expected {start.path} as well, which {cell.path} starts from, found it left out")
+    return [str(RUNS[start.path].metrics_file)]
 
 
 def job_group(wildcards):
@@ -169,6 +185,7 @@ def cells_asked_for():
             paths |= set(cells_behind(stem))
         elif target not in ("data", "searches"):
             return list(CELLS.values())
+    paths |= {source.path for source in sources_of([CELLS[path] for path in paths], CELLS)}
     return [cell for path, cell in CELLS.items() if path in paths]
 
 

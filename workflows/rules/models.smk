@@ -6,6 +6,7 @@
 rule run_model:
     input:
         data=rules.fetch.output,
+        source=lambda wildcards: starts_from(cell_of(wildcards)),
     output:
         str(RUN.metrics_file),
     log:

@@ -17,6 +17,7 @@ if workflow.is_main_process:
 rule train_trial:
     input:
         data=rules.fetch.output,
+        source=lambda wildcards: starts_from(trial_of(wildcards).cell),
     output:
         str(TRIAL_RUN.status_file),
     log:

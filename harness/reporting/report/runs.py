@@ -22,8 +22,19 @@ from harness.reporting.tables.pooling import is_finite
 from harness.reporting.tables.reported import PlannedCell
 from harness.settings.config import variant_folder
 from harness.storage.runs import RunFolder
+from harness.storage.starts import STARTED, in_words
 
-FACTS = ("status", "n_updates", "best_update", "best_validation", "train_seconds", "n_parameters", "device", "threads")
+FACTS = (
+    "status",
+    "n_updates",
+    "best_update",
+    "best_validation",
+    "train_seconds",
+    "n_parameters",
+    "device",
+    "threads",
+    STARTED,
+)
 PARTS = ("model", "training", "evaluation")  # of a configuration
 
 
@@ -106,7 +117,8 @@ def _seed(number: int, rows: pd.DataFrame, folder: RunFolder | None, page: Path)
     first = rows.iloc[0]
     known = {fact: first.get(fact) for fact in FACTS}
     if folder is not None and folder.status_file.exists():
-        known |= {fact: value for fact, value in folder.status().items() if fact in FACTS}
+        status = folder.status()
+        known |= {fact: value for fact, value in status.items() if fact in FACTS} | {STARTED: in_words(status)}
     facts = {fact: text for fact, value in known.items() if (text := shown(value))}
     return Seed(int(number), facts, str(first["message"]), _files(folder, page) if folder is not None else {})
 

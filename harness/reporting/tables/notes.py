@@ -26,6 +26,7 @@ from harness.reporting.tables.cell_text import (
     number,
 )
 from harness.reporting.tables.pooling import FAILURES, OK, TIMEOUT
+from harness.storage.starts import STARTED
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,14 @@ def _data_status(grid: Grid, dataset: str) -> DataStatus | None:
 
 
 def notes(grid: Grid, data: Mapping[str, DataStatus]) -> tuple[str, ...]:
-    """Data sets, marks, statuses, then the remarks of the layout."""
-    return (*_data_notes(data), *_mark_notes(grid), *_status_notes(grid), *grid.table.remarks)
+    """Data sets, marks, what models started from, statuses, then the remarks of the layout."""
+    return (
+        *_data_notes(data),
+        *_mark_notes(grid),
+        *_start_notes(grid),
+        *_status_notes(grid),
+        *grid.table.remarks,
+    )
 
 
 def _data_notes(data: Mapping[str, DataStatus]) -> Iterator[str]:
@@ -109,6 +116,18 @@ def _mark_notes(grid: Grid) -> Iterator[str]:
     for mark, meaning in meanings.items():
         if said[mark]:
             yield f"{mark} {meaning}: {'; '.join(said[mark])}."
+
+
+def _start_notes(grid: Grid) -> Iterator[str]:
+    """One note for all models whose training began with the weights of others, whose updates the caption leaves out."""
+    started: dict[str, dict[str, None]] = {}
+    for cell in dict.fromkeys(entry.key.cell for entry in grid.entries() if entry.measured.value is not None):
+        for row in grid.rows[cell]:
+            if row[STARTED]:
+                started.setdefault(f"{display_name(cell, grid.rows)} on {cell.dataset}", {})[row[STARTED]] = None
+    if started:
+        places = "; ".join(f"{place} (from {', from '.join(sources)})" for place, sources in started.items())
+        yield f"started from the weights of another trained model, whose updates come on top of its own: {places}."
 
 
 def _status_notes(grid: Grid) -> Iterator[str]:

@@ -20,6 +20,7 @@ import pandas as pd
 from harness.errors import HarnessError
 from harness.reporting.tables.chance import is_at_chance
 from harness.reporting.tables.reported import PlannedCell
+from harness.storage.starts import STARTED
 
 OK, TIMEOUT = "ok", "timeout"
 FAILURES = (
@@ -34,9 +35,9 @@ REQUIRED = ("preset", "dataset", "method", "variant", "seed", "metric", "value",
 OPTIONAL = (  # absent where no run got far enough to have any
     *("title", "kind", "split", "sem", "mc_error", "bias", "k", "n_rows", "n_test"),
     *("seconds", "train_seconds", "n_updates", "layers", "device", "data_official", "data_note", "message", "better"),
-    "chance",
+    *("chance", STARTED),
 )
-TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message", "better")
+TEXT = ("title", "kind", "variant", "metric", "layers", "device", "data_note", "status", "message", "better", STARTED)
 
 Row = Mapping[str, Any]
 
