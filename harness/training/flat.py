@@ -10,6 +10,7 @@ them. A parameter that several modules share is one.
 from __future__ import annotations
 
 import itertools
+import mmap
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -54,7 +55,7 @@ class FlatParameters:
                 self.n_weights = end
         dtype = parameters[0].dtype if parameters else torch.float32
         self.values = torch.zeros(end, device=device_of(model), dtype=dtype)
-        self.gradients = torch.zeros_like(self.values)
+        self.gradients = _untouched_zeros(self.values)
         n_products = 0 if product_dtype is None else self.n_weights
         self.rounded, self.products = (
             torch.zeros(n_products, device=self.values.device, dtype=product_dtype) for _ in range(2)
@@ -118,13 +119,23 @@ class FlatParameters:
             parts.append(slice(start, len(self.values)))
         return parts
 
-    def begin_update(self) -> None:
-        """Bring the rounded weights up to date; all gradients must be zero."""
-        self.rounded.copy_(self.values[: len(self.rounded)])
+    def begin_update(self, is_rounded: bool = False) -> None:
+        """Bring the rounded weights up to date; all gradients must be zero, but for those of rounded weights.
+
+        is_rounded: those of the weights that learn are up to date.
+        """
+        if not is_rounded:
+            self.rounded.copy_(self.values[: len(self.rounded)])
         for weight in self._frozen_weights:
             self.rounded_weights[weight].value.copy_(weight.detach())
         for rounded in self.rounded_weights.values():
-            rounded.is_zero = True
+            rounded.begin_gradient()
+
+    def end_gradients(self) -> None:
+        """The gradients of an update are complete: take in whatever the method put in their place."""
+        self.reattach()
+        for rounded in self.rounded_weights.values():
+            rounded.end_gradient()
 
     def reattach(self) -> None:
         """Take in what the method put in the place of a parameter's values or gradient, such as ``weight.data = ...``.
@@ -166,6 +177,14 @@ class FlatParameters:
                     f"method {self._name}: parameter {name}: expected requires_grad={self._learns[name]} as training "
                     f"began, found {now[name].requires_grad}"
                 )
+
+
+def _untouched_zeros(like: Tensor) -> Tensor:
+    """Zeros like a vector, in memory of which the system has a single page for all that nobody has written to."""
+    if like.device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE") or not len(like):
+        return torch.zeros_like(like)
+    memory = mmap.mmap(-1, like.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(memory, dtype=like.dtype)
 
 
 def _extent(tensor: Tensor) -> int:

@@ -66,6 +66,7 @@ class UpdateStep:
         self._waiting: Sequence[nn.Parameter] = ()
         self._moved = self.parameters.parts_without(())  # of the buffers, those that an update moves
         self._checked = False
+        self._is_rounded = False  # the last update has rounded its weights, and they are still the same
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
         self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
@@ -74,12 +75,22 @@ class UpdateStep:
         self._graphs = CudaGraph if device.type == "cuda" and capturable else None
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
-    def run(self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float) -> Tensor:
+    def run(
+        self,
+        batch: Batch,
+        n_samples: int,
+        generator: torch.Generator,
+        learning_rate: float,
+        l1: float,
+        untouched: bool = False,
+    ) -> Tensor:
         """Update once on ``batch``; the mean loss, a detached scalar.
 
         l1: strength of a penalty l1 sum |w| on top of the mean loss, over parameters of two or more dimensions.
+        untouched: nothing but this had to do with the model since the last update, so that no parameter has changed.
         """
         self.n_steps += 1
+        self._is_rounded = self._is_rounded and untouched
         if self._in_stages:
             self._begin()
         loss = self._step(batch, n_samples, generator, learning_rate, l1)
@@ -176,7 +187,8 @@ class UpdateStep:
         self, batch: Batch, n_samples: int, generator: torch.Generator, number: Mapping[str, int] = NO_NUMBER
     ) -> Tensor:
         """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
-        self.parameters.begin_update()
+        self.parameters.begin_update(self._is_rounded)
+        self._is_rounded = False
         if self._own_gradients:
             loss = self.model.accumulate_gradients(batch, n_samples, generator, **number)
         else:
@@ -187,7 +199,7 @@ class UpdateStep:
                     "one that cannot be differentiated"
                 )
             loss.backward()
-        self.parameters.reattach()
+        self.parameters.end_gradients()
         if not self._checked:
             self.parameters.check()
             self._checked = True
@@ -197,11 +209,15 @@ class UpdateStep:
         from harness.kernels import adam
 
         flat = self.parameters
-        tensors = (flat.values, flat.gradients, flat.products.view(torch.uint16), self.first, self.second)
+        # code of the method's own that runs between two updates may change weights
+        rounds = not (self._has_hook or self._in_stages)
+        rounded = (flat.rounded if rounds else flat.rounded[:0]).view(torch.uint16)
+        tensors = (flat.values, flat.gradients, flat.products.view(torch.uint16), self.first, self.second, rounded)
         arrays = [tensor.numpy() for tensor in tensors]
         scalars = l1, rate, BETA1, BETA2, scale, EPSILON
         for part in self._moved:
             adam.step(*(array[part] for array in arrays), max(0, min(part.stop, flat.n_weights) - part.start), *scalars)
+        self._is_rounded = rounds
 
     @torch.no_grad()
     def _complete_gradient(self, l1: float | Tensor) -> None:
