@@ -61,11 +61,15 @@ class RoundedWeight:
         """Add missed' seen to the gradient, for missed [N, n_out] in its data type and seen [N, n_in]."""
         if seen.dtype != missed.dtype:
             seen = seen.to(missed.dtype)
+        self.add_transposed(missed.t(), seen)
+
+    def add_transposed(self, missed: Tensor, seen: Tensor) -> None:
+        """``add_product`` for missed' [n_out, N] and seen [N, n_in] in one data type."""
         if self._is_zero:  # nothing to add to: a tenth faster, and what the memory held is of no account
-            torch.mm(missed.t(), seen, out=self._gradient)
+            torch.mm(missed, seen, out=self._gradient)
             self._is_zero, self._has_old = False, True
         else:
-            self._gradient.addmm_(missed.t(), seen)
+            self._gradient.addmm_(missed, seen)
 
     def begin_gradient(self) -> None:
         """Begin an update."""

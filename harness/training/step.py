@@ -19,6 +19,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -65,6 +66,7 @@ class UpdateStep:
         self._in_stages = isinstance(model, InStages)
         self._waiting: Sequence[nn.Parameter] = ()
         self._moved = self.parameters.parts_without(())  # of the buffers, those that an update moves
+        self._all = slice(0, len(values))
         self._checked = False
         self._is_rounded = False  # the last update has rounded its weights, and they are still the same
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
@@ -208,16 +210,22 @@ class UpdateStep:
     def _fused_adam(self, rate: float, scale: float, l1: float) -> None:
         from harness.kernels import adam
 
-        flat = self.parameters
         # code of the method's own that runs between two updates may change weights
         rounds = not (self._has_hook or self._in_stages)
-        rounded = (flat.rounded if rounds else flat.rounded[:0]).view(torch.uint16)
-        tensors = (flat.values, flat.gradients, flat.products.view(torch.uint16), self.first, self.second, rounded)
-        arrays = [tensor.numpy() for tensor in tensors]
-        scalars = l1, rate, BETA1, BETA2, scale, EPSILON
+        n_weights, scalars = self.parameters.n_weights, (l1, rate, BETA1, BETA2, scale, EPSILON)
         for part in self._moved:
-            adam.step(*(array[part] for array in arrays), max(0, min(part.stop, flat.n_weights) - part.start), *scalars)
+            arrays = self._arrays if part == self._all else [array[part] for array in self._arrays]
+            rounded = arrays[-1] if rounds else arrays[-1][:0]
+            adam.step(*arrays[:-1], rounded, max(0, min(part.stop, n_weights) - part.start), *scalars)
         self._is_rounded = rounds
+
+    @cached_property
+    def _arrays(self) -> list[Any]:
+        """What the fused Adam reads and writes."""
+        flat = self.parameters
+        products, rounded = (tensor.view(torch.uint16) for tensor in (flat.products, flat.rounded))
+        tensors = flat.values, flat.gradients, products, self.first, self.second, rounded
+        return [tensor.numpy() for tensor in tensors]
 
     @torch.no_grad()
     def _complete_gradient(self, l1: float | Tensor) -> None:
