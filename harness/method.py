@@ -38,53 +38,24 @@ class Batch:
     y: Tensor | None = None
 
 
-class RoundedWeight:
+class RoundedWeight(Protocol):
     """A weight in the data type that training multiplies in, and room for a gradient in it (see ``MixedPrecision``).
 
     value: [n_out, n_in], the weight as it was when the update began. gradient: [n_out, n_in], what products have added
-    up to; the update step adds it to the weight's own.
+    up to; the update step adds it to the weight's own. A copy is None: a copy of a model has other weights, which
+    nothing rounds until an update step does.
     """
 
-    def __init__(self, value: Tensor, gradient: Tensor):
-        self.value, self._gradient = value, gradient
-        self._is_zero = True  # nothing was added in this update
-        self._has_old = False  # the memory may hold what was added in an earlier one
-        self._handed_out = False  # others may write to the memory
+    value: Tensor
 
     @property
-    def gradient(self) -> Tensor:
-        self._handed_out = True
-        self.end_gradient()
-        return self._gradient
+    def gradient(self) -> Tensor: ...
 
     def add_product(self, missed: Tensor, seen: Tensor) -> None:
         """Add missed' seen to the gradient, for missed [N, n_out] in its data type and seen [N, n_in]."""
-        if seen.dtype != missed.dtype:
-            seen = seen.to(missed.dtype)
-        self.add_transposed(missed.t(), seen)
 
     def add_transposed(self, missed: Tensor, seen: Tensor) -> None:
-        """``add_product`` for missed' [n_out, N] and seen [N, n_in] in one data type."""
-        if self._is_zero:  # nothing to add to: a tenth faster, and what the memory held is of no account
-            torch.mm(missed, seen, out=self._gradient)
-            self._is_zero, self._has_old = False, True
-        else:
-            self._gradient.addmm_(missed, seen)
-
-    def begin_gradient(self) -> None:
-        """Begin an update."""
-        self._is_zero = True
-        if self._handed_out:
-            self._gradient.zero_()
-
-    def end_gradient(self) -> None:
-        """Leave in the memory what this update has added, and nothing else."""
-        if self._is_zero and self._has_old:
-            self._gradient.zero_()
-            self._has_old = False
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """None: a copy of a model has other weights, which nothing rounds until an update step does."""
+        """``add_product`` for missed' [n_out, N] and seen [N, n_in], both in its data type."""
 
 
 class Method(nn.Module):

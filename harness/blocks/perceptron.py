@@ -146,7 +146,7 @@ class Passes:
 
     def _plan(self, rows: Tensor) -> list[_Level] | None:
         """For passes of so many rows in this data type; None where each product looks for its memory itself."""
-        if self._rounding is None or rows.dtype == self._products[0].weight.dtype or rows.device.type != "cpu":
+        if self._rounding is None or rows.dtype == self._products[0].weight.dtype or not rows.is_cpu:
             return None
         plans, key = self._scratch.plans, (self._key, rows.shape[0], rows.dtype)
         rounding, plan = plans.get(key, (None, None))
@@ -249,7 +249,7 @@ def pass_activation(
 
 
 def _fused(product: Tensor) -> bool:
-    return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
+    return product.is_cpu and product.dtype in (torch.float32, torch.bfloat16)
 
 
 @cache

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from harness.errors import ConfigError, HarnessError
-from harness.method import RoundedWeight
+from harness.training.rounded import Rounded
 
 ALIGNMENT = 16  # floats, one cache line: the views start where vector instructions like them to
 
@@ -36,7 +36,7 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 class FlatParameters:
     """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
-    product_dtype: each weight also has a ``RoundedWeight`` in ``rounded_weights``, whose value and gradient are views
+    product_dtype: each weight also has a ``harness.method.RoundedWeight`` in ``rounded_weights``, whose value and gradient are views
     of ``rounded`` and ``products`` [n_weights]. Raises ConfigError for parameters that cannot share a buffer.
     """
 
@@ -60,7 +60,7 @@ class FlatParameters:
         self.rounded, self.products = (
             torch.zeros(n_products, device=self.values.device, dtype=product_dtype) for _ in range(2)
         )
-        self.rounded_weights: dict[nn.Parameter, RoundedWeight] = {}
+        self.rounded_weights: dict[nn.Parameter, Rounded] = {}
         self._views: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, its part of values and of gradients
         for parameter, offset in zip(parameters, offsets, strict=True):
             part = slice(offset, offset + parameter.numel())
@@ -70,7 +70,7 @@ class FlatParameters:
             self._views.append((parameter, value, gradient))
             if part.stop <= n_products:
                 rounded, products = (buffer[part].view(parameter.shape) for buffer in (self.rounded, self.products))
-                self.rounded_weights[parameter] = RoundedWeight(rounded, products)
+                self.rounded_weights[parameter] = Rounded(rounded, products)
         self._frozen_weights = self._give_room_to_frozen(product_dtype)
 
     def _check_layout(self) -> None:
@@ -104,7 +104,7 @@ class FlatParameters:
             parameter.grad = torch.zeros_like(parameter)
         for parameter in weights:
             rounded = parameter.detach().to(product_dtype)
-            self.rounded_weights[parameter] = RoundedWeight(rounded, torch.zeros_like(rounded))
+            self.rounded_weights[parameter] = Rounded(rounded, torch.zeros_like(rounded))
         return weights
 
     def parts_without(self, waiting: Sequence[nn.Parameter]) -> list[slice]:
@@ -129,13 +129,13 @@ class FlatParameters:
         for weight in self._frozen_weights:
             self.rounded_weights[weight].value.copy_(weight.detach())
         for rounded in self.rounded_weights.values():
-            rounded.begin_gradient()
+            rounded.begin_update()
 
     def end_gradients(self) -> None:
         """The gradients of an update are complete: take in whatever the method put in their place."""
         self.reattach()
         for rounded in self.rounded_weights.values():
-            rounded.end_gradient()
+            rounded.end_update()
 
     def reattach(self) -> None:
         """Take in what the method put in the place of a parameter's values or gradient, such as ``weight.data = ...``.
