@@ -68,7 +68,8 @@ class UpdateStep:
         self._moved = self.parameters.parts_without(())  # of the buffers, those that an update moves
         self._all = slice(0, len(values))
         self._checked = False
-        self._is_rounded = False  # the last update has rounded its weights, and they are still the same
+        self._is_rounded = False  # the last update has rounded its weights
+        self._untouched = False  # and they are still the same, as far as the update that begins is concerned
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
         self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
@@ -92,7 +93,7 @@ class UpdateStep:
         untouched: nothing but this had to do with the model since the last update, so that no parameter has changed.
         """
         self.n_steps += 1
-        self._is_rounded = self._is_rounded and untouched
+        self._untouched = untouched
         if self._in_stages:
             self._begin()
         loss = self._step(batch, n_samples, generator, learning_rate, l1)
@@ -142,7 +143,8 @@ class UpdateStep:
             self._set_scalars(learning_rate, l1)
             return self._replay(batch, n_samples, generator)
         if self._scalars.device.type == "cpu" and self._scalars.dtype == torch.float32:
-            loss = self._gradients(batch, n_samples, generator, self._number())
+            is_rounded, self._untouched = self._is_rounded and self._untouched, False
+            loss = self._gradients(batch, n_samples, generator, self._number(), is_rounded)
             if self.clip_norm is not None:
                 self._complete_gradient(l1)
                 l1 = 0.0
@@ -186,10 +188,15 @@ class UpdateStep:
         return {UPDATE: self.n_steps - 1} if self._takes_update else {}
 
     def _gradients(
-        self, batch: Batch, n_samples: int, generator: torch.Generator, number: Mapping[str, int] = NO_NUMBER
+        self,
+        batch: Batch,
+        n_samples: int,
+        generator: torch.Generator,
+        number: Mapping[str, int] = NO_NUMBER,
+        is_rounded: bool = False,
     ) -> Tensor:
         """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
-        self.parameters.begin_update(self._is_rounded)
+        self.parameters.begin_update(is_rounded)
         self._is_rounded = False
         if self._own_gradients:
             loss = self.model.accumulate_gradients(batch, n_samples, generator, **number)
