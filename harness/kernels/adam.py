@@ -22,23 +22,12 @@ NAN_BITS = np.uint16(0x7FC0)  # of a bfloat16, as PyTorch rounds it
 
 
 @nb.njit(inline="always")
-def _take_out(gradient, product, total):
-    """total = gradient + product, the latter of the first entries only; the gradient is zero afterwards."""
-    bits, found, n = gradient.view(np.uint32), np.uint32(0), len(product)
+def _any(gradient):
+    """Whether any entry is not zero."""
+    bits, found = gradient.view(np.uint32), np.uint32(0)
     for j in range(len(bits)):
         found |= bits[j]
-    if found == 0:
-        for j in range(n):
-            total[j] = load(product[j])
-        for j in range(n, len(bits)):
-            total[j] = _ZERO
-        return
-    for j in range(len(bits)):
-        total[j] = gradient[j]
-    for j in range(n):
-        total[j] += load(product[j])
-    for j in range(len(bits)):
-        gradient[j] = _ZERO
+    return found != 0
 
 
 @nb.njit(fastmath=FAST, nogil=True, error_model="numpy", cache=True)
@@ -54,17 +43,27 @@ def _step_part(start, stop, values, gradients, products, first, second, rounded,
             high = min(low + BLOCK, end)
             value, mean, square = values[low:high], first[low:high], second[low:high]
             # products and rounded weights: none of biases; loops from 0 up become vectors, those from ``low`` do not
-            _take_out(gradients[low:high], products[low:high], total)
+            own, product, target = gradients[low:high], products[low:high], rounded[low:high]
+            is_written = len(product) == 0 or _any(own)
+            gradient = own if is_written else total[: high - low]
+            if is_written:
+                for j in range(len(product)):
+                    gradient[j] += load(product[j])
+            else:
+                for j in range(len(product)):
+                    gradient[j] = load(product[j])
             for j in range(high - low):
                 v = value[j]
                 penalty = strength if v > _ZERO else -strength
-                g = total[j] + (penalty if v != _ZERO else _ZERO)
+                g = gradient[j] + (penalty if v != _ZERO else _ZERO)
                 m = beta1 * mean[j] + (_ONE - beta1) * g
                 s = beta2 * square[j] + (_ONE - beta2) * g * g
                 mean[j] = m
                 square[j] = s
                 value[j] = v - rate * m / (np.sqrt(s) * scale2 + epsilon)
-            target = rounded[low:high]
+            if is_written:
+                for j in range(high - low):
+                    gradient[j] = _ZERO
             for j in range(len(target)):
                 target[j] = round_like(target, value[j]) if value[j] == value[j] else NAN_BITS
 

@@ -37,7 +37,8 @@ class FlatParameters:
     """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
     product_dtype: each weight also has a ``harness.method.RoundedWeight`` in ``rounded_weights``, whose value and
-    gradient are views of ``rounded`` and ``products`` [n_weights]. Raises ConfigError for parameters that cannot share a buffer.
+    gradient are views of ``rounded`` and ``products`` [n_weights]. Raises ConfigError for parameters that cannot share
+    a buffer.
     """
 
     def __init__(self, model: nn.Module, product_dtype: torch.dtype | None = None):
