@@ -179,8 +179,9 @@ class MixedPrecision(Capability, Protocol):
 
         weights: of every parameter of two or more dimensions, for methods that compute their gradients themselves; none
         where dtype is None. ``harness.training.step`` calls this once, before the first update. The weights belong to
-        ``harness.training.flat``, which rounds them when an update begins; that update's step of Adam adds up both
-        gradients. Belief stacks hand them on to their layers, which multiply by them (``harness.blocks.conditional``).
+        ``harness.training.flat``; they are rounded when an update begins, or by the step of Adam before it where
+        nothing can have changed them since. That update's step adds up both gradients. Belief stacks hand them on to
+        their layers, which multiply by them (``harness.blocks.conditional``).
         """
 
 

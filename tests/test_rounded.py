@@ -1,7 +1,10 @@
 """Rounded weights are those of the update, and gradients in their data type those of its products, nothing older."""
 
 import copy
+import mmap
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from cells import cell, patterns
@@ -150,6 +153,27 @@ def test_memory_that_a_method_keeps_is_cleared_for_it():
     found = moments(Once(keeps_memory=True), 3)
     for update, moment in enumerate(found, start=1):
         assert torch.allclose(moment, torch.tensor(1.0 - 0.9**update))
+
+
+def own_pages(tensor):
+    """Bytes of the pages under a tensor that nothing else has; a page that nobody wrote to is shared by all such."""
+    size = mmap.PAGESIZE
+    first, last = tensor.data_ptr() // size, (tensor.data_ptr() + tensor.nbytes - 1) // size
+    with Path("/proc/self/pagemap").open("rb") as file:
+        file.seek(8 * first)
+        entries = np.frombuffer(file.read(8 * (last - first + 1)), np.uint64)
+    return int((entries >> np.uint64(56) & np.uint64(1)).sum()) * size
+
+
+@pytest.mark.skipif(not Path("/proc/self/pagemap").exists(), reason="this system does not tell of pages")
+def test_gradients_that_nobody_writes_to_take_no_memory():
+    step = UpdateStep(build("vae", 784, {"latent": 10, "hidden": [100, 100]}), "bfloat16")
+    for _ in range(3):
+        step.run(Batch((torch.rand(20, 784, generator=generator()) < 0.5).float()), 1, generator(), 0.01, 1e-3)
+    values, gradients = step.parameters.values, step.parameters.gradients
+    assert own_pages(values) >= values.nbytes
+    biases = gradients[step.parameters.n_weights :]
+    assert 0 < own_pages(gradients) <= biases.nbytes + 2 * mmap.PAGESIZE
 
 
 @pytest.mark.parametrize("with_inputs", [True, False])

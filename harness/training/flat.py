@@ -2,13 +2,15 @@
 
 An optimiser then steps one tensor instead of dozens, the L1 penalty is one operation, and a checkpoint holds a handful
 of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. For methods that multiply in another
-precision than that of their parameters there are two further buffers, of rounded weights and of such products.
+precision than that of their parameters there are two further buffers, of rounded weights and of such products. Then
+hardly anything is added to weights' gradients themselves, whose memory costs nothing until somebody writes to it.
 Parameters with ``requires_grad=False`` are in none of these: whatever the method adds to their gradients, nothing moves
 them. A parameter that several modules share is one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 from collections.abc import Iterator, Sequence
@@ -185,6 +187,8 @@ def _untouched_zeros(like: Tensor) -> Tensor:
     if like.device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE") or not len(like):
         return torch.zeros_like(like)
     memory = mmap.mmap(-1, like.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(AttributeError, OSError):  # a huge page would be written as a whole
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
     return torch.frombuffer(memory, dtype=like.dtype)
 
 
