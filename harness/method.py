@@ -38,29 +38,24 @@ class Batch:
     y: Tensor | None = None
 
 
-@dataclass
-class RoundedWeight:
+class RoundedWeight(Protocol):
     """A weight in the data type that training multiplies in, and room for a gradient in it (see ``MixedPrecision``).
 
-    value: [n_out, n_in], the weight as it was when the update began. gradient: [n_out, n_in], what products have added
-    up to; the update step adds it to the weight's own. is_zero: nothing was added in this update.
+    value: [n_out, n_in], the weight as it was when the update began, or a batch of such. gradient: of its shape, what
+    products have added up to; the update step adds it to the weight's own. A copy is None: a copy of a model has other
+    weights, which nothing rounds until an update step does.
     """
 
     value: Tensor
-    gradient: Tensor
-    is_zero: bool = True
+
+    @property
+    def gradient(self) -> Tensor: ...
 
     def add_product(self, missed: Tensor, seen: Tensor) -> None:
         """Add missed' seen to the gradient, for missed [N, n_out] in its data type and seen [N, n_in]."""
-        seen = seen.to(missed.dtype)
-        if self.is_zero:  # nothing to add to: a tenth faster
-            torch.mm(missed.t(), seen, out=self.gradient)
-            self.is_zero = False
-        else:
-            self.gradient.addmm_(missed.t(), seen)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
-        """None: a copy of a model has other weights, which nothing rounds until an update step does."""
+    def add_transposed(self, missed: Tensor, seen: Tensor) -> None:
+        """``add_product`` for missed' [n_out, N] and seen [N, n_in], both in its data type."""
 
 
 class Method(nn.Module):
@@ -192,8 +187,9 @@ class MixedPrecision(Capability, Protocol):
 
         weights: of every parameter of two or more dimensions, for methods that compute their gradients themselves; none
         where dtype is None. ``harness.training.step`` calls this once, before the first update. The weights belong to
-        ``harness.training.flat``, which rounds them when an update begins; that update's step of Adam adds up both
-        gradients. Belief stacks hand them on to their layers, which multiply by them (``harness.blocks.conditional``).
+        ``harness.training.flat``; they are rounded when an update begins, or by the step of Adam before it where
+        nothing can have changed them since. That update's step adds up both gradients. Belief stacks hand them on to
+        their layers, which multiply by them (``harness.blocks.conditional``).
         """
 
 

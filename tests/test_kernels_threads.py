@@ -97,19 +97,43 @@ def test_adam(with_products, with_threads):
     start = [rng.normal(size=n).astype(np.float32) for _ in range(4)]
     start[3] = np.abs(start[3])
     products = rng.integers(0, 2**14, size=n_weights if with_products else 0).astype(np.uint16)
+    start[1][: 3 * adam.BLOCK] = 0.0  # whole blocks of weights without a gradient of their own
+    start[1][adam.BLOCK + 7] = 0.5
 
     def step():
         values, gradients, first, second = (array.copy() for array in start)
-        given = products.copy()
-        adam.step(values, gradients, given, first, second, n_weights, 1e-3, 0.01, 0.9, 0.999, 1.5, 1e-8)
+        rounded = np.zeros_like(products)
+        arrays = values, gradients, products, first, second, rounded
+        adam.step(*arrays, n_weights, 1e-3, 0.01, 0.9, 0.999, 1.5, 1e-8)
         assert not gradients.any()
-        assert not given.any()
+        weights = torch.from_numpy(values[: len(rounded)]).bfloat16()
+        assert torch.equal(torch.from_numpy(rounded).view(torch.bfloat16), weights)
         return values, first, second
 
     one, several = with_threads(step)
     for a, b in zip(one, several, strict=True):
         np.testing.assert_array_equal(a, b)
         assert not np.array_equal(a, start[0])
+    gradient = start[1].copy()
+    gradient[: len(products)] += torch.from_numpy(products).view(torch.bfloat16).float().numpy()
+    gradient[:n_weights] += np.float32(1e-3) * np.sign(start[0][:n_weights])
+    beta = np.float64(np.float32(0.9))
+    terms = beta * start[2], (1 - beta) * gradient
+    # each is rounded once, or twice with the product and the penalty that went into the gradient, and so is the sum
+    size = np.abs(start[2]) + np.abs(start[1]) + np.abs(gradient) + 1e-3
+    assert (np.abs(one[1] - sum(terms)) <= 4 * 2.0**-24 * size).all()
+
+
+def test_what_is_not_a_number_is_rounded_to_no_number():
+    values = np.array([1.0, np.nan, np.inf, -np.inf], np.float32)
+    values.view(np.uint32)[1] = 0x7FFFFFFF  # to the nearest, its bits would be those of -0
+    zeros = [np.zeros(4, np.float32) for _ in range(3)]
+    products, rounded = np.zeros(4, np.uint16), np.zeros(4, np.uint16)
+    adam.step(values, zeros[0], products, *zeros[1:], rounded, 4, 0.0, 0.0, 0.9, 0.999, 1.0, 1e-8)
+    found = torch.from_numpy(rounded).view(torch.bfloat16).tolist()
+    assert found[0] == 1.0
+    assert np.isnan(found[1])
+    assert found[2:] == [np.inf, -np.inf]
 
 
 def test_threads_run_the_machine_code_that_one_thread_runs():

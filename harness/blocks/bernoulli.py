@@ -155,7 +155,7 @@ def pairwise_log_likelihood(product: Tensor, bias: Tensor, value: Tensor) -> Ten
 
 
 def _fused(product: Tensor) -> bool:
-    return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
+    return product.is_cpu and product.dtype in (torch.float32, torch.bfloat16)
 
 
 @cache

@@ -37,11 +37,7 @@ class Factor:
     def add_product(self, left: Tensor, right: Tensor) -> None:
         """Add left' right to the gradient, for left [N, n] and right [N, m], or [T, N, n] and [T, N, m]."""
         weight, rounded = self._parameters[self._name], self._rounded
-        if left.dtype != weight.dtype and left.dim() == 2:
+        if left.dtype != weight.dtype:
             rounded.add_product(left, right)
-        elif left.dtype != weight.dtype and rounded.is_zero:
-            torch.bmm(left.mT, right, out=rounded.gradient)
-            rounded.is_zero = False
         else:
-            gradient = weight.grad if left.dtype == weight.dtype else rounded.gradient
-            (gradient.addmm_ if left.dim() == 2 else gradient.baddbmm_)(left.mT, right)
+            (weight.grad.addmm_ if left.dim() == 2 else weight.grad.baddbmm_)(left.mT, right)

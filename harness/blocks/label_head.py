@@ -149,7 +149,7 @@ def _softmax_gradients(product: Tensor, bias: nn.Parameter, labels: Tensor, weig
 
 
 def _fused(product: Tensor) -> bool:
-    return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
+    return product.is_cpu and product.dtype in (torch.float32, torch.bfloat16)
 
 
 @cache

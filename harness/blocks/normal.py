@@ -131,7 +131,7 @@ def _written(product: Tensor, of_mean: Tensor, of_scale: Tensor, bias_gradient: 
 
 
 def _fused(product: Tensor) -> bool:
-    return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
+    return product.is_cpu and product.dtype in (torch.float32, torch.bfloat16)
 
 
 @cache

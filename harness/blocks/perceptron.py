@@ -6,7 +6,9 @@ the layer's units on the way forward and the gradient by their activations on th
 (``harness.kernels.gaussian``), and products of weights' gradients go straight into ``.grad``. As in
 ``harness.blocks.bernoulli`` all but float32 and bfloat16 on the CPU goes through tensor operations that say the same.
 
-Training may multiply in bfloat16: inputs, weights and units are rounded then, sums and biases are not.
+Training may multiply in bfloat16: inputs, weights and units are rounded then, sums and biases are not. Such products
+are so fast that finding the memory and the views of each would take a tenth of an update: on the CPU they are kept for
+the next pass of as many rows.
 """
 
 from __future__ import annotations
@@ -90,15 +92,43 @@ class Product:
         out = self._scratch.take(self._back_key, missed.shape[0], weight.shape[1], missed.dtype, missed.device)
         return torch.mm(missed, weight, out=out)
 
+    def level(self, rows: Tensor) -> _Level:
+        """For passes of so many rows in this data type."""
+        value = self._rounded.value
+        out, back = (torch.empty(rows.shape[0], n, dtype=rows.dtype) for n in value.shape)
+        views = (view for each in (out, back) for view in (each, each.t(), array(each)))
+        return _Level(self._rounded, value.t(), *views)
+
     def _weight_in(self, dtype: torch.dtype) -> Tensor:
         weight = self.weight
         return weight if dtype == weight.dtype else self._rounded.value
+
+
+class _Level(NamedTuple):
+    """A linear layer's part in passes of N rows on the CPU, in another data type than the weight's: all of its views.
+
+    out [N, n_out]: of the product forward, back [N, n_in]: of the one back; each with its transpose and as an array.
+    """
+
+    rounded: RoundedWeight
+    weight_transposed: Tensor
+    out: Tensor
+    out_transposed: Tensor
+    out_array: Any
+    back: Tensor
+    back_transposed: Tensor
+    back_array: Any
+
+
+N_PLANS = 64  # kept by a thread for all of a model's passes: of each for batches of several sizes
 
 
 class Passes:
     """Forward and backward through a ``perceptron``; nothing here is differentiable."""
 
     def __init__(self, layers: nn.Sequential, scratch: Scratch, key: str):
+        self._scratch, self._key = scratch, key
+        self._rounding: object | None = None  # plans are for this
         linears = [module for module in layers if isinstance(module, nn.Linear)]
         self._products = [Product(linear, scratch, f"{key} {level}") for level, linear in enumerate(linears)]
         self._activation = next((type(module) for module in layers if not isinstance(module, nn.Linear)), nn.ReLU)
@@ -112,9 +142,27 @@ class Passes:
         """See ``Product.use_rounded``."""
         for product in self._products:
             product.use_rounded(weights)
+        self._rounding = object()
+
+    def _plan(self, rows: Tensor) -> list[_Level] | None:
+        """For passes of so many rows in this data type; None where each product looks for its memory itself."""
+        if self._rounding is None or rows.dtype == self._products[0].weight.dtype or not rows.is_cpu:
+            return None
+        plans, key = self._scratch.plans, (self._key, rows.shape[0], rows.dtype)
+        rounding, plan = plans.get(key, (None, None))
+        if rounding is not self._rounding:
+            if len(plans) >= N_PLANS:
+                plans.clear()
+            with torch.inference_mode(False), torch.no_grad():  # may be used in any mode
+                plan = [product.level(rows) for product in self._products]
+            plans[key] = self._rounding, plan
+        return plan
 
     def forward(self, inputs: Tensor) -> Passed:
         """One pass of inputs [N, n_in], in whose data type it multiplies; valid until the next one."""
+        plan = self._plan(inputs)
+        if plan is not None:
+            return self._forward_by(plan, inputs)
         *hidden, last = self._products
         seen = [inputs]
         for product in hidden:
@@ -126,6 +174,9 @@ class Passes:
 
         The gradient by the inputs, [N, n_in], where it is asked for. What was passed is overwritten.
         """
+        plan = self._plan(missed)
+        if plan is not None:
+            return self._add_gradients_by(plan, passed, missed, with_inputs)
         *hidden, last = self._products
         product = last
         for below, seen in zip(reversed(hidden), reversed(passed.seen), strict=False):
@@ -134,6 +185,36 @@ class Passes:
             product = below
         product.add_gradient(missed, passed.seen[0])
         return product.back(missed) if with_inputs else None
+
+    def _forward_by(self, plan: list[_Level], inputs: Tensor) -> Passed:
+        kernels = _kernels()
+        apply = kernels.apply_tanh if self._activation is nn.Tanh else kernels.apply_relu
+        *hidden, last = plan
+        seen = [inputs]
+        for product, level in zip(self._products, hidden, strict=False):
+            torch.mm(seen[-1], level.weight_transposed, out=level.out)
+            apply(level.out_array, array(product.bias))
+            seen.append(level.out)
+        torch.mm(seen[-1], last.weight_transposed, out=last.out)
+        return Passed(seen, last.out)
+
+    def _add_gradients_by(self, plan: list[_Level], passed: Passed, missed: Tensor, with_inputs: bool) -> Tensor | None:
+        kernels, is_tanh = _kernels(), self._activation is nn.Tanh
+        transposed = plan[-1].out_transposed if missed is plan[-1].out else missed.t()
+        for number in range(len(plan) - 1, -1, -1):
+            level, seen = plan[number], passed.seen[number]
+            level.rounded.add_transposed(transposed, seen)
+            if number == 0 and not with_inputs:
+                return None
+            torch.mm(missed, level.rounded.value, out=level.back)
+            missed, transposed = level.back, level.back_transposed
+            if number > 0:
+                arrays, sums = (level.back_array, array(seen)), array(self._products[number - 1].bias.grad)
+                if is_tanh:
+                    kernels.pass_tanh(*arrays, sums)
+                else:
+                    kernels.pass_relu(*arrays, 1.0, sums)
+        return missed
 
 
 def activate(product: Tensor, bias: Tensor, activation: type[nn.Module]) -> Tensor:
@@ -168,7 +249,7 @@ def pass_activation(
 
 
 def _fused(product: Tensor) -> bool:
-    return product.device.type == "cpu" and product.dtype in (torch.float32, torch.bfloat16)
+    return product.is_cpu and product.dtype in (torch.float32, torch.bfloat16)
 
 
 @cache

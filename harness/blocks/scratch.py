@@ -16,11 +16,15 @@ from torch import Tensor
 
 
 class Scratch(threading.local):
-    """Matrices by key; the contents of what is taken are whatever was there."""
+    """Matrices by key; the contents of what is taken are whatever was there.
+
+    plans: what else its users keep for one thread's calls to come, such as views of matrices.
+    """
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[object, ...], Tensor] = {}
         self._parts: dict[tuple[object, ...], tuple[Tensor, list[Tensor]]] = {}
+        self.plans: dict[Any, Any] = {}
 
     def take(self, key: str, n_rows: int, n_columns: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """A contiguous [n_rows, n_columns], valid until the next ``take`` of the same key by the same thread."""

@@ -28,7 +28,7 @@ from numba.extending import intrinsic
 
 TASK = types.void(types.CPointer(types.int64))
 HEAD, ARRAY = 3, 3  # words of a block: two entry points and the kernel; address, rows and columns of an array
-WORDS = HEAD + 6 * ARRAY + 2  # six arrays and two numbers, at its end
+WORDS = HEAD + 7 * ARRAY + 2  # seven arrays and two numbers, at its end
 ENOUGH = 10_000  # entries that pay for a second thread
 
 _WORD, _INT = ir.IntType(64), ir.IntType(32)

@@ -2,14 +2,17 @@
 
 An optimiser then steps one tensor instead of dozens, the L1 penalty is one operation, and a checkpoint holds a handful
 of tensors. Parameters and their ``.grad`` stay views, so methods notice nothing. For methods that multiply in another
-precision than that of their parameters there are two further buffers, of rounded weights and of such products.
+precision than that of their parameters there are two further buffers, of rounded weights and of such products. Then
+hardly anything is added to weights' gradients themselves, whose memory costs nothing until somebody writes to it.
 Parameters with ``requires_grad=False`` are in none of these: whatever the method adds to their gradients, nothing moves
 them. A parameter that several modules share is one.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import mmap
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -17,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import UninitializedTensorMixin
 
 from harness.errors import ConfigError, HarnessError
-from harness.method import RoundedWeight
+from harness.training.rounded import Rounded
 
 ALIGNMENT = 16  # floats, one cache line: the views start where vector instructions like them to
 
@@ -35,8 +38,9 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
 class FlatParameters:
     """Moves the parameters of ``model`` into ``values`` [n], its gradients into ``gradients`` [n], weights first.
 
-    product_dtype: each weight also has a ``RoundedWeight`` in ``rounded_weights``, whose value and gradient are views
-    of ``rounded`` and ``products`` [n_weights]. Raises ConfigError for parameters that cannot share a buffer.
+    product_dtype: each weight also has a ``harness.method.RoundedWeight`` in ``rounded_weights``, whose value and
+    gradient are views of ``rounded`` and ``products`` [n_weights]. Raises ConfigError for parameters that cannot share
+    a buffer.
     """
 
     def __init__(self, model: nn.Module, product_dtype: torch.dtype | None = None):
@@ -54,12 +58,12 @@ class FlatParameters:
                 self.n_weights = end
         dtype = parameters[0].dtype if parameters else torch.float32
         self.values = torch.zeros(end, device=device_of(model), dtype=dtype)
-        self.gradients = torch.zeros_like(self.values)
+        self.gradients = _untouched_zeros(self.values)
         n_products = 0 if product_dtype is None else self.n_weights
         self.rounded, self.products = (
             torch.zeros(n_products, device=self.values.device, dtype=product_dtype) for _ in range(2)
         )
-        self.rounded_weights: dict[nn.Parameter, RoundedWeight] = {}
+        self.rounded_weights: dict[nn.Parameter, Rounded] = {}
         self._views: list[tuple[nn.Parameter, Tensor, Tensor]] = []  # parameter, its part of values and of gradients
         for parameter, offset in zip(parameters, offsets, strict=True):
             part = slice(offset, offset + parameter.numel())
@@ -69,7 +73,7 @@ class FlatParameters:
             self._views.append((parameter, value, gradient))
             if part.stop <= n_products:
                 rounded, products = (buffer[part].view(parameter.shape) for buffer in (self.rounded, self.products))
-                self.rounded_weights[parameter] = RoundedWeight(rounded, products)
+                self.rounded_weights[parameter] = Rounded(rounded, products)
         self._frozen_weights = self._give_room_to_frozen(product_dtype)
 
     def _check_layout(self) -> None:
@@ -103,7 +107,7 @@ class FlatParameters:
             parameter.grad = torch.zeros_like(parameter)
         for parameter in weights:
             rounded = parameter.detach().to(product_dtype)
-            self.rounded_weights[parameter] = RoundedWeight(rounded, torch.zeros_like(rounded))
+            self.rounded_weights[parameter] = Rounded(rounded, torch.zeros_like(rounded))
         return weights
 
     def parts_without(self, waiting: Sequence[nn.Parameter]) -> list[slice]:
@@ -118,13 +122,23 @@ class FlatParameters:
             parts.append(slice(start, len(self.values)))
         return parts
 
-    def begin_update(self) -> None:
-        """Bring the rounded weights up to date; all gradients must be zero."""
-        self.rounded.copy_(self.values[: len(self.rounded)])
+    def begin_update(self, is_rounded: bool = False) -> None:
+        """Bring the rounded weights up to date; all gradients must be zero, but for those of rounded weights.
+
+        is_rounded: those of the weights that learn are up to date.
+        """
+        if not is_rounded:
+            self.rounded.copy_(self.values[: len(self.rounded)])
         for weight in self._frozen_weights:
             self.rounded_weights[weight].value.copy_(weight.detach())
         for rounded in self.rounded_weights.values():
-            rounded.is_zero = True
+            rounded.begin_update()
+
+    def end_gradients(self) -> None:
+        """The gradients of an update are complete: take in whatever the method put in their place."""
+        self.reattach()
+        for rounded in self.rounded_weights.values():
+            rounded.end_update()
 
     def reattach(self) -> None:
         """Take in what the method put in the place of a parameter's values or gradient, such as ``weight.data = ...``.
@@ -166,6 +180,16 @@ class FlatParameters:
                     f"method {self._name}: parameter {name}: expected requires_grad={self._learns[name]} as training "
                     f"began, found {now[name].requires_grad}"
                 )
+
+
+def _untouched_zeros(like: Tensor) -> Tensor:
+    """Zeros like a vector, in memory of which the system has a single page for all that nobody has written to."""
+    if like.device.type != "cpu" or not hasattr(mmap, "MAP_PRIVATE") or not len(like):
+        return torch.zeros_like(like)
+    memory = mmap.mmap(-1, like.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(AttributeError, OSError):  # a huge page would be written as a whole
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=like.dtype)
 
 
 def _extent(tensor: Tensor) -> int:

@@ -19,6 +19,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -65,7 +66,10 @@ class UpdateStep:
         self._in_stages = isinstance(model, InStages)
         self._waiting: Sequence[nn.Parameter] = ()
         self._moved = self.parameters.parts_without(())  # of the buffers, those that an update moves
+        self._all = slice(0, len(values))
         self._checked = False
+        self._is_rounded = False  # the last update has rounded its weights
+        self._untouched = False  # and they are still the same, as far as the update that begins is concerned
         self.first, self.second = torch.zeros_like(values), torch.zeros_like(values)
         # learning rate over 1 - beta1^t, 1 / sqrt(1 - beta2^t), L1 strength: in memory that a captured update reads
         self._scalars = torch.zeros(3, device=device, dtype=values.dtype)
@@ -74,12 +78,22 @@ class UpdateStep:
         self._graphs = CudaGraph if device.type == "cuda" and capturable else None
         self._captured: dict[tuple[object, ...], _Captured] = {}
 
-    def run(self, batch: Batch, n_samples: int, generator: torch.Generator, learning_rate: float, l1: float) -> Tensor:
+    def run(
+        self,
+        batch: Batch,
+        n_samples: int,
+        generator: torch.Generator,
+        learning_rate: float,
+        l1: float,
+        untouched: bool = False,
+    ) -> Tensor:
         """Update once on ``batch``; the mean loss, a detached scalar.
 
         l1: strength of a penalty l1 sum |w| on top of the mean loss, over parameters of two or more dimensions.
+        untouched: nothing but this had to do with the model since the last update, so that no parameter has changed.
         """
         self.n_steps += 1
+        self._untouched = untouched
         if self._in_stages:
             self._begin()
         loss = self._step(batch, n_samples, generator, learning_rate, l1)
@@ -129,7 +143,8 @@ class UpdateStep:
             self._set_scalars(learning_rate, l1)
             return self._replay(batch, n_samples, generator)
         if self._scalars.device.type == "cpu" and self._scalars.dtype == torch.float32:
-            loss = self._gradients(batch, n_samples, generator, self._number())
+            is_rounded, self._untouched = self._is_rounded and self._untouched, False
+            loss = self._gradients(batch, n_samples, generator, self._number(), is_rounded)
             if self.clip_norm is not None:
                 self._complete_gradient(l1)
                 l1 = 0.0
@@ -173,10 +188,16 @@ class UpdateStep:
         return {UPDATE: self.n_steps - 1} if self._takes_update else {}
 
     def _gradients(
-        self, batch: Batch, n_samples: int, generator: torch.Generator, number: Mapping[str, int] = NO_NUMBER
+        self,
+        batch: Batch,
+        n_samples: int,
+        generator: torch.Generator,
+        number: Mapping[str, int] = NO_NUMBER,
+        is_rounded: bool = False,
     ) -> Tensor:
         """Mean loss; its gradient is added to ``parameters.gradients`` and ``parameters.products``."""
-        self.parameters.begin_update()
+        self.parameters.begin_update(is_rounded)
+        self._is_rounded = False
         if self._own_gradients:
             loss = self.model.accumulate_gradients(batch, n_samples, generator, **number)
         else:
@@ -187,7 +208,7 @@ class UpdateStep:
                     "one that cannot be differentiated"
                 )
             loss.backward()
-        self.parameters.reattach()
+        self.parameters.end_gradients()
         if not self._checked:
             self.parameters.check()
             self._checked = True
@@ -196,12 +217,22 @@ class UpdateStep:
     def _fused_adam(self, rate: float, scale: float, l1: float) -> None:
         from harness.kernels import adam
 
-        flat = self.parameters
-        tensors = (flat.values, flat.gradients, flat.products.view(torch.uint16), self.first, self.second)
-        arrays = [tensor.numpy() for tensor in tensors]
-        scalars = l1, rate, BETA1, BETA2, scale, EPSILON
+        # code of the method's own that runs between two updates may change weights
+        rounds = not (self._has_hook or self._in_stages)
+        n_weights, scalars = self.parameters.n_weights, (l1, rate, BETA1, BETA2, scale, EPSILON)
         for part in self._moved:
-            adam.step(*(array[part] for array in arrays), max(0, min(part.stop, flat.n_weights) - part.start), *scalars)
+            arrays = self._arrays if part == self._all else [array[part] for array in self._arrays]
+            rounded = arrays[-1] if rounds else arrays[-1][:0]
+            adam.step(*arrays[:-1], rounded, max(0, min(part.stop, n_weights) - part.start), *scalars)
+        self._is_rounded = rounds
+
+    @cached_property
+    def _arrays(self) -> list[Any]:
+        """What the fused Adam reads and writes."""
+        flat = self.parameters
+        products, rounded = (tensor.view(torch.uint16) for tensor in (flat.products, flat.rounded))
+        tensors = flat.values, flat.gradients, products, self.first, self.second, rounded
+        return [tensor.numpy() for tensor in tensors]
 
     @torch.no_grad()
     def _complete_gradient(self, l1: float | Tensor) -> None:

@@ -127,6 +127,7 @@ class Trainer:
         self.data = data
         self.checkpoints = Checkpoints(run, cell, data.digest, device)
         self.kept_updates = set(snapshots.updates(cell.training))
+        self._untouched = False  # since the last update nothing has had to do with the model
 
     def to_the_end(self) -> tuple[str, str]:
         """Train until the budget is spent; (status, message). The model then holds the best weights.
@@ -219,7 +220,8 @@ class Trainer:
         rate = rate_of(phase, position.update - (position.phase_end - phase.updates))
         part = state.step.part(batch, phase.n_samples, state.generator, rate, l1) if by_program else None
         if part is None:
-            self._count(state.step.run(batch, phase.n_samples, state.generator, rate, l1))
+            self._count(state.step.run(batch, phase.n_samples, state.generator, rate, l1, self._untouched))
+            self._untouched = True
         position.seconds += time.perf_counter() - started
         return part
 
@@ -240,22 +242,26 @@ class Trainer:
 
     def _keep_if_due(self) -> None:
         if self.state.position.update in self.kept_updates:
+            self._untouched = False
             with self.state.averaged():
                 self.run.save_snapshot(self.state.position.update, self.state.model, self.cell)
 
     def _look(self, phase: int) -> bool:
+        self._untouched = False
         return looks.look(self.state, self.validation_rows, phase)
 
     def _checkpoint_if_due(self, signals: StopOnSignal) -> None:
         update = self.state.position.update
         stopped = signals.requested or self.stop(update)
         if stopped or self.checkpoints.is_due():
+            self._untouched = False
             self.checkpoints.write(self.state)
         if stopped:
             raise InterruptedRunError(f"{self.cell.path}: stopped at update {update}, checkpoint written")
 
     def _end_phase(self) -> None:
         """Go on with the next phase from the best weights; after the last one, they are what was trained."""
+        self._untouched = False
         position = self.state.position
         position.phase += 1
         position.misses = 0
