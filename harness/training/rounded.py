@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Rounded:
-    """A ``harness.method.RoundedWeight``. value, gradient: [n_out, n_in], or a batch, the memory, the latter all zero."""
+    """A ``harness.method.RoundedWeight``. value, gradient: [n_out, n_in], or a batch; the latter all zero."""
 
     def __init__(self, value: Tensor, gradient: Tensor):
         self.value, self._gradient = value, gradient
