@@ -8,6 +8,10 @@ s_d^2 of their pairs estimates c. Elsewhere the scale is a function of metric an
 Estimates are pooled over cells of one metric and method; of one metric and kind of method where the method has too few;
 of one metric where the kind has too few. Numbers that come out the same from every seed by construction (exact ones of
 a closed form) have no spread to learn from and are kept out.
+
+The prior of the variances is estimated as well, from a few dozen of them, so levels far below the default are not held:
+at 5 % false alarms are at most 5 % of all comparisons, at 1 % up to twice as many as the level says (simulated from the
+published runs, 12,000 times: 1.6 % for the long preset).
 """
 
 from __future__ import annotations
