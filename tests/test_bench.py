@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import pairwise
 
@@ -406,10 +407,13 @@ def test_backward_products_are_recorded():
     assert sorted(product.sizes for product in products) == [(2, 3, 4), (2, 4, 3), (4, 2, 3)]
 
 
-def test_products_of_all_threads_are_in_the_floor(monkeypatch):
+@pytest.mark.parametrize("idle", [False, True], ids=["both threads", "the second too late"])
+def test_products_of_all_threads_are_in_the_floor(monkeypatch, idle):
     a = torch.rand(8, 8)
     pieces = [lambda: torch.mm(a, a)] * 5
     made = []
+    if idle:  # a busy machine: the caller is done with all pieces before the other thread has begun
+        monkeypatch.setattr(ThreadPoolExecutor, "submit", _submit_nothing)
     torch.set_num_threads(2)
     try:
         replay = floor.floor_of(lambda: parallel.run_all(pieces))
@@ -419,6 +423,12 @@ def test_products_of_all_threads_are_in_the_floor(monkeypatch):
         torch.set_num_threads(1)
     assert [len(share) for share in made] == [3, 2]
     assert floor.floor_of(a.exp) is None
+
+
+def _submit_nothing(executor, work):
+    nothing = Future()
+    nothing.set_result(None)
+    return nothing
 
 
 # -- timing and memory -------------------------------------------------------------------------------------------------

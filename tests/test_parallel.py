@@ -1,6 +1,7 @@
 """Pieces of work on threads: same results in the same order, errors that arrive, modes that hold."""
 
 import threading
+import time
 
 import pytest
 import torch
@@ -38,20 +39,36 @@ def test_all_threads_take_part():
     assert len(parallel.run_all([meeting.wait, meeting.wait])) == 2
 
 
-@pytest.mark.parametrize("failing", [0, 1, 7])
+@pytest.mark.parametrize("failing", ["caller", "runner"])
 def test_an_exception_arrives_and_ends_the_work(failing):
     torch.set_num_threads(2)
-    started = []
+    started, caller, both = [], threading.current_thread(), threading.Barrier(2, timeout=20)
 
     def piece(i):
         started.append(i)
-        if i == failing:
-            raise KeyError(f"piece {i}")
-        return i
+        if i < 2:
+            both.wait()  # each thread has one of these
+            if (threading.current_thread() is caller) == (failing == "caller"):
+                raise KeyError("the piece that fails")
+        time.sleep(0.01)
 
-    with pytest.raises(KeyError, match=f"piece {failing}"):
+    with pytest.raises(KeyError, match="the piece that fails"):
         parallel.run_all([lambda i=i: piece(i) for i in range(1000)])
     assert len(started) < 1000
+
+
+def test_what_is_spread_over_threads_is_told():
+    torch.set_num_threads(2)
+    with parallel.spreads() as outer:
+        parallel.run_all([int, int, int])
+        with parallel.spreads() as inner:
+            parallel.run_all([int])
+            assert inner == []
+            torch.set_num_threads(3)
+            parallel.run_all([int] * 9)
+    torch.set_num_threads(2)
+    parallel.run_all([int, int])
+    assert (outer, inner) == ([2, 3], [3])
 
 
 def test_modes_of_the_caller_hold():

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from harness.compute.parallel import run_all
+from harness.compute.parallel import run_all, spreads
 
 PRODUCTS = frozenset(
     (
@@ -118,7 +118,8 @@ def floor_of(job: Callable[[], Any]) -> Callable[[], Any] | None:
     A job that spreads whole pieces of its work over threads has its products spread likewise, each on one thread.
     """
     n_threads = torch.get_num_threads()
-    in_this_thread = record_products(job)
+    with spreads() as threads:
+        job()
     torch.set_num_threads(1)
     try:
         products = record_products(job)
@@ -126,7 +127,7 @@ def floor_of(job: Callable[[], Any]) -> Callable[[], Any] | None:
         torch.set_num_threads(n_threads)
     if not products:
         return None
-    if len(in_this_thread) == len(products):
+    if not threads:
         return replay_of(products)
     size = -(-len(products) // n_threads)
     shares = [replay_of(products[start : start + size]) for start in range(0, len(products), size)]

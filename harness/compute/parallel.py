@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
 
 import torch
 
 T = TypeVar("T")
+
+_watching: list[list[int]] = []  # see ``spreads``
 
 
 @cache
@@ -34,6 +37,8 @@ def run_all(pieces: Sequence[Callable[[], T]]) -> list[T]:
     n_runners = min(n_threads, len(pieces))
     if n_runners <= 1:
         return [piece() for piece in pieces]
+    for seen in _watching:
+        seen.append(n_runners)
     results: dict[int, T] = {}
     waiting = deque(enumerate(pieces))
     gradients, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
@@ -46,18 +51,32 @@ def run_all(pieces: Sequence[Callable[[], T]]) -> list[T]:
                     index, piece = waiting.popleft()
                 except IndexError:  # another thread was faster
                     return
-                results[index] = piece()
+                try:
+                    results[index] = piece()
+                except BaseException:
+                    waiting.clear()  # of whichever thread this is, the others start no further piece
+                    raise
 
     runners = [_executor(n_threads).submit(work) for _ in range(n_runners - 1)]
     try:
         work()
     finally:
-        waiting.clear()  # nothing to do after an error, nothing left without one
         wait(runners)
         torch.set_num_threads(n_threads)
     for runner in runners:
         runner.result()
     return [results[index] for index in range(len(pieces))]
+
+
+@contextmanager
+def spreads() -> Iterator[list[int]]:
+    """The number of threads of each ``run_all`` within the block that had more than one to use, in their order."""
+    seen: list[int] = []
+    _watching.append(seen)
+    try:
+        yield seen
+    finally:
+        _watching[:] = [other for other in _watching if other is not seen]
 
 
 def spawn(generator: torch.Generator, n: int) -> Iterator[torch.Generator]:
