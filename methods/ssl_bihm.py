@@ -33,6 +33,7 @@ class SemiSupervisedBiHM(BeliefStack):
 
     name = "ssl_bihm"
     title = "semi-supervised BiHM"
+    version = 2
     kind = "latent"
     capturable = False  # the number of labelled rows decides shapes
     source = "Shabanian, thesis, chapter 4: Semi-supervised Bidirectional Helmholtz Machines"
@@ -120,19 +121,18 @@ class SemiSupervisedBiHM(BeliefStack):
         labelled = y >= 0
         of_a = torch.where(labelled, self.gamma, -2.0).to(x.dtype) / n_rows  # factor of log A, [B]
         of_b = labelled.to(x.dtype) / -n_rows
-        if self.estimator == "shared":
-            return self._add_gradients(x, y, of_a, of_b, n_samples, generator)
-        loss = self._add_gradients(x, torch.full_like(y, -1), of_a, None, n_samples, generator)
-        if labelled.any():
-            loss += self._add_gradients(x[labelled], y[labelled], None, of_b[labelled], n_samples, generator)
-        return loss
+        if self.estimator == "separate":  # rows of their own for B: each row's samples serve one of the two
+            rows = torch.cat([torch.arange(n_rows, device=x.device), labelled.nonzero()[:, 0]])
+            x, y, of_a, of_b = x[rows], y[rows], of_a[rows], of_b[rows]
+            y[:n_rows], of_a[n_rows:], of_b[:n_rows] = -1, 0.0, 0.0
+        return self._add_gradients(x, y, of_a, of_b, n_samples, generator)
 
     def _add_gradients(
         self,
         x: Tensor,
         y: Tensor,
-        of_a: Tensor | None,
-        of_b: Tensor | None,
+        of_a: Tensor,
+        of_b: Tensor,
         n_samples: int,
         generator: torch.Generator,
     ) -> Tensor:
@@ -147,29 +147,24 @@ class SemiSupervisedBiHM(BeliefStack):
         terms = 0.5 * ((inferred.log_p - inferred.log_q).flatten()[:, None] + self._log_p_tops(top) + log_q)
         known = y.repeat_interleave(n_samples)[:, None]  # [B * K, 1], as all labels below
         weights, centred, of_labels = (torch.zeros_like(log_q) for _ in range(3))  # of p, of q(h | x), of q(y | h)
-        loss = x.new_zeros(())
-        if of_a is not None:
-            proposal = _half_known(log_q, known)
-            drawn = torch.multinomial(proposal.exp(), 1, generator=generator)
-            half = (terms - proposal).gather(1, drawn).view(inferred.log_p.shape)
-            normalised, factors, value = _weighted(half, of_a)
-            loss = loss + value
-            weights.scatter_add_(1, drawn, normalised)
-            # E_q[d log q] = 0 takes 1 / K off, for q(y | h) where its labels were drawn from it
-            of_labels.scatter_add_(1, drawn, normalised - factors * (known < 0))
-            centred.scatter_add_(1, drawn, normalised - factors)
-        if of_b is not None:
-            label = known.clamp(min=0)
-            half = terms.gather(1, label).view(inferred.log_p.shape)
-            normalised, factors, value = _weighted(half, of_b)
-            loss = loss + value
-            weights.scatter_add_(1, label, normalised)
-            of_labels.scatter_add_(1, label, normalised)
-            centred.scatter_add_(1, label, normalised - factors)
+        proposal = _half_known(log_q, known)
+        drawn = torch.multinomial(proposal.exp(), 1, generator=generator)
+        half = (terms - proposal).gather(1, drawn).view(inferred.log_p.shape)
+        normalised, factors, log_a = _weighted(half, of_a)
+        weights.scatter_add_(1, drawn, normalised)
+        # E_q[d log q] = 0 takes 1 / K off, for q(y | h) where its labels were drawn from it
+        of_labels.scatter_add_(1, drawn, normalised - factors * (known < 0))
+        centred.scatter_add_(1, drawn, normalised - factors)
+        label = known.clamp(min=0)  # of unlabelled rows any, at a weight of 0
+        half = terms.gather(1, label).view(inferred.log_p.shape)
+        normalised, factors, log_b = _weighted(half, of_b)
+        weights.scatter_add_(1, label, normalised)
+        of_labels.scatter_add_(1, label, normalised)
+        centred.scatter_add_(1, label, normalised - factors)
         self.add_p_gradients(inferred, weights.sum(1))
         self.add_q_gradients(inferred, centred.sum(1))
         self._add_label_gradients(top, weights, of_labels, log_q)
-        return loss
+        return log_a + log_b
 
     def _add_label_gradients(self, top: Tensor, weights: Tensor, of_labels: Tensor, log_q: Tensor) -> None:
         """Add sum weights d log p(h_L, y) + of_labels d log q(y | h_L), over h_L [N, n_L] and all y: [N, n_classes]."""
