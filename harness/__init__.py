@@ -14,6 +14,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from harness.imports import without_looks_for_garbage
+
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("harness.verify")
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_PLACES[name]), name)
+    with without_looks_for_garbage():
+        return getattr(importlib.import_module(_PLACES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError
+from harness.imports import without_looks_for_garbage
 
 if TYPE_CHECKING:
     import torch
@@ -107,10 +108,9 @@ def computing(
 
     company: of jobs that share a slot of a GPU.
     """
-    gc.disable()  # most of torch's million objects stay: looking for garbage among them takes longer than it saves
-    importlib.import_module("harness.api.experiment")
-    gc.freeze()
-    gc.enable()
+    with without_looks_for_garbage():
+        importlib.import_module("harness.api.experiment")
+        gc.freeze()
 
     from harness.compute.computing import on_device
 

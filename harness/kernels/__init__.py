@@ -11,10 +11,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numba
-
 from harness.compute.cache_folder import cache_folder
-from harness.kernels import once
+from harness.imports import without_looks_for_garbage
+
+with without_looks_for_garbage():
+    import numba
+
+    from harness.kernels import once
 
 
 def sources_digest(folder: Path) -> str:

@@ -5,13 +5,13 @@ What cells need comes first, for jobs wait for it; what only tables or figures n
 
 from __future__ import annotations
 
-import gc
 import importlib
 import pkgutil
 from collections.abc import Iterator
 
 import harness
 from harness import methods
+from harness.imports import without_looks_for_garbage
 from harness.kernels import once
 from harness.settings.config import load_settings
 
@@ -39,14 +39,15 @@ _done: set[str] = set()
 
 def preload() -> None:
     """Import libraries, the harness and its methods, and read what their sources and the default settings say."""
-    gc.disable()  # nothing of this is garbage
-    _import(*CELLS)
-    names = (module.name for module in pkgutil.walk_packages(harness.__path__, "harness.", onerror=lambda name: None))
-    _import(*(name for name in names if not name.startswith(NOT_FOR_CELLS)))
-    _import(*(module.name for module in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}.")))
-    load_settings()
-    once.load_compiled()
-    gc.enable()
+    with without_looks_for_garbage():
+        _import(*CELLS)
+        names = (
+            module.name for module in pkgutil.walk_packages(harness.__path__, "harness.", onerror=lambda name: None)
+        )
+        _import(*(name for name in names if not name.startswith(NOT_FOR_CELLS)))
+        _import(*(module.name for module in pkgutil.iter_modules(methods.__path__, f"{methods.__name__}.")))
+        load_settings()
+        once.load_compiled()
 
 
 def preload_for(verb: str) -> bool:
