@@ -14,7 +14,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from harness.imports import without_looks_for_garbage
+from harness.compute.imports import without_looks_for_garbage
 
 __version__ = "0.1.0"
 

@@ -121,9 +121,8 @@ class SemiSupervisedBiHM(BeliefStack):
         labelled = y >= 0
         of_a = torch.where(labelled, self.gamma, -2.0).to(x.dtype) / n_rows  # factor of log A, [B]
         of_b = labelled.to(x.dtype) / -n_rows
-        if self.estimator == "separate":  # rows of their own for B: each row's samples serve one of the two
-            rows = torch.cat([torch.arange(n_rows, device=x.device), labelled.nonzero()[:, 0]])
-            x, y, of_a, of_b = x[rows], y[rows], of_a[rows], of_b[rows]
+        if self.estimator == "separate" and labelled.any():  # rows of their own for B: samples serve one of the two
+            x, y, of_a, of_b = (torch.cat([every, every[labelled]]) for every in (x, y, of_a, of_b))
             y[:n_rows], of_a[n_rows:], of_b[:n_rows] = -1, 0.0, 0.0
         return self._add_gradients(x, y, of_a, of_b, n_samples, generator)
 

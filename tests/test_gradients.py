@@ -21,9 +21,9 @@ def some_rows():
     return exact.all_binary(N_VISIBLE)[[3, 10, 12, 29]]
 
 
-def mean_gradients(model, batch, n_samples=K, repeats=REPEATS):
+def mean_gradients(model, batch, n_samples=K, repeats=REPEATS, seed=1):
     """Gradients of repeated calls, [R, n_parameters]."""
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     gradients = []
     for _ in range(repeats):
         zero_gradients(model)
@@ -67,7 +67,9 @@ def test_semi_supervised_mean_gradient_is_exact(variant, gamma, x):
     known = y >= 0
     loss = -2 * log_a[~known].sum() - (log_b[known, y[known]] - gamma * log_a[known]).sum()
     expected = autograd(model, loss / len(x))
-    assert z_scores(mean_gradients(model, Batch(x, y)), expected).abs().max() < 4
+    # A bias is there whatever the draws; chance is not, which takes one of six cases of 75 scores beyond 4 in 3 % of tries.
+    scores = torch.stack([z_scores(mean_gradients(model, Batch(x, y), seed=seed), expected) for seed in (1, 2)])
+    assert scores.abs().amin(0).max() < 3
 
 
 @pytest.mark.parametrize("name", ["bihm", "rws"])

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.imports import without_looks_for_garbage
+from harness.compute.imports import without_looks_for_garbage
 
 COUNT = """
 import gc, sys

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.compute.imports import without_looks_for_garbage
 from harness.errors import ConfigError
-from harness.imports import without_looks_for_garbage
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import hashlib
 from pathlib import Path
 
 from harness.compute.cache_folder import cache_folder
-from harness.imports import without_looks_for_garbage
+from harness.compute.imports import without_looks_for_garbage
 
 with without_looks_for_garbage():
     import numba

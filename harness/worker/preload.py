@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import harness
 from harness import methods
-from harness.imports import without_looks_for_garbage
+from harness.compute.imports import without_looks_for_garbage
 from harness.kernels import once
 from harness.settings.config import load_settings
 
