@@ -67,7 +67,7 @@ def test_semi_supervised_mean_gradient_is_exact(variant, gamma, x):
     known = y >= 0
     loss = -2 * log_a[~known].sum() - (log_b[known, y[known]] - gamma * log_a[known]).sum()
     expected = autograd(model, loss / len(x))
-    # A bias is there whatever the draws; chance is not, which takes one of six cases of 75 scores beyond 4 in 3 % of tries.
+    # A bias is there whatever the draws; chance, which takes one of 450 scores beyond 4 in 3 % of tries, is not.
     scores = torch.stack([z_scores(mean_gradients(model, Batch(x, y), seed=seed), expected) for seed in (1, 2)])
     assert scores.abs().amin(0).max() < 3
 
