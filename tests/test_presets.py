@@ -14,7 +14,7 @@ from harness.storage.search import trials
 DIGESTS = {
     "full": "7b32143900f96aade4de587136a981a0f27575fd9f6d8d4b9e7c017c04b784db",
     "long": "68cea57c8c7b3a29e471d271b81fa85cea5ca8a2037eb1f06fdace4f834003eb",
-    "quick": "f63b755af9103de4403d3bbb7c3bd796fea5c1e9a7773eb3b549330c64096f85",
+    "quick": "26adaaa6b8a60a105f07449125900e7143dfa52879ef2ad06e80b6637ec4bfe8",
     "smoke": "26e715159a6806cb24be04b7bb10ffe90ad1256076ffd1a6438e3a0d8fea8a41",
 }
 
