@@ -61,6 +61,7 @@ def run_all(pieces: Sequence[Callable[[], T]]) -> list[T]:
     try:
         work()
     finally:
+        waiting.clear()  # an interrupt may come between two pieces
         wait(runners)
         torch.set_num_threads(n_threads)
     for runner in runners:
