@@ -3,9 +3,9 @@
 Two or three seeds say little about how much a cell varies from seed to seed, so variances are pooled in the way of
 Smyth (2004): the variance of a cell is drawn toward a common one with as many degrees of freedom as the scatter of the
 cells' variances supports. That scatter is itself uncertain, and a prior that is trusted too much raises false alarms,
-so the upper end of the scatter counts; and the common variance is known no better than the seeds that it was estimated
-from, whose degrees of freedom bound the prior's. Two things differ from Smyth, since here a dozen cells make a prior,
-not thousands of genes, and their variances are no sample of an inverse chi-square:
+so the upper end of the scatter counts, three standard errors up; and the common variance is known no better than the
+seeds that it was estimated from, whose degrees of freedom bound the prior's. Two things differ from Smyth, since here a
+dozen cells make a prior, not thousands of genes, and their variances are no sample of an inverse chi-square:
 
 - Variances are drawn toward the typical one, their geometric mean. The scale of the inverse chi-square that fits them
   lies far below it where they scatter much. With measured variances that doubled the false alarms (8 % of comparisons
@@ -54,7 +54,7 @@ class VariancePrior:
         return np.where(alone, self.mean, together)[()], np.where(alone, ALONE, self.df + df)[()]
 
 
-def fit_prior(variances: Sequence[float], dfs: Sequence[float], standard_errors: float = 2.0) -> VariancePrior | None:
+def fit_prior(variances: Sequence[float], dfs: Sequence[float], standard_errors: float = 3.0) -> VariancePrior | None:
     """The prior by moments of the log variances (Smyth 2004, section 6.2); None for fewer than LEAST positive ones.
 
     The scatter beyond that of chi-squares is taken so many ``standard_errors`` above its estimate.
@@ -67,7 +67,7 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[float], standard_errors:
     return VariancePrior(float(priors.typical[0]), float(priors.df[0]), float(priors.mean[0]))
 
 
-def fit_priors(variances: np.ndarray, dfs: np.ndarray, standard_errors: float = 2.0) -> VariancePrior:
+def fit_priors(variances: np.ndarray, dfs: np.ndarray, standard_errors: float = 3.0) -> VariancePrior:
     """``fit_prior`` of every row of positive ``variances`` [R, n], n >= 3, whose columns have ``dfs`` [n]."""
     n = variances.shape[1]
     centred = np.log(variances) - special.digamma(dfs / 2) + np.log(dfs / 2)  # [R, n]
