@@ -212,6 +212,13 @@ def test_pooling_over_seeds():
     assert (single.sem, single.sem_df) == (0.3, math.inf)
 
 
+def test_every_colour_of_a_method_is_seen_on_white():
+    """The contrast of WCAG 2, (1 + 0.05) / (L + 0.05); seaborn's yellow has 1.4."""
+    found = style.look([f"method_{i}" for i in range(80)])
+    assert min(1.05 / (style.luminance(each["color"]) + 0.05) for each in found.values()) > 2
+    assert len({(each["color"], each["marker"]) for each in found.values()}) == 80
+
+
 def test_looks_of_known_methods_never_change_and_differ():
     few, many = style.look(["rws", "mine"]), style.look(["mine", "bihm", "rws", "another"])
     assert few["rws"] == many["rws"]

@@ -1,7 +1,8 @@
 """The look of figures: one theme, and for every method a colour and a mark that are the same in all of them.
 
-Colours are seaborn's for the colour-blind, ten of them, then the same ones darkened; marks differ besides, so that a
-figure can be read in grey, and no two of the first ninety methods share both.
+Colours are seaborn's for the colour-blind, ten of them, then the same ones darkened; yellow is darker than there, so
+that its lines are seen on white. Marks differ besides, so that a figure can be read in grey, and no two of the first
+ninety methods share both.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from harness import atomic
 KNOWN = ("bihm", "rws", "vae", "iwae", "nade", "vimco", "nvil", "wake_sleep")  # those that figures often show together
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "*", "<")  # nine, for ten colours
 DARKENED = 0.55
+LIGHTEST = 0.45  # relative luminance, which has a contrast of 2.1 with white paper
 
 
 def use_theme() -> None:
@@ -33,7 +35,7 @@ def look(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Method -> colour and mark: fixed for known ones, further ones take what those here leave, by name."""
     import seaborn as sns
 
-    palette = sns.color_palette("colorblind")
+    palette = [_seen_on_white(color) for color in sns.color_palette("colorblind")]
     others = sorted(set(methods) - set(KNOWN))
     numbers = {**{name: i for i, name in enumerate(KNOWN)}, **{name: i + len(KNOWN) for i, name in enumerate(others)}}
     wanted = dict.fromkeys(methods)
@@ -43,6 +45,19 @@ def look(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
         return tuple(part * DARKENED**again for part in palette[place])
 
     return {name: {"color": color(numbers[name]), "marker": MARKS[numbers[name] % len(MARKS)]} for name in wanted}
+
+
+def luminance(color: Iterable[float]) -> float:
+    """Relative luminance of red, green and blue, each between 0 and 1, by the sRGB standard: 0 is black, 1 is white."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def _seen_on_white(color: tuple[float, ...]) -> tuple[float, ...]:
+    """``color``, darkened until its luminance is ``LIGHTEST`` if it is lighter."""
+    while luminance(color) > LIGHTEST:
+        color = tuple(part * 0.98 for part in color)
+    return color
 
 
 def save(figure: Any, path: Path) -> Path:
