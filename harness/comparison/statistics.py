@@ -30,6 +30,7 @@ from scipy import special, stats
 
 ALONE = 3.0  # degrees of freedom of a test that has nothing but a prior
 LEAST = 3  # variances that a prior is fitted to
+UPPER_END = 3.0  # standard errors above the estimated scatter of variances
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class VariancePrior:
         return np.where(alone, self.mean, together)[()], np.where(alone, ALONE, self.df + df)[()]
 
 
-def fit_prior(variances: Sequence[float], dfs: Sequence[float], standard_errors: float = 3.0) -> VariancePrior | None:
+def fit_prior(
+    variances: Sequence[float], dfs: Sequence[float], standard_errors: float = UPPER_END
+) -> VariancePrior | None:
     """The prior by moments of the log variances (Smyth 2004, section 6.2); None for fewer than LEAST positive ones.
 
     The scatter beyond that of chi-squares is taken so many ``standard_errors`` above its estimate.
@@ -67,7 +70,7 @@ def fit_prior(variances: Sequence[float], dfs: Sequence[float], standard_errors:
     return VariancePrior(float(priors.typical[0]), float(priors.df[0]), float(priors.mean[0]))
 
 
-def fit_priors(variances: np.ndarray, dfs: np.ndarray, standard_errors: float = 3.0) -> VariancePrior:
+def fit_priors(variances: np.ndarray, dfs: np.ndarray, standard_errors: float = UPPER_END) -> VariancePrior:
     """``fit_prior`` of every row of positive ``variances`` [R, n], n >= 3, whose columns have ``dfs`` [n]."""
     n = variances.shape[1]
     centred = np.log(variances) - special.digamma(dfs / 2) + np.log(dfs / 2)  # [R, n]

@@ -47,15 +47,11 @@ def look(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {name: {"color": color(numbers[name]), "marker": MARKS[numbers[name] % len(MARKS)]} for name in wanted}
 
 
-def luminance(color: Iterable[float]) -> float:
-    """Relative luminance of red, green and blue, each between 0 and 1, by the sRGB standard: 0 is black, 1 is white."""
-    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in color]
-    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
-
 def _seen_on_white(color: tuple[float, ...]) -> tuple[float, ...]:
     """``color``, darkened until its luminance is ``LIGHTEST`` if it is lighter."""
-    while luminance(color) > LIGHTEST:
+    from seaborn.utils import relative_luminance
+
+    while relative_luminance(color) > LIGHTEST:
         color = tuple(part * 0.98 for part in color)
     return color
 
