@@ -95,6 +95,14 @@ def test_what_is_done_is_not_done_again_and_what_changed_is(tmp_path, monkeypatc
     assert (other.folder / "status.json").read_bytes() != done[0]
 
 
+def test_a_finished_training_on_other_threads_is_not_replaced(tmp_path):
+    first = run("nade", tmp_path / "run", model={"hidden": 4})
+    done = (first.folder / "status.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"expected a training on 2 threads, found a finished one on 1 \(6 updates"):
+        run("nade", tmp_path / "run", model={"hidden": 4}, threads=2)
+    assert (first.folder / "status.json").read_bytes() == done
+
+
 def test_log_probabilities_come_with_their_errors(tmp_path):
     rows = harness.load_dataset("connect4", SETTINGS).test[:4]
     exact = run(Biases, tmp_path / "exact").log_prob(rows)

@@ -26,6 +26,7 @@ from harness.method import Batch, Method
 from harness.plugins import registry
 from harness.plugins.registry import build, use_object
 from harness.settings.parts import Labels, Phase
+from harness.storage.records import write_json
 from harness.storage.runs import DIVERGED, OK, TIMEOUT, RunFolder
 from harness.training import program
 from harness.training.optimizers import step_of
@@ -524,6 +525,23 @@ def test_repetitions_side_by_side_by_hand(tmp_path, monkeypatch, capsys):
         assert [row["value"] for row in measured[0]] == [row["value"] for row in measured[1]]
     assert main(words(tmp_path, "--seed", "1", "--seeds", "2")) == 0
     assert capsys.readouterr().err.count("was trained before") == 2
+
+
+def test_a_finished_training_on_other_threads_is_not_replaced_by_hand(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(places, "ROOT", tmp_path)
+    assert main(words(tmp_path)) == 0
+    (run,) = tmp_path.glob("results/smoke/runs/connect4/nade/*/0")
+    trained = files_of(run)
+    for more in ((), ("--run", str(run)), ("--seeds", "2")):
+        capsys.readouterr()
+        assert main(words(tmp_path, "--threads", "2", *more)) == 3
+        found = f"{run}: expected a training on 2 threads, found a finished one on 1 (40 updates): ask for as many"
+        assert found in capsys.readouterr().err
+        assert files_of(run) == trained
+    record = tmp_path / "record.json"
+    write_json(record, {"available": True})  # from the workflow, whose settings say what lies where
+    assert main(words(tmp_path, "--threads", "2", "--run", str(run), "--data-record", str(record))) == 0
+    assert RunFolder(run).status()["threads"] == 2
 
 
 @pytest.mark.parametrize(

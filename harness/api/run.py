@@ -174,9 +174,9 @@ def run(
     of a notebook; or an untrained instance. model, training, evaluation: what is laid over the settings of the cell, as
     in a settings file. seed: repetition. folder: where the run lies (default: results/PRESET/runs/..., as on the
     command line, where also the cell lies that it starts from, if it does). device: as in settings. threads: of the
-    CPU; another number is another training. Raises ConfigError that names the key; InterruptedRunError after SIGTERM or
-    Ctrl-C, with a checkpoint written, from which the same call goes on; HarnessError where the cell that it starts from
-    is not trained as the settings say.
+    CPU; another number is another training. Raises ConfigError that names the key, or the folder where that holds the
+    training on another number of threads; InterruptedRunError after SIGTERM or Ctrl-C, with a checkpoint written, from
+    which the same call goes on; HarnessError where the cell that it starts from is not trained as the settings say.
     """
     user: dict[str, Any] = {**(settings or {}), "preset": preset}
     data = dataset if isinstance(dataset, Dataset) else None
@@ -194,6 +194,7 @@ def run(
     place = RunFolder(Path(folder) if folder is not None else runs / cell.path)
     data = data or fetch(dataset, data_settings(merged))
     slots = merged["gpu"]["slots_per_device"]
+    place.check_threads(cell, data.digest, threads)
     with place.alone(), on_device(device or merged["device"], slots, threads) as found:
         changed = not isinstance(method, str) and experiment.is_by_other_code(cell, place)  # a cell run again
         experiment.train_unless_done(cell, data, place, found, again=changed, runs=runs)

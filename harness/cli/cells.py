@@ -86,6 +86,7 @@ def _run_cell(options: argparse.Namespace) -> int:
         return _run_repetitions(options, settings)
     cell, run = cell_of(options, settings)
     data = _data_to_train_on(options, settings, cell, run)
+    _check_threads(options, cell, data, run)
     if run.crashes.killed_at_last(options.attempt) and not settings["strict"]:
         trained = data is not None and run.is_trained(cell, data.digest, options.threads)
         _fail(cell, run, settings, f"killed in {options.attempt - 1} attempts, probably for lack of memory", trained)
@@ -159,6 +160,7 @@ def _run_repetitions(options: argparse.Namespace, settings: dict[str, Any]) -> i
     for seed in range(options.seed, options.seed + options.seeds):
         cell, run = cell_of(argparse.Namespace(**{**vars(options), "seed": seed}), settings)
         data = _data_to_train_on(options, settings, cell, run)
+        _check_threads(options, cell, data, run)
         found.append((cell, run, data))
     idle = all(data is None for _, _, data in found)
     with contextlib.ExitStack() as stack:
@@ -231,6 +233,7 @@ def _trial(options: argparse.Namespace) -> int:
     data = _data_to_train_on(options, settings, trial.cell, run)
     if data is None:
         return 0
+    _check_threads(options, trial.cell, data, run)
     with run.alone():
         trained = run.is_trained(trial.cell, data.digest, options.threads)
         if trained and starts.is_current(trial.cell, run, runs_of(options, settings)):
@@ -267,6 +270,12 @@ def _data_to_train_on(
         print(f"harness: {cell.path}: {': '.join(lacking)}", file=sys.stderr)
         return None
     return obtain(cell.dataset, data_settings(settings), record.get("digest"), options.data_record)
+
+
+def _check_threads(options: argparse.Namespace, cell: Cell, data: Dataset | None, run: RunFolder) -> None:
+    """By hand, a finished training is not replaced by one on other threads; the workflow says what lies where."""
+    if options.data_record is None and data is not None:
+        run.check_threads(cell, data.digest, options.threads)
 
 
 def _train_model(

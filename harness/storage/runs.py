@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import atomic
-from harness.errors import DataError, HarnessError
+from harness.errors import ConfigError, DataError, HarnessError
 from harness.settings.config import Cell, canonical_json
 from harness.settings.parts import Training
 from harness.storage import run_lock, snapshots, weights
@@ -165,6 +165,18 @@ class RunFolder:
             log.warning(f"{error}; training starts again")
             return False
         return not self.missing_snapshots(cell.training, status.get("n_updates", 0))
+
+    def check_threads(self, cell: Cell, data_digest: str | None, threads: int) -> None:
+        """That the folder does not hold the finished training of ``cell`` on another number of threads.
+
+        Raises ConfigError that names it: who asks for it by hand has hardly meant to replace what may have taken hours.
+        """
+        if self.is_trained(cell, data_digest) and not self.is_trained(cell, data_digest, threads):
+            found = self.status()
+            raise ConfigError(
+                f"{self.path}: expected a training on {threads} threads, found a finished one on {found['threads']} "
+                f"({found['n_updates']} updates): ask for as many, or remove the folder to train again"
+            )
 
     def is_by_other_code(self, code: MethodCode | None) -> bool:
         """Whether a training is here that is known to be by other code than this; of None, nothing is known.
