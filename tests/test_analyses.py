@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from cells import NO_CELLS, cell, patterns
+from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 from seaborn.utils import relative_luminance
 
@@ -146,7 +147,11 @@ def test_the_figure_shows_where_estimates_are_heading(run):
     old = figure_3_3.data(table.drop(columns=["bias", "bias_error"]))
     assert old["bias"].isna().all()
     (panel,) = (axes for axes in figure_3_3.draw(old).axes if axes.has_data())
-    assert max(max(line.get_xdata()) for line in panel.lines) == 50
+    assert max(max(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) > 1) == 50
+    bars = [bar.get_segments()[0][:, 0] for bar in panel.collections if isinstance(bar, LineCollection)]
+    assert sorted(x for x, _ in bars) == sorted({x for x, _ in bars})  # beside each other
+    assert all(50 <= x == same < 100 for x, same in bars)
+    assert len(bars) == 2
 
 
 def test_a_result_that_holds_is_kept_and_another_setting_is_not(run):

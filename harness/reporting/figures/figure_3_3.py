@@ -21,6 +21,7 @@ hardly more.
 """
 METRICS = {"log p": "-", "log p*": "--"}
 BEYOND = 2.5  # times the largest K: where its corrected value is drawn
+BESIDE = 2.0  # the bars, as long as each other, are drawn from the largest K to this many times as much
 
 
 def data(table: pd.DataFrame) -> pd.DataFrame:
@@ -41,12 +42,13 @@ def draw(data: pd.DataFrame) -> Any:
     for axes, name in zip(grid, names, strict=True):
         lines = data[data["dataset"] == name].groupby(["method", "title", "variant", "metric"], dropna=False)
         ends = []
-        for (method, title, _, metric), line in lines:
+        for number, ((method, title, _, metric), line) in enumerate(lines):
             k, value, error = line["k"], line["value"], line["sem_to_last"]
             color = looks[method]["color"]
             axes.plot(k, value, linestyle=METRICS[metric], markersize=4, **looks[method])
             axes.fill_between(k, value - error, value + error, color=color, alpha=0.2, linewidth=0)
-            axes.errorbar(k.iloc[-1], value.iloc[-1], line["sem"].iloc[-1], color=color, alpha=0.5, capsize=2)
+            beside = k.iloc[-1] * BESIDE ** (number / lines.ngroups)
+            axes.errorbar(beside, value.iloc[-1], line["sem"].iloc[-1], color=color, alpha=0.5, capsize=2)
             _draw_limit(axes, line.iloc[-1], color)
             ends.append((k.iloc[-1], value.iloc[-1], f"{title}, {metric}", color))
         axes.set_xscale("log")
