@@ -150,11 +150,9 @@ class RunFolder:
             return False
         try:
             status = self.status()
-            expected = {"training_digest": cell.training_digest, "data_digest": data_digest}
-            if status["status"] not in FINAL or any(status.get(key) != value for key, value in expected.items()):
+            if not self._is_of(status, cell, data_digest):
                 return False
-            self._check_version(status, cell.method)
-            if threads not in (None, status.get("threads")) and str(status.get("device")).startswith("cpu"):
+            if threads is not None and _on_other_threads(status, threads):
                 return False
             if status["status"] not in HAVE_MODEL:
                 return True
@@ -171,12 +169,26 @@ class RunFolder:
 
         Raises ConfigError that names it: who asks for it by hand has hardly meant to replace what may have taken hours.
         """
-        if self.is_trained(cell, data_digest) and not self.is_trained(cell, data_digest, threads):
-            found = self.status()
+        if not self.status_file.exists():
+            return
+        try:
+            status = self.status()
+            same = self._is_of(status, cell, data_digest)
+        except DataError:  # what is damaged or by another version is trained again, whoever asks for it
+            return
+        if same and status["status"] in HAVE_MODEL and "threads" in status and _on_other_threads(status, threads):
             raise ConfigError(
-                f"{self.path}: expected a training on {threads} threads, found a finished one on {found['threads']} "
-                f"({found['n_updates']} updates): ask for as many, or remove the folder to train again"
+                f"{self.path}: expected a training on {threads} threads, found a finished one on {status['threads']} "
+                f"({status['n_updates']} updates): ask for as many, or remove the folder to train again"
             )
+
+    def _is_of(self, status: Mapping[str, Any], cell: Cell, data_digest: str | None) -> bool:
+        """Whether a status is of the finished training of ``cell``; raises DataError where it is by another version."""
+        expected = {"training_digest": cell.training_digest, "data_digest": data_digest}
+        if status["status"] not in FINAL or any(status.get(key) != value for key, value in expected.items()):
+            return False
+        self._check_version(status, cell.method)
+        return True
 
     def is_by_other_code(self, code: MethodCode | None) -> bool:
         """Whether a training is here that is known to be by other code than this; of None, nothing is known.
@@ -307,6 +319,11 @@ class RunFolder:
                 log.warning(f"{error}; made again")
                 for each in readers if path == self.status_file else [path]:
                     each.unlink(missing_ok=True)
+
+
+def _on_other_threads(status: Mapping[str, Any], threads: int) -> bool:
+    """Whether a training was on another number of threads of a CPU; on a GPU they compute nothing."""
+    return status.get("threads") != threads and str(status.get("device")).startswith("cpu")
 
 
 def _key_by_key(cell: Cell) -> dict[str, str]:
