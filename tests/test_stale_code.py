@@ -186,6 +186,14 @@ def test_other_source_is_named_and_another_version_is_trained_again(mine, capsys
     assert "by other code" not in capsys.readouterr().err
 
 
+def test_a_finished_trial_on_other_threads_is_not_replaced_by_hand(mine, capsys):
+    assert mine.trial() == 0
+    capsys.readouterr()
+    assert mine.train("trial", "--trial", "learning_rate=0.1", "--threads", "2") == 3
+    found = capsys.readouterr().err
+    assert "learning_rate=0.1: expected a training on 2 threads, found a finished one on 1 (" in found
+
+
 def test_what_was_trained_before_versions_were_recorded_stays(mine, capsys, caplog):
     assert mine.trial() == 0
     forget_the_code(mine.trials / "learning_rate=0.1")

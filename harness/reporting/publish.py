@@ -56,7 +56,7 @@ PUBLISHED = re.compile(
 )
 FOLDERS = (*("tables", "tables/.sha256", "figures", "check", "check/.sha256"), *("compare", "compare/.sha256"))
 KEY = ("dataset", "method", "variant", "seed")
-LARGEST = {".csv": 300_000}  # bytes of one published file: sheets of pixels are larger
+LARGEST = {".csv": 300_000}  # bytes of one published file; most above are sheets of pixels
 FACTS = (
     "status",
     "n_updates",

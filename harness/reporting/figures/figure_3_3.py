@@ -21,7 +21,7 @@ hardly more.
 """
 METRICS = {"log p": "-", "log p*": "--"}
 BEYOND = 2.5  # times the largest K: where its corrected value is drawn
-BESIDE = 2.0  # the bars, as long as each other, are drawn from the largest K to this many times as much
+BESIDE = 2.0  # times the largest K: up to where the bars stand, one beside the other
 
 
 def data(table: pd.DataFrame) -> pd.DataFrame:
