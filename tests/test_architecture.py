@@ -10,7 +10,7 @@ from harness.compute.places import PACKAGE, ROOT
 
 # A room may import from those before it, and everything from the modules at the root of the package.
 ORDER = (
-    *("compute", "methods", "plugins", "kernels", "data", "settings", "storage", "blocks", "estimators"),
+    *("compute", "methods", "plugins", "kernels", "gpu_kernels", "data", "settings", "storage", "blocks", "estimators"),
     *("training", "evaluation", "comparison", "reporting", "check", "verify", "bench", "api", "worker", "cli"),
 )
 LONGEST, MOST_AT_THE_ROOT = 400, 8

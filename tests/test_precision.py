@@ -25,3 +25,10 @@ def test_rounded_products_are_rejected(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", rounding)
     assert precision.choose_float32_products() == "highest"
+
+
+def test_a_gpu_multiplies_float32_as_it_is():
+    """Whatever the processor beside it does: there, ``medium`` permits TensorFloat-32."""
+    with precision.products_set_to("medium"), precision.float32_products(torch.device("cuda")) as setting:
+        assert setting == torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cuda.matmul.allow_tf32

@@ -18,8 +18,9 @@ from harness.compute.places import ROOT
 from harness.data import Dataset, fetch
 from harness.errors import ConfigError, DataError, HarnessError
 from harness.estimators import exact_log_prob, importance_estimates, log_prob_orders
+from harness.estimators.chunks import pairs_at_once
 from harness.evaluation import per_row
-from harness.evaluation.measure import CHUNK, EXACT_CHUNK
+from harness.evaluation.measure import EXACT_CHUNK
 from harness.method import ImportanceWeighted, Method, Orderings, Tractable, Unnormalised
 from harness.plugins.metrics import codes
 from harness.plugins.registry import (
@@ -133,7 +134,7 @@ class Run:
             return exact_log_prob(model, x, EXACT_CHUNK), 0.0
         if isinstance(model, ImportanceWeighted):
             generator = generator_for(x.device, *axes_of(self.cell), "log_prob", seed)
-            found = importance_estimates(model, x, n_samples, generator, CHUNK)
+            found = importance_estimates(model, x, n_samples, generator, pairs_at_once(x.device))
             return found.log_p, found.log_p_variance.sqrt().numpy()
         if isinstance(model, Unnormalised):
             measured = {row["metric"]: row for row in self._files.measurements()}

@@ -19,7 +19,8 @@ from harness.bench.contenders import Workload
 from harness.bench.rivals import textbook
 from harness.estimators import LogZ2
 from harness.estimators.bias import root
-from harness.evaluation.measure import CHUNK
+from harness.estimators.chunks import pairs_at_once
+from harness.estimators.importance import parts_of
 from harness.settings.seeds import generator_for
 
 MAXIMAL_Z = 4.0
@@ -77,8 +78,7 @@ def _rounding(workload: Workload) -> float:
     worst = 0.0
     for row in x.split(1):
         found, expected = [], []
-        for start in range(0, case.n_samples, CHUNK):
-            n = min(CHUNK, case.n_samples - start)
+        for n in parts_of(case.n_samples, pairs_at_once(x.device)):
             inferred = model.infer(row, n, generator)
             h = [layer.double() for layer in inferred.h]
             rows = row.double().expand(n, -1)

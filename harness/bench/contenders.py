@@ -62,7 +62,7 @@ def check_present(contender: str, device: torch.device) -> None:
         raise AbsentError("the device is not clearly faster at products in bfloat16 than in float32")
     if contender == cases.OURS_TOGETHER and device.type != "cuda":
         raise AbsentError("models share a program on a GPU alone")
-    if contender == cases.TEXTBOOK_FASTER and (device.type != "cpu" or our_float32_products() == PYTORCH_DEFAULT):
+    if contender == cases.TEXTBOOK_FASTER and (device.type != "cpu" or our_float32_products(device) == PYTORCH_DEFAULT):
         raise AbsentError("PyTorch's default library for float32 products is the one that ours uses here")
 
 
@@ -74,13 +74,14 @@ def job(contender: str, workload: Workload) -> Job:
     """
     check_present(contender, workload.x.device)
     as_set = contender in (cases.OURS, cases.OURS_FLOAT32, cases.OURS_TOGETHER, cases.TEXTBOOK_FASTER)
-    return with_setting(our_float32_products() if as_set else PYTORCH_DEFAULT, _job(contender, workload))
+    setting = our_float32_products(workload.x.device) if as_set else PYTORCH_DEFAULT
+    return with_setting(setting, _job(contender, workload))
 
 
 @cache
-def our_float32_products() -> str:
+def our_float32_products(device: torch.device) -> str:
     """The setting of float32 products that ours works with."""
-    with float32_products() as setting:
+    with float32_products(device) as setting:
         return setting
 
 

@@ -14,7 +14,7 @@ from harness.bench import cases
 from harness.bench.cases import Case
 from harness.bench.labels import labels_of
 from harness.estimators import importance_estimates, log_z2
-from harness.evaluation.measure import CHUNK
+from harness.estimators.chunks import pairs_at_once
 from harness.method import Batch, Method
 from harness.plugins.registry import build
 from harness.settings.seeds import generator_for
@@ -87,7 +87,7 @@ def evaluation(case: Case, model: Method, x: Tensor) -> Callable[[], Any]:
     @torch.inference_mode()
     def evaluate() -> Any:
         if case.job == cases.LOG_Z2:
-            return log_z2(model, case.n_samples, 1, generator, CHUNK)
-        return importance_estimates(model, x, case.n_samples, generator, CHUNK)
+            return log_z2(model, case.n_samples, 1, generator, pairs_at_once(x.device))
+        return importance_estimates(model, x, case.n_samples, generator, pairs_at_once(x.device))
 
     return evaluate

@@ -71,7 +71,7 @@ def bench(plan: Plan, settings: DataSettings, output: Path) -> bool:
         f"Python {versions()['python']}",
         f"torch {torch.__version__}",
         *_packages(),
-        f"float32 products: {our_float32_products()}",
+        f"float32 products: {our_float32_products(plan.device)}",
     )
     findings = Findings(device=plan.device.type + _threads(plan.device), facts=facts)
     if plan.quick:
@@ -133,7 +133,7 @@ def _floor(workload: Workload) -> Job | None:
     ours()
     with one_by_one():  # products that ours makes in a kernel of its own count as well
         replay = floor.floor_of(ours)
-    return None if replay is None else with_setting(our_float32_products(), replay)
+    return None if replay is None else with_setting(our_float32_products(workload.x.device), replay)
 
 
 def _agreements(workload: Workload) -> list[Agreement]:

@@ -1,9 +1,10 @@
 """Products of Bernoullis with logits ``product + bias``: drawing, scoring and gradients, on whatever device.
 
 The one place that decides how: float32 and bfloat16 tensors on the CPU go to the fused kernels of
-``harness.kernels.bernoulli``, all others (CUDA, double) through tensor operations that say the same thing and serve as
-the kernels' reference. Log-probabilities are nats in double: a sum of a thousand terms then keeps what float32 terms
-can give. Rows: a tensor with N / R as many rows as another repeats, each row standing for its R neighbours.
+``harness.kernels.bernoulli``, those on a CUDA device to ``harness.gpu_kernels.bernoulli``, all others (double) through
+tensor operations that say the same thing and serve as the kernels' reference. Log-probabilities are nats in double: a
+sum of a thousand terms then keeps what float32 terms can give. Rows: a tensor with N / R as many rows as another
+repeats, each row standing for its R neighbours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from harness import gpu_kernels
 
 
 def log_bernoulli(value: Tensor, logits: Tensor) -> Tensor:
@@ -45,6 +48,9 @@ def draw(
         total = torch.zeros(sample.shape[0], dtype=torch.float64) if log_prob is None else log_prob
         _kernels().draw(array(product), array(bias), repeats, draw_seed(generator), array(sample), array(total))
         return sample
+    if gpu := gpu_kernels.for_tensor(product):
+        gpu.bernoulli.draw(product, bias, repeats, generator, sample, log_prob)
+        return sample
     logits = (product + bias).repeat_interleave(repeats, dim=0)
     sample.copy_(sample_bernoulli(torch.sigmoid(logits), generator))
     if log_prob is not None:
@@ -65,6 +71,9 @@ def score(product: Tensor, bias: Tensor, value: Tensor, log_prob: Tensor) -> Non
     if _fused(product):
         _kernels().score(array(product), array(bias), array(value), array(log_prob))
         return
+    if gpu := gpu_kernels.for_tensor(product):
+        gpu.bernoulli.score(product, bias, value, log_prob)
+        return
     log_prob += _log_bernoulli(_rows_like(value, product), product + bias)
 
 
@@ -77,6 +86,8 @@ def residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor, bias_
     if _fused(product):
         _kernels().residual(*(array(t) for t in (product, bias, value, weight, product, bias_gradient)))
         return product
+    if gpu := gpu_kernels.for_tensor(product):
+        return gpu.bernoulli.residual(product, bias, value, weight, bias_gradient)
     missed = (_rows_like(value, product) - torch.sigmoid(product + bias)).mul_(weight[:, None])
     bias_gradient += missed.sum(0)
     return missed.to(product.dtype)
@@ -90,6 +101,8 @@ def pooled_residual(product: Tensor, bias: Tensor, value: Tensor, weight: Tensor
     if _fused(product):
         _kernels().pooled_residual(*(array(t) for t in (product, bias, value, weight, product, bias_gradient)))
         return product
+    if gpu := gpu_kernels.for_tensor(product):
+        return gpu.bernoulli.pooled_residual(product, bias, value, weight, bias_gradient)
     n_rows, n = product.shape
     weight = weight.view(n_rows, -1)
     seen = torch.matmul(weight[:, None, :], value.to(weight.dtype).view(n_rows, -1, n)).squeeze(1)
@@ -118,7 +131,7 @@ class _LogLikelihood(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, product: Tensor, bias: Tensor, value: Tensor) -> Tensor:
         ctx.save_for_backward(product, bias, value)
-        total = torch.zeros(product.shape[0], dtype=torch.float64)
+        total = torch.zeros(product.shape[0], dtype=torch.float64, device=product.device)
         score(product, bias, value, total)
         return total
 
@@ -136,7 +149,7 @@ def log_likelihood(product: Tensor, bias: Tensor, value: Tensor) -> Tensor:
 
     value [V, n] with N a multiple of V.
     """
-    if _fused(product):
+    if _fused(product) or gpu_kernels.for_tensor(product):
         return _LogLikelihood.apply(product, bias, value)
     return _log_bernoulli(_rows_like(value, product), product + bias)
 

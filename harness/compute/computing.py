@@ -57,14 +57,15 @@ def on_device(
     wanted, company: as ``harness.compute.gpu_slots.acquire`` has them. Raises ConfigError for no device.
     """
     slot = gpu_slots.acquire(wanted, slots_per_device, company=company)
-    with float32_products(), on_threads(threads), slot as name:
+    with on_threads(threads), slot as name:
         try:
             device = torch.device(name)
         except RuntimeError as error:
             raise ConfigError(f"device: expected auto, cpu, cuda, cuda:1 ..., found {name!r}") from error
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        yield device
+        with float32_products(device):
+            yield device
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """The precision of matrix products, by device, decided by what the machine can do.
 
-Evaluation and float32 training: PyTorch takes MKL for float32 products on the CPU unless its precision is set to
-``medium``, which hands them to oneDNN: on some processors twice as fast. But ``medium`` also permits oneDNN to round
-operands to bfloat16 where the processor has instructions for that, which estimates of likelihoods cannot afford. So it
-is kept only where a product comes out as exact as float32 allows.
+Evaluation and float32 training: on a GPU, PyTorch's exact products. On a CPU, PyTorch takes MKL for float32 products
+unless its precision is set to ``medium``, which hands them to oneDNN: on some processors twice as fast. But ``medium``
+also permits oneDNN to round operands to bfloat16 where the processor has instructions for that, which estimates of
+likelihoods cannot afford. So it is kept only where a product comes out as exact as float32 allows.
 
 Training a method that has ``multiply_in`` may multiply in bfloat16, twice as fast again where hardware does it:
 one factor of nearly every product is 0/1 and stays exact, and what rounding does to the other is far below the noise
@@ -24,11 +24,18 @@ from harness.method import Method, MixedPrecision
 
 # operands rounded to bfloat16 lose 2^-9 each, float32 2^-24: anything between tells them apart
 TOLERANCE = 1e-5
+CPU = torch.device("cpu")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def choose_float32_products() -> str:
-    """Set and return the float32 matmul precision: ``medium`` where it is exact here, else ``highest``."""
+def choose_float32_products(device: torch.device = CPU) -> str:
+    """Set and return the float32 matmul precision: ``medium`` where it is exact on the device, else ``highest``.
+
+    On a GPU it would permit TensorFloat-32, whose operands have ten bits.
+    """
+    if device.type != "cpu":
+        torch.set_float32_matmul_precision("highest")
+        return "highest"
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(256, 256, generator=generator, dtype=torch.float64) for _ in range(2))
     torch.set_float32_matmul_precision("medium")
@@ -41,10 +48,10 @@ def choose_float32_products() -> str:
 
 
 @contextlib.contextmanager
-def float32_products() -> Iterator[str]:
-    """``choose_float32_products`` until the block ends; then PyTorch's setting is again what it was before."""
+def float32_products(device: torch.device = CPU) -> Iterator[str]:
+    """``choose_float32_products`` until the block ends; then PyTorch's setting is again what it was."""
     with products_set_to(torch.get_float32_matmul_precision()):
-        yield choose_float32_products()
+        yield choose_float32_products(device)
 
 
 @contextlib.contextmanager

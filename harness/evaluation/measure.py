@@ -35,6 +35,7 @@ from harness.estimators import (
     log_z2,
 )
 from harness.estimators.bias import NO_BIAS, UNKNOWN, Bias
+from harness.estimators.chunks import pairs_at_once
 from harness.evaluation.per_row import TEST_ROWS
 from harness.method import (
     Batch,
@@ -53,7 +54,6 @@ from harness.storage import pieces
 from harness.storage.runs import DIVERGED, NO_LIKELIHOOD
 from harness.training.batches import Rows
 
-CHUNK = 4096  # (row, sample) pairs evaluated at once: activations of a wide model then stay near the cache
 EXACT_CHUNK = 256  # rows at once where likelihoods are exact
 CHAINS_CHUNK = 100  # annealed chains at once
 ERRORS = ("sem", "mc_error", "bias", "bias_error")  # that a measurement carries
@@ -131,7 +131,7 @@ def measure_importance(
     """-log p and its K = 1 bound; ESS; for models with p* also -log p~*, and with 2 log Z, -log p*."""
     k = cell.evaluation.n_samples
     started = pieces.clock()
-    estimates = importance_estimates(model, part.x, k, generator, CHUNK)
+    estimates = importance_estimates(model, part.x, k, generator, pairs_at_once(generator.device))
     seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds}
 
@@ -167,7 +167,7 @@ def measure_partition_function(model: Partitioned, cell: Cell, generator: torch.
 def _partition_function(model: Partitioned, cell: Cell, generator: torch.Generator) -> tuple[LogZ2, Measurement]:
     """2 log Z, and -2 log Z as a measurement."""
     started = pieces.clock()
-    z2 = log_z2(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, CHUNK)
+    z2 = log_z2(model, cell.evaluation.z_outer, cell.evaluation.z_inner, generator, pairs_at_once(generator.device))
     facts = {
         "metric": "-2 log Z",
         "value": -z2.value,
@@ -222,7 +222,7 @@ def measure_labels(model: Classifier, part: Batch, cell: Cell, generator: torch.
     """Bound on -log p*; of rows with labels also -log p~*(y|x) and the error rate (binomial standard error)."""
     k = cell.evaluation.n_samples
     started = pieces.clock()
-    estimates = label_estimates(model, part.x, k, generator, CHUNK)
+    estimates = label_estimates(model, part.x, k, generator, pairs_at_once(generator.device))
     seconds = pieces.clock() - started
     facts = {"estimator": "importance sampling", "k": k, "seconds": seconds, "mc_error": math.nan}
     bound = _measured("bound -log p*", -estimates.log_p_star, -estimates.log_p_star_bias, **facts)

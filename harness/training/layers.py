@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
+from harness.estimators.chunks import pairs_at_once
 from harness.estimators.layer_use import NotBinaryError, layers_used
 from harness.method import Batch, LayerEncoder
 from harness.settings import seeds
 from harness.settings.parts import Training
 from harness.training.state import Position, TrainingState
-from harness.training.validation import CHUNK, evaluating
+from harness.training.validation import NEAR_THE_CACHE, evaluating
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,10 @@ def columns(state: TrainingState, rows: Batch) -> dict[str, Any]:
     if not isinstance(model, LayerEncoder) or len(x) < 2 or not _is_due(state.position, budget):
         return {}
     generator = seeds.generator_for(state.device, *axes, "layers of the learning curve")
+    chunk = pairs_at_once(state.device, NEAR_THE_CACHE)
     try:
         with evaluating(model), seeds.global_seed(state.device, *axes, "layers of the learning curve"):
-            found, waiting = layers_used(model, x.clone(), DRAWS, generator, CHUNK)
+            found, waiting = layers_used(model, x.clone(), DRAWS, generator, chunk)
     except NotBinaryError:
         return {}
     except torch.OutOfMemoryError:  # as of an update

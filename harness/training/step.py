@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness import gpu_kernels
 from harness.compute.precision import product_dtype
 from harness.errors import ConfigError, HarnessError
 from harness.method import AfterUpdate, Batch, InStages, Method, MixedPrecision, computes_gradients
@@ -254,6 +255,10 @@ class UpdateStep:
 
     @torch.no_grad()
     def _tensor_adam(self) -> None:
+        gpu = gpu_kernels.for_tensor(self.parameters.values)
+        if gpu is not None and self.clip_norm is None:
+            self._gpu_adam(gpu)
+            return
         buffers = self.parameters.values, self.parameters.gradients, self.first, self.second
         self._complete_gradient(self._scalars[2])
         for part in self._moved:
@@ -262,6 +267,13 @@ class UpdateStep:
             second.mul_(BETA2).addcmul_(gradient, gradient, value=1.0 - BETA2)
             values -= self._scalars[0] * first / (second.sqrt() * self._scalars[1] + EPSILON)
         self.parameters.gradients.zero_()
+
+    def _gpu_adam(self, gpu: gpu_kernels.Kernels) -> None:
+        flat = self.parameters
+        buffers = flat.values, flat.gradients, flat.products, self.first, self.second
+        for part in self._moved:
+            n_weights = max(0, min(part.stop, flat.n_weights) - part.start)
+            gpu.adam.step(*(buffer[part] for buffer in buffers), self._scalars, n_weights, BETA1, BETA2, EPSILON)
 
     def _whole(self, batch: Batch, n_samples: int, generator: torch.Generator) -> Tensor:
         loss = self._gradients(batch, n_samples, generator, self._number())

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.estimators import log_z
+from harness.estimators.chunks import pairs_at_once
 from harness.method import Batch, ImportanceWeighted, Method, Tractable, Unnormalised, Validated
 from harness.settings import seeds
 from harness.settings.config import Cell
 from harness.training.step import UpdateStep
 
-CHUNK = 2048  # (row, sample) pairs evaluated at once
+NEAR_THE_CACHE = 2048  # (row, sample) pairs
 TEMPERATURES = 1000  # of the annealed chains that estimate Z
 
 
@@ -31,14 +32,15 @@ def losses(model: Method, step: UpdateStep | None, rows: Batch, cell: Cell, devi
     """
     axes = seeds.axes_of(cell)
     generator = seeds.generator_for(device, *axes, "validation")
+    chunk = pairs_at_once(device, NEAR_THE_CACHE)
     with evaluating(model), seeds.global_seed(device, *axes, "validation"):
         if isinstance(model, Unnormalised) and not isinstance(model, Validated):
             # the same random numbers at every look, so that looks differ less than estimates of Z do
-            z = log_z(model, cell.training.validation_samples, TEMPERATURES, generator, CHUNK)
+            z = log_z(model, cell.training.validation_samples, TEMPERATURES, generator, chunk)
             return z.value - model.log_unnormalised(rows.x.clone()).double()
         if isinstance(model, Validated | Tractable | ImportanceWeighted):
             n_samples = 1 if isinstance(model, Tractable) else cell.training.validation_samples
-            parts = _parts(rows, max(1, CHUNK // n_samples))
+            parts = _parts(rows, max(1, chunk // n_samples))
             return torch.cat([_of_rows(model, part, n_samples, generator).double() for part in parts])
         if step is None:
             return torch.full((rows.x.shape[0],), math.nan, dtype=torch.float64, device=device)

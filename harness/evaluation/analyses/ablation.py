@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.estimators import importance_estimates
-from harness.evaluation.measure import CHUNK
+from harness.estimators.chunks import pairs_at_once
 from harness.evaluation.subject import Subject
 from harness.method import Partitioned
 from harness.ranges import Size
@@ -21,7 +21,8 @@ def analyse(subject: Subject, rows: Size | None, n_samples: Size) -> pd.DataFram
     for models of p* also ``log p~*`` (equation 3.5).
     """
     x = subject.rows("test", rows).x
-    estimates = importance_estimates(subject.model, x, n_samples, subject.generator("ablation"), CHUNK)
+    generator = subject.generator("ablation")
+    estimates = importance_estimates(subject.model, x, n_samples, generator, pairs_at_once(x.device))
     found = {"log p": estimates.log_p}
     if isinstance(subject.model, Partitioned):
         found["log p~*"] = estimates.log_p_star

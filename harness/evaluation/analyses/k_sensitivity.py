@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.estimators import Estimates, importance_curve
 from harness.estimators.bias import UNKNOWN, Bias
-from harness.evaluation.measure import CHUNK
+from harness.estimators.chunks import pairs_at_once
 from harness.evaluation.subject import Subject
 from harness.method import Partitioned
 from harness.ranges import Ascending, Size
@@ -32,7 +32,7 @@ def analyse(subject: Subject, rows: Size | None, ks: Ascending) -> pd.DataFrame:
     (``harness.estimators.bias``), and smaller ones differ by what the values do. NaN where it is not known.
     """
     x = subject.rows("test", rows).x
-    curve = importance_curve(subject.model, x, ks, subject.generator("k_sensitivity"), CHUNK)
+    curve = importance_curve(subject.model, x, ks, subject.generator("k_sensitivity"), pairs_at_once(x.device))
     last = {metric: (values, bias) for metric, values, _, bias in _per_row(curve[-1], subject)}
     records = []
     for estimates in curve:

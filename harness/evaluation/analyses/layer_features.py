@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from harness.estimators.chunks import pairs_at_once
 from harness.estimators.linear_classifier import LinearClassifier
-from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Batch
 from harness.ranges import Positive, Range, Size
@@ -67,7 +67,8 @@ def _training_rows(subject: Subject, few: int, many: int | None) -> tuple[Batch,
 
 def _features(subject: Subject, rows: Batch, n_samples: int, generator: torch.Generator) -> list[Batch]:
     """Layers [N, n_l] from x upward, with their labels."""
-    blocks = [subject.model.encode(x, n_samples, generator) for x in rows.x.split(max(1, CHUNK // n_samples))]
+    size = max(1, pairs_at_once(rows.x.device) // n_samples)
+    blocks = [subject.model.encode(x, n_samples, generator) for x in rows.x.split(size)]
     layers = [rows.x, *(torch.cat(parts) for parts in zip(*blocks, strict=True))]
     return [Batch(layer, rows.y) for layer in layers]
 

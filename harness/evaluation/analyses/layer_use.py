@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from harness.estimators import layer_use
+from harness.estimators.chunks import pairs_at_once
 from harness.estimators.layer_use import LayerUse
-from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import LayerEncoder
 from harness.ranges import Draws, Size
@@ -54,7 +54,7 @@ def analyse(subject: Subject, rows: Draws | None, n_samples: Size) -> pd.DataFra
 def layers_used(model: LayerEncoder, x: Tensor, n_samples: int, generator: torch.Generator) -> list[LayerUse]:
     """What becomes of every layer on rows x [N, D]; raises LeftOutError where activations are no probabilities."""
     try:
-        found, waiting = layer_use.layers_used(model, x, n_samples, generator, CHUNK)
+        found, waiting = layer_use.layers_used(model, x, n_samples, generator, pairs_at_once(x.device))
     except layer_use.NotBinaryError as error:
         raise LeftOutError(str(error)) from error
     return found + [LayerUse(n_units, 0, 0.0, 0.0, 0.0, 0.0, 0.0) for n_units in waiting]

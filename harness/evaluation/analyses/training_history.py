@@ -15,7 +15,7 @@ import pandas as pd
 from torch import Tensor
 
 from harness.estimators import importance_curve, log_z2
-from harness.evaluation.measure import CHUNK
+from harness.estimators.chunks import pairs_at_once
 from harness.evaluation.subject import LeftOutError, Subject
 from harness.method import Method, Partitioned
 from harness.ranges import Ascending, Draws, Size
@@ -45,12 +45,12 @@ def analyse(subject: Subject, rows: Size | None, ks: Ascending, z_outer: Draws) 
 
 
 def _measured(model: Method, subject: Subject, x: Tensor, ks: list[int], z_outer: int) -> Iterator[dict[str, Any]]:
-    curve = importance_curve(model, x, ks, subject.generator("training history"), CHUNK)
+    curve = importance_curve(model, x, ks, subject.generator("training history"), pairs_at_once(x.device))
     for estimates in curve:
         yield _row("log p", estimates.n_samples, estimates.log_p)
     if not isinstance(model, Partitioned):
         return
-    z2 = log_z2(model, z_outer, 1, subject.generator("training history Z"), CHUNK)
+    z2 = log_z2(model, z_outer, 1, subject.generator("training history Z"), pairs_at_once(x.device))
     for estimates in curve:
         star = _row("log p~*", estimates.n_samples, estimates.log_p_star)
         yield star

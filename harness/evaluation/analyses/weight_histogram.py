@@ -31,7 +31,8 @@ import torch
 from torch import Tensor
 
 from harness.compute import parallel
-from harness.evaluation.measure import CHUNK
+from harness.estimators.chunks import pairs_at_once
+from harness.estimators.importance import parts_of
 from harness.evaluation.subject import Subject
 from harness.ranges import Size
 
@@ -63,7 +64,7 @@ def _posterior(subject: Subject, rows: int | None, n_samples: int) -> np.ndarray
     generator = subject.generator("weight histogram")
 
     def row(one: Tensor, own: torch.Generator) -> Tensor:
-        sizes = [min(CHUNK, n_samples - start) for start in range(0, n_samples, CHUNK)]
+        sizes = parts_of(n_samples, pairs_at_once(x.device))
         return torch.cat([0.5 * subject.model.log_weights(one, k, own).double() for k in sizes], dim=1)
 
     generators = parallel.spawn(generator, len(x))
@@ -73,7 +74,7 @@ def _posterior(subject: Subject, rows: int | None, n_samples: int) -> np.ndarray
 
 def _joint(subject: Subject, n_draws: int, n_inner: int) -> np.ndarray:
     """log w of sampling, [1, n_draws], of mean 1."""
-    size = max(1, CHUNK // n_inner)
+    size = max(1, pairs_at_once(subject.device) // n_inner)
     sizes = [min(size, n_draws - start) for start in range(0, n_draws, size)]
 
     def part(n: int, own: torch.Generator) -> Tensor:

@@ -15,9 +15,9 @@ from functools import partial
 import pandas as pd
 import torch
 
+from harness.estimators.chunks import pairs_at_once
 from harness.estimators.pareto import Tail, threshold
 from harness.estimators.z_prefixes import z2_log_sums
-from harness.evaluation.measure import CHUNK
 from harness.evaluation.subject import Subject
 from harness.ranges import Draws, Size, Sizes
 from harness.storage import pieces
@@ -57,7 +57,7 @@ def _stream(
     """Sums of one stream [2, prefixes], and its log-weights that may belong to the tail of all n_total."""
     tail = Tail(n_total)
     generator = subject.generator(f"z {k_inner} {repeat}")
-    return z2_log_sums(subject.model, k_outers, k_inner, generator, CHUNK, tail), tail.kept
+    return z2_log_sums(subject.model, k_outers, k_inner, generator, pairs_at_once(generator.device), tail), tail.kept
 
 
 def _curve(subject: Subject, k_inner: int, n_outer: int, repeats: int) -> pd.DataFrame:
