@@ -6,11 +6,14 @@ And captured updates run with a stand-in for CUDA graphs: operations recorded on
 memory, which catches anything that a replay would not repeat.
 """
 
+import sys
+
 import pytest
 import torch
 from enumerable import N_VISIBLE, small_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from harness import gpu_kernels
 from harness.method import Batch, ImportanceWeighted, Partitioned, Tractable
 from harness.plugins.registry import build
 from harness.training import program
@@ -186,6 +189,16 @@ def test_updates_of_a_program_equal_those_of_lone_steps(names, monkeypatch):
     assert losses[0] == losses[1]
     everyone = list(range(len(names)))
     assert made == [everyone[1:], everyone, [number for number in everyone if number != 1]]
+
+
+def test_where_kernels_cannot_be_used_tensor_operations_do_the_work(monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "triton", None)  # as where it is not installed
+    for name in ("harness.gpu_kernels.bernoulli", "harness.gpu_kernels.adam"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    assert gpu_kernels._kernels.__wrapped__() is None
+    assert "without Triton kernels" in caplog.text
+    assert "triton" in caplog.text
+    assert gpu_kernels.for_tensor(torch.zeros(2)) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="captured updates need a CUDA device")
