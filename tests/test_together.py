@@ -188,6 +188,24 @@ def test_the_time_of_a_program_is_shared_out(captured, tmp_path):
     assert all(curve.is_monotonic_increasing for curve in curves)
 
 
+def test_waiting_for_the_device_is_shared_out(captured, tmp_path, monkeypatch):
+    """Launches return at once: who is first to need the device waits until the program before is done."""
+    ready = UpdateStep.part
+
+    def waiting(step, batch, *arguments):
+        part = ready(step, batch, *arguments)
+        if part is not None and type(step.model).name == "vae":
+            time.sleep(0.01)
+        return part
+
+    monkeypatch.setattr(UpdateStep, "part", waiting)
+    side_by_side([learning(method, phases=(Phase(40, 1e-2, 2),)) for method in ("vae", "bihm")], tmp_path)
+    seconds = [RunFolder(tmp_path / str(number)).status()["train_seconds"] for number in range(2)]
+    slept = 0.01 * (40 - EAGER_UPDATES)
+    assert min(seconds) > slept / 2
+    assert sum(seconds) > slept
+
+
 def test_statuses_are_each_trainings_own(programs, tmp_path):
     cells = [learning("bihm"), learning("bihm", time_limit_s=1e-9), learning("vae", phases=(Phase(50, 1e30, 2),))]
     assert side_by_side(cells, tmp_path) == [OK, TIMEOUT, DIVERGED]

@@ -4,8 +4,9 @@ They take turns. In its turn a training does all that is not an update (looks, c
 next update itself, or makes it ready; those that are ready are then made at once, by one program on the GPU. The
 program is captured anew when a training has ended, begins another phase or joins. Parameters, optimiser, generators,
 batches, curve, checkpoint and status are each training's own, also PyTorch's own generators, which are put in place for
-its turn, so that every file is the one of a lone training, but for the seconds in it: those of a program are shared out
-among its trainings, so that all together say how long the process has trained. A method that draws from PyTorch's own
+its turn, so that every file is the one of a lone training, but for the seconds in it: those of a program, and of making
+ready for it, are shared out among its trainings, so that all together say how long the process has trained. Whoever
+comes first waits for the device to finish the program before. A method that draws from PyTorch's own
 generators on the GPU, or cannot be captured, makes its updates in its turn, and so does every one on a CPU.
 
 Each ends by itself: done, diverged, stopped by a signal with a checkpoint, or with an error of its method, of which the
@@ -107,7 +108,7 @@ def _take_turns(
         members = [*members, *arrivals()]
         parts = {member: part for member in members if (part := member.turn()) is not None}
         if parts:
-            started = time.perf_counter()
+            readying, started = sum(member.readying for member in parts), time.perf_counter()
             try:
                 losses = program.update(parts)
             except Exception as error:
@@ -115,7 +116,7 @@ def _take_turns(
                 for member in parts:
                     member.set_aside(error)
             else:
-                seconds = (time.perf_counter() - started) / len(parts)
+                seconds = (readying + time.perf_counter() - started) / len(parts)
                 for member, loss in zip(parts, losses, strict=True):
                     member.made = loss, seconds
         for member in members:
@@ -137,14 +138,15 @@ def _alone(member: _Member, device: torch.device, signals: StopOnSignal) -> Outc
 class _Member:
     """One training among others.
 
-    outcome: None as long as it has none. made: loss of an update that a program has made in between, and its share of
-    the seconds.
+    outcome: None as long as it has none. readying: seconds that it took to make its last part ready. made: loss of an
+    update that a program has made in between, and its share of the seconds.
     """
 
     def __init__(self, asked: Asked, device: torch.device, signals: StopOnSignal):
         self.asked, self._device = asked, device
         self.outcome: Outcome | None = None
         self.is_under_way = True
+        self.readying = 0.0
         self.made: tuple[Tensor, float] | None = None
         self._trainer: Trainer | None = None
         self._own: dict[str, Tensor] | None = None  # states of PyTorch's own generators
@@ -211,7 +213,9 @@ class _Member:
         if not self._is_for_programs():
             return self._trainer.update()
         before = global_state(self._device)
+        started = time.perf_counter()
         part = self._trainer.update(by_program=True)
+        self.readying = time.perf_counter() - started
         if part is None:
             now = global_state(self._device)
             self._draws_from_them = not all(torch.equal(before[name], now[name]) for name in before)

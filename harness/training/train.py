@@ -208,8 +208,8 @@ class Trainer:
     def update(self, by_program: bool = False) -> Part | None:
         """One step of the optimiser on one batch.
 
-        by_program: where a program can make it, all is made ready for that, and ``finish_update`` follows; then it is
-        what this returns.
+        by_program: where a program can make it, all is made ready for that, and ``finish_update`` follows, which takes
+        its time; then it is what this returns.
         """
         started = time.perf_counter()
         state, position = self.state, self.state.position
@@ -219,14 +219,18 @@ class Trainer:
         l1 = self.budget.l1 / batch.x.shape[0]
         rate = rate_of(phase, position.update - (position.phase_end - phase.updates))
         part = state.step.part(batch, phase.n_samples, state.generator, rate, l1) if by_program else None
-        if part is None:
-            self._count(state.step.run(batch, phase.n_samples, state.generator, rate, l1, self._untouched))
-            self._untouched = True
+        if part is not None:
+            return part
+        self._count(state.step.run(batch, phase.n_samples, state.generator, rate, l1, self._untouched))
+        self._untouched = True
         position.seconds += time.perf_counter() - started
-        return part
+        return None
 
     def finish_update(self, loss: Tensor, seconds: float) -> None:
-        """After a program has made an update, whose share of its time are so many seconds."""
+        """After a program has made an update.
+
+        seconds: the share of this training in what that took all of them, with making ready for it.
+        """
         started = time.perf_counter()
         self.state.step.finish()
         self._count(loss)
