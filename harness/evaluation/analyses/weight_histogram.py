@@ -74,14 +74,14 @@ def _posterior(subject: Subject, rows: int | None, n_samples: int) -> np.ndarray
 
 def _joint(subject: Subject, n_draws: int, n_inner: int) -> np.ndarray:
     """log w of sampling, [1, n_draws], of mean 1."""
-    size = max(1, pairs_at_once(subject.device) // n_inner)
-    sizes = [min(size, n_draws - start) for start in range(0, n_draws, size)]
+    generator = subject.generator("weight histogram joint")
+    sizes = parts_of(n_draws, max(1, pairs_at_once(generator.device) // n_inner))
 
     def part(n: int, own: torch.Generator) -> Tensor:
         log_samples = subject.model.log_z2_weights(n, n_inner, own).double()
         return torch.logsumexp(log_samples, dim=1)
 
-    generators = parallel.spawn(subject.generator("weight histogram joint"), len(sizes))
+    generators = parallel.spawn(generator, len(sizes))
     pieces = [partial(part, n, own) for n, own in zip(sizes, generators, strict=True)]
     return _relative(torch.cat(parallel.run_all(pieces))[None])
 
