@@ -191,12 +191,23 @@ def test_runs_of_a_folder_are_listed_while_they_are_made(tmp_path):
     assert found.run("connect4", "biases").cell == made.cell
 
 
+CELL = ["dataset", "method", "variant"]
+
+
 def test_two_runs_are_compared():
-    found = harness.compare(PUBLISHED / "quick", PUBLISHED / "long")  # of other presets
-    assert set(found["verdict"]) == {"changed", "cannot tell", "reproduced", "new"}
-    back = harness.compare(PUBLISHED / "long", PUBLISHED / "quick")
-    assert set(back["verdict"]) == {"changed", "cannot tell", "reproduced", "gone"}
-    assert set(harness.compare(PUBLISHED / "long", PUBLISHED / "long")["verdict"]) == {"identical"}
+    quick, long = PUBLISHED / "quick", PUBLISHED / "long"  # each has cells of its own
+    runs = {folder: harness.results(folder).runs for folder in (quick, long)}
+    cells = {
+        folder: set(found.loc[found["status"] == OK, CELL].itertuples(index=False, name=None))
+        for folder, found in runs.items()
+    }
+    for ours, theirs in ((quick, long), (long, quick)):
+        found = harness.compare(ours, theirs)
+        assert set(found["verdict"]) == {"changed", "cannot tell", "reproduced", "new", "gone"}
+        cell = pd.Series(found[CELL].itertuples(index=False, name=None), index=found.index)
+        assert set(found["verdict"][cell.isin(cells[ours] - cells[theirs])]) == {"new"}
+        assert set(found["verdict"][cell.isin(cells[theirs] - cells[ours])]) == {"gone"}
+    assert set(harness.compare(long, long)["verdict"]) == {"identical"}
 
 
 def test_a_folder_is_checked():
