@@ -1,7 +1,7 @@
 """Triton's kernels against the tensor operations that say the same in double.
 
-On a GPU where there is one; else Triton's interpreter runs them on the CPU (`pip install triton`, 0.2 GB, which is not
-among the packages for tests).
+On a GPU where there is one; else Triton's interpreter runs them on the CPU. Triton (0.2 GB) is not among the packages
+for tests: `.ci/run` installs it for these alone.
 """
 
 import os
