@@ -482,6 +482,8 @@ def test_a_line_of_settings_for_each_shows_it_everywhere(tmp_path):
         assert main(["publish", *given]) == 0
     for name in ("tables/behind.md", *(f"figures/ones_by_nll.{form}" for form in ("png", "rst", "csv"))):
         assert (published / name).read_bytes() == (flow.results / name).read_bytes()
+    own = pd.read_csv(published / "claims.csv").iloc[-1]  # after those of the thesis
+    assert own.to_dict() == judged.iloc[0].to_dict()
     paths["tables"].write_text(TEXTS["tables"].replace("    return rows[", "    return nothing["))
     printed = flow("tables")
     assert "harness: table behind failed, as it says in its place: NameError: name 'nothing'" in printed

@@ -51,6 +51,7 @@ def test_what_is_published_leads_back_to_the_cells(run, tmp_path):
     assert published(run, tmp_path / "p") == 0
     found = {str(path.relative_to(tmp_path / "p")) for path in (tmp_path / "p").rglob("*") if path.is_file()}
     assert {"metrics.parquet", "runs.csv", "settings.json", "tables/table_3_1.md", "figures/figure_9.csv"} <= found
+    assert set(pd.read_csv(tmp_path / "p/claims.csv")["verdict"]) == {"not measured"}  # of other figures than these
     assert not {"figures/figure_99.csv", "figures/figure_9.pdf", "figures/figure_10.csv"} & found
     assert not any("safetensors" in name for name in found)
     assert [path.name for path in tmp_path.iterdir()] == ["p"]
@@ -269,6 +270,28 @@ def test_what_this_run_lacks_stays_as_it_was_published(run, tmp_path, capsys, ca
     measured = json.dumps({**json.loads(text), "defaults": {"evaluation": {"rows": 9}}})
     assert published((measured, tmp_path / "nothing"), grown, "--add") == 1
     assert contents(grown) == contents(whole)
+
+
+def test_a_cell_that_could_not_be_trained_stays_too(run, tmp_path):
+    text, folder = run
+    shutil.copytree(folder, tmp_path / "r")
+    settings = json.loads(text)
+    with_faces = {**settings, "grid": {**settings["grid"], "nade": {**CELLS["nade"], "tfd": {"model": {"hidden": 4}}}}}
+    record = {"available": False, "message": "is not free to copy", "official": True, "note": ""}
+    (tmp_path / "tfd.json").write_text(json.dumps(record))
+    place = ["--data-record", str(tmp_path / "tfd.json"), "--run", str(tmp_path / "r/runs/tfd/nade/default/0")]
+    assert main(["run", "--settings", json.dumps(with_faces), "--dataset", "tfd", "--method", "nade", *place]) == 0
+    assert published((json.dumps(with_faces), tmp_path / "r"), tmp_path / "p") == 0
+    assert pd.read_csv(tmp_path / "p/runs.csv")["status"].tolist().count("unavailable") == 1
+    before, metrics = contents(tmp_path / "p"), pd.read_parquet(tmp_path / "p/metrics.parquet")
+    assert published((json.dumps(with_faces), folder), tmp_path / "p", "--add") == 0
+    after, again = contents(tmp_path / "p"), pd.read_parquet(tmp_path / "p/metrics.parquet")
+    pd.testing.assert_frame_equal(again, metrics, check_dtype=False)  # what is missing may be None or NaN
+    assert {path for path in before if after[path] != before[path]} <= {Path("metrics.parquet")}
+    n_updates = pd.read_csv(tmp_path / "p/runs.csv", dtype=str, keep_default_na=False)["n_updates"]
+    assert n_updates.tolist() == ["40", "", "0"]  # whole numbers, though one is missing
+    with_faces["grid"]["nade"]["tfd"] = {"model": {"hidden": 5}}  # another cell
+    assert published((json.dumps(with_faces), folder), tmp_path / "p", "--add") == 1
 
 
 def test_trials_that_this_run_lacks_stay_too(run, tmp_path):

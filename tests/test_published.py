@@ -15,7 +15,7 @@ from harness.cli import main
 from harness.comparison.read import read_measured
 from harness.compute.places import ROOT
 from harness.reporting.report.claims import claims_of
-from harness.reporting.report.judging import FAILS, HOLDS, UNDECIDED
+from harness.reporting.report.judging import FAILS, HOLDS, UNDECIDED, frame_of, markdown_of
 from harness.reporting.tables import PlannedCell, write_tables
 from harness.reporting.tables.overview import overview, write_overview
 from harness.settings.config import Cell, cells_named
@@ -147,6 +147,15 @@ def test_the_overview_follows_from_measurements_and_rows(run, tmp_path):
             pd.testing.assert_frame_equal(pd.read_csv(path), pd.read_csv(published), rtol=1e-9)
         else:
             assert path.read_text(encoding="utf-8") == published.read_text(encoding="utf-8")
+
+
+@runs
+def test_claims_follow_from_figures_and_tables(run):
+    judged = claims_of(run / "figures")
+    listed = pd.read_csv(run / "claims.csv", keep_default_na=False)
+    assert listed.to_dict("records") == frame_of(judged).to_dict("records")
+    assert {HOLDS, FAILS, UNDECIDED} <= set(listed["verdict"])
+    assert (run / "claims.md").read_text(encoding="utf-8").endswith(f"\n\n{markdown_of(judged)}\n")
 
 
 def test_what_the_quick_preset_says_to_the_claims_of_the_thesis():

@@ -13,7 +13,7 @@ from harness.check.audit import Violation
 from harness.check.curves import POWER_RETRAINED, POWER_THIS, SIZE_RUN, SIZE_THESIS
 from harness.check.rules import Rules
 from harness.check.verdict import REPRODUCED, Verdict
-from harness.reporting.report.judging import Claim
+from harness.reporting.report.judging import Claim, markdown_of
 
 MARKS_SHIFTS = (0.1, 0.3, 1.0, 3.0)  # nats, of the power curve that the page reports
 
@@ -48,9 +48,7 @@ def page(
         )
         parts.append(_table(verdicts) + "\n")
     if claims:
-        rows = [(each.text, each.verdict, each.measured, each.source) for each in claims]
-        headers = ("claim", "verdict", "measured", "from")
-        parts += ["## Claims\n", tabulate(rows, headers, tablefmt="pipe", disable_numparse=True) + "\n"]
+        parts += ["## Claims\n", markdown_of(claims) + "\n"]
     parts += [
         "## Size and power of the tests\n",
         _worth(measured, rules) + "\n",

@@ -25,6 +25,7 @@ from harness.check.rules import Rules
 from harness.check.summary import Summary
 from harness.check.verdict import REGRESSIONS, WORSE, Verdict
 from harness.compute.places import PUBLISHED
+from harness.reporting.report import judging
 from harness.reporting.report.judging import Claim
 from harness.reporting.report.own_claims import judge_own
 from harness.settings.config import load_settings
@@ -127,9 +128,8 @@ def write_check(
         ("check_power.csv", measured),
     ):
         atomic.write(folder / name, lambda temporary, frame=frame: frame.to_csv(temporary, index=False))
-    listed = pd.DataFrame([dataclasses.asdict(each) for each in judged], columns=_fields(Claim))
     if judged:
-        atomic.write(folder / CLAIMS, lambda temporary: listed.to_csv(temporary, index=False))
+        atomic.write(folder / CLAIMS, lambda temporary: judging.frame_of(judged).to_csv(temporary, index=False))
     else:
         (folder / CLAIMS).unlink(missing_ok=True)  # of an earlier check, by other settings
     atomic.write_text(folder / "check.md", page(ours.preset, comparisons, violations, measured, rules, judged))

@@ -1,12 +1,12 @@
 """Publishing: the part of a run that is kept in git, below ``results/published/PRESET/``.
 
 ``metrics.parquet``, ``rows.parquet`` with some test rows of every cell, the tables, the figures (``png``, caption and
-data), what the searches found, the merged settings, and ``runs.csv``: one line per trained model with its configuration
-and all that is known of how it was made, so that each number can be traced to a cell that anyone can train again. No
-weights, and no sheets of pixels as csv: whoever trains the cell again gets them to the bit. A published run may grow
-cell by cell, on several machines: with ``add``, cells and trials that this run does not have stay as they were
-published, if the settings still ask for the same, by whichever version of their method; a cell that is no longer in the
-settings may stay as a trial.
+data), the claims as these judge them, what the searches found, the merged settings, and ``runs.csv``: one line per
+trained model with its configuration and all that is known of how it was made, so that each number can be traced to a
+cell that anyone can train again. No weights, and no sheets of pixels as csv: whoever trains the cell again gets them to
+the bit. A published run may grow cell by cell, on several machines: with ``add``, cells and trials that this run does
+not have stay as they were published, if the settings still ask for the same, by whichever version of their method; a
+cell that is no longer in the settings may stay as a trial.
 """
 
 from __future__ import annotations
@@ -29,8 +29,11 @@ from harness import atomic
 from harness.comparison.read import read_measured
 from harness.errors import DataError, HarnessError
 from harness.evaluation import per_row
+from harness.plugins.claims import own_claims
 from harness.plugins.figures import figure_names
 from harness.plugins.tables import own_tables
+from harness.reporting.report.claims import claims_of
+from harness.reporting.report.judging import frame_of, markdown_of
 from harness.reporting.tables import PlannedCell, write_tables
 from harness.reporting.tables.overview import overview, write_overview
 from harness.reporting.tables.own_metrics import own_metrics_table, write_own_metrics
@@ -48,7 +51,8 @@ log = logging.getLogger(__name__)
 
 WHOLE = ("metrics.parquet", "runs.csv", "settings.json")  # what every publication has
 PUBLISHED = re.compile(
-    r"(metrics|rows)\.parquet|(runs|searches)\.csv|settings\.json|tables/\w+\.(csv|md|tex)|figures/\w+\.(png|rst|csv)"
+    r"(metrics|rows)\.parquet|(runs|searches)\.csv|claims\.(csv|md)|settings\.json"
+    r"|tables/\w+\.(csv|md|tex)|figures/\w+\.(png|rst|csv)"
     # what `harness check` and `harness compare` leave there can be made again
     r"|check/(audit|check\w*)\.(csv|md|png|pdf)|check/\.sha256/check\.json"
     r"|compare/(compare|ranks|moved|critical_difference)\.(csv|md|png|pdf)|compare/\.sha256/(compare|moved)\.json"
@@ -90,7 +94,10 @@ class _Earlier:
         It may be by another version of the method, which is told of what is published.
         """
         line = self.runs.get((cell.dataset, cell.method, cell.variant, str(cell.seed)))
-        now = {"training_digest": cell.training_digest, "evaluation": canonical_json(cell.to_dict()["evaluation"])}
+        values = cell.to_dict()
+        now = {part: canonical_json(values[part]) for part in ("model", "training", "evaluation")}
+        if line and line["training_digest"]:  # a cell without data has none
+            now = {"training_digest": cell.training_digest, "evaluation": now["evaluation"]}
         same = line and all(line[key] == value for key, value in now.items())
         return line if same else None
 
@@ -189,6 +196,17 @@ def _fill(
         if path.stat().st_size <= LARGEST.get(path.suffix, math.inf):
             copy = part / "figures" / path.name
             atomic.write(copy, lambda temporary, path=path: shutil.copyfile(path, temporary))
+    _write_claims(part, settings)
+
+
+def _write_claims(part: Path, settings: Mapping[str, Any]) -> None:
+    """The claims as they follow from what is published of figures and tables, if there is a figure."""
+    if not (part / "figures").is_dir():
+        return
+    claims = claims_of(part / "figures", own_claims(settings), settings["strict"])
+    atomic.write(part / "claims.csv", lambda temporary: frame_of(claims).to_csv(temporary, index=False))
+    head = f"# Claims\n\nJudged by the figures and tables of preset {settings['preset']} that lie here.\n\n"
+    atomic.write_text(part / "claims.md", f"{head}{markdown_of(claims)}\n")
 
 
 def _write_overview(part: Path, settings: Mapping[str, Any]) -> None:
@@ -229,7 +247,7 @@ def _gathered(cells: Sequence[Cell], folder: Path, earlier: _Earlier | None) -> 
     by_others = [cell.path for cell, line in made if is_by_other_code(line, codes(cell.method))]
     if by_others:
         log.warning(f"published all the same, though trained by other code of the method: {in_one_line(by_others)}")
-    return pd.concat(frames, ignore_index=True), pd.DataFrame(lines)
+    return pd.concat(frames, ignore_index=True), pd.DataFrame(lines, dtype=object)  # whole numbers stay whole
 
 
 def _is_kept(cell: Cell, folder: Path, earlier: _Earlier) -> bool:

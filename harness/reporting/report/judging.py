@@ -9,12 +9,14 @@ degrees of freedom. A claim whose numbers a run did not make is ``not measured``
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from scipy import stats
+from tabulate import tabulate
 
 HOLDS, FAILS, UNDECIDED, NOT_MEASURED = "holds", "does not hold", "undecided", "not measured"
 LEVEL = 0.025  # of a claim wrongly said to hold, and of one wrongly said not to
@@ -92,3 +94,15 @@ def compared(text: str, larger: Number, smaller: Number, measured: str) -> Claim
 def judged(text: str, differences: Sequence[Number], measured: str) -> Claim:
     verdict = verdict_on(differences)
     return Claim(text, verdict, measured if verdict != NOT_MEASURED else NO_NUMBERS)
+
+
+def frame_of(claims: Sequence[Claim]) -> pd.DataFrame:
+    """One row per claim: text, verdict, measured, source."""
+    columns = [field.name for field in dataclasses.fields(Claim)]
+    return pd.DataFrame([dataclasses.asdict(each) for each in claims], columns=columns)
+
+
+def markdown_of(claims: Sequence[Claim]) -> str:
+    """The same as a table."""
+    rows = [(each.text, each.verdict, each.measured, each.source or "the thesis") for each in claims]
+    return tabulate(rows, ("claim", "verdict", "measured", "from"), tablefmt="pipe", disable_numparse=True)
