@@ -20,6 +20,8 @@ from harness.method import Batch  # noqa: E402
 from harness.plugins.registry import build  # noqa: E402
 from harness.training.step import UpdateStep  # noqa: E402
 
+# what Triton's interpreter does, NumPy 2.4 refuses
+pytestmark = pytest.mark.filterwarnings("ignore:Conversion of an array with ndim > 0:DeprecationWarning")
 DTYPES = [torch.float32, torch.bfloat16]
 SHAPES = [(12, 300), (70, 17), (6, 33), (3, 1), (33, 128)]  # one block, several, and parts of blocks
 REPEATS = 3
