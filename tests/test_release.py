@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -340,11 +341,11 @@ def staged(method="bihm", **training):
     return cell(method, STAGED, **{"phases": PHASES, **training})
 
 
-def releases(chosen, batches):
+def releases(chosen, batches, rate=0.2):
     """(update, layers in use) wherever that changed, and the model at the end."""
     state, found = TrainingState(chosen, 12, CPU), [(0, 1)]
     for update, x in enumerate(batches):
-        state.step.run(Batch(x), 5, state.generator, 0.2, 1e-5)
+        state.step.run(Batch(x), 5, state.generator, rate, 1e-5)
         if state.model.release.n_released != found[-1][1]:
             found.append((update, state.model.release.n_released))
     return found, state.model
@@ -357,7 +358,9 @@ def test_layers_are_released_where_those_below_become_reliable():
     assert [n for _, n in found] == [1, 2, 3]
     assert all(update % 12 == 0 for update, _ in found)
     assert (model.release.reliability[:2] > 0.05).all()
-    assert releases(staged(), (rows(i, 20, 12) for i in range(300)))[0] == [(0, 1)]
+    for seed in range(4):  # Adam's walk of 300 such steps takes the reliability to 0.021, give or take 0.004
+        noise = (rows(1000 * seed + i, 20, 12) for i in range(300))
+        assert releases(replace(staged(), seed=seed), noise, rate=0.01)[0] == [(0, 1)]
 
 
 def _n_in_use(path):
