@@ -127,8 +127,13 @@ def test_the_stated_smallest_difference_is_found_with_the_stated_power(preset):
 
 
 def test_what_three_seeds_of_independent_training_find():
-    """The power of long against a retraining, as measured: 0.3 nats in half of the cells, 1 nat in seven of ten."""
-    design = retraining(RUNS["long"], Calibration(list(RUNS.values())))
+    """The power of long against a retraining, as measured: 0.3 nats in half of the numbers, 1 nat in eight of ten.
+
+    Of those that three seeds measured: the more models of one seed are published, the smaller the share of all.
+    """
+    numbers = {key: number for key, number in RUNS["long"].numbers.items() if len(number) >= 3}
+    assert len(numbers) > 150
+    design = retraining(replace(RUNS["long"], numbers=numbers), Calibration(list(RUNS.values())))
     simulated = simulate(design, 200, np.random.default_rng(4))
     assert 0.40 < simulated.found(0.3, RULES.level) < 0.65
     assert 0.65 < simulated.found(1.0, RULES.level) < 0.85

@@ -36,7 +36,8 @@ def test_a_training_keeps_its_number_of_threads_wherever_it_goes_on(tmp_path, ca
     assert weights(tmp_path / "1") != weights(tmp_path / "2")  # else there is nothing to keep
     torch.set_num_threads(1)
     train_until(chosen, tmp_path / "moved", 4, data)
-    assert not caplog.messages
+    assert not any("--threads" in message for message in caplog.messages)
+    caplog.clear()  # kernels may have been compiled meanwhile, which says so
     torch.set_num_threads(2)
     assert train(chosen, data, tmp_path / "moved", CPU) == OK
     assert caplog.messages == [f"{chosen.path}: continues with --threads 1, as it started, not 2"]
